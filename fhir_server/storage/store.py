@@ -222,9 +222,7 @@ class Transaction(Protocol):
         """The current version (deleted ones included), or the one with that number."""
         ...
 
-    async def find(
-        self, type: str, query: Query, sort: Sequence[Sort] = (), page: Page = Page(100)
-    ) -> Found:
+    async def find(self, type: str, query: Query, sort: Sequence[Sort], page: Page) -> Found:
         """Live versions of one type for which the query holds. TooCostly."""
         ...
 
