@@ -1,0 +1,32 @@
+"""What a request may cost: every limit on size, count, depth and time, with its default."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+MIB = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Sizes in bytes, times in seconds. Each has a test at its edge and a sentence in its error."""
+
+    body: int = 16 * MIB  # a FHIR request body, unpacked
+    binary: int = 512 * MIB  # a raw Binary body
+    chunk: int = MIB  # a Binary larger than this is stored and streamed in pieces of this size
+    depth: int = 64  # nesting of objects and arrays in JSON
+    entries: int = 5_000  # entries of a batch or transaction
+    issues: int = 100  # issues in one OperationOutcome
+    url: int = 16 * 1024  # the request line's query, and a form body of a search
+    parameters: int = 100  # search parameters of one request
+    values: int = 500  # comma-separated values of one search parameter
+    chain: int = 8  # hops of a chain or of _has
+    page: int = 1_000  # _count
+    default_page: int = 50
+    included: int = 1_000  # resources that _include and _revinclude add to a page
+    iterations: int = 5  # rounds of :iterate
+    conditional: int = 1_000  # resources that one conditional delete may remove
+    search_seconds: float = 30.0  # a search is interrupted after this
+    patch_operations: int = 1_000
+    link_seconds: int = 24 * 3600  # a paging link expires after this
+    audit_entities: int = 200  # versions named by one AuditEvent, then a further one
