@@ -1,0 +1,5 @@
+"""`python -m salus` is the same as `salus`."""
+
+from salus.cli import app
+
+app()

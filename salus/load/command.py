@@ -1,0 +1,121 @@
+"""`salus load`: the progress bar and the summary around a load.
+
+https://hl7.org/fhir/R4/http.html#transaction
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+
+import httpx
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from fhir_server.audit.event import Caller
+from salus.load.run import Load, Report, load
+from salus.load.sources import LoadError, files
+from salus.load.targets import HttpTarget, ServerTarget, Target
+from salus.settings import Settings
+from smart_auth.grant import Grant
+
+
+def load_into(
+    paths: Sequence[Path],
+    settings: Settings,
+    url: str | None,
+    failed: Path | None,
+    in_flight: int,
+    console: Console,
+) -> Report:
+    """Load files into the server at `url`, or into the data folder of the settings where that is
+    None. LoadError, StoreError."""
+    found = files(paths)
+    aside = failed or Path(f"{_stem(paths[0])}.failed.ndjson")
+    if aside.resolve() in {path.resolve() for path in found}:
+        raise LoadError(f"{aside} is to be loaded; name another file for failures with --failed")
+    try:
+        aside.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise LoadError(f"{aside.parent} cannot hold the failures: {error.strerror}") from None
+    report = asyncio.run(_load(found, settings, url, aside, in_flight, console))
+    _summary(report, aside, console)
+    return report
+
+
+async def _load(
+    found: Sequence[Path],
+    settings: Settings,
+    url: str | None,
+    failed: Path,
+    in_flight: int,
+    console: Console,
+) -> Report:
+    opened = _over_http(url, in_flight) if url else _in_process(settings)
+    async with opened as target:
+        with _bar(console) as bar:
+            task = bar.add_task("", total=sum(path.stat().st_size for path in found), rate="")
+
+            def progress(read: int, stored: int) -> None:
+                seconds = bar.tasks[0].elapsed or 0.001
+                bar.update(task, advance=read, rate=f"{stored:,} ({stored / seconds:,.0f}/s)")
+
+            return await load(found, Load(target, failed, in_flight, progress))
+
+
+@contextlib.asynccontextmanager
+async def _over_http(url: str, in_flight: int) -> AsyncIterator[Target]:
+    limits = httpx.Limits(max_connections=in_flight, max_keepalive_connections=in_flight)
+    async with httpx.AsyncClient(limits=limits, trust_env=False) as client:
+        yield HttpTarget(url, client)
+
+
+@contextlib.asynccontextmanager
+async def _in_process(settings: Settings) -> AsyncIterator[Target]:
+    from salus.app import open_server
+
+    async with open_server(settings) as server:
+        caller = Caller(Grant.operator("salus load"), "127.0.0.1", settings.base_url)
+        yield ServerTarget(server, caller)
+
+
+def _bar(console: Console) -> Progress:
+    return Progress(
+        TextColumn("loading"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f}%"),
+        TextColumn("{task.fields[rate]} resources"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        refresh_per_second=4,
+    )
+
+
+def _summary(report: Report, failed: Path, console: Console) -> None:
+    table = Table(show_header=False)
+    for name, value in (
+        ("files", f"{report.files:,}"),
+        ("lines", f"{report.lines:,}"),
+        ("resources stored", f"{report.resources:,}"),
+        ("failures", f"{report.failures:,}"),
+        ("seconds", f"{report.seconds:,.1f}"),
+        ("resources a second", f"{report.resources / max(report.seconds, 0.001):,.0f}"),
+    ):
+        table.add_row(name, value)
+    console.print(table)
+    if report.failures:
+        console.print(
+            f"[bold red]What was not stored is in {failed}[/], with the reasons; "
+            "mend it and load that file",
+            soft_wrap=True,
+        )
+    if report.stopped:
+        console.print(f"[bold red]Stopped before the end:[/] {report.stopped}", soft_wrap=True)
+
+
+def _stem(path: Path) -> str:
+    return path.resolve().name.removesuffix(".gz").rsplit(".", 1)[0]

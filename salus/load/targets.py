@@ -1,0 +1,182 @@
+"""Where requests go: a server over HTTP, or the data folder in this process.
+
+https://hl7.org/fhir/R4/http.html
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import NamedTuple, Protocol
+from urllib.parse import urlsplit
+
+import httpx
+import msgspec
+
+from conformance.json import encode, parse
+from conformance.outcome import FhirError, outcome
+from fhir_server.audit.event import Caller
+from fhir_server.interaction import Interaction, Preferences
+from fhir_server.server import Server
+from salus.load.requests import Request
+from salus.load.sources import LoadError
+
+PATIENCE_SECONDS = 300.0  # for one answer
+TRIES = 7  # when a server is busy or away for a moment
+FIRST_PAUSE_SECONDS = 0.25  # doubled with each try
+PASSING = frozenset({429, 502, 503, 504})  # statuses that may pass by waiting
+JSON = "application/fhir+json"
+
+
+class Answer(NamedTuple):
+    status: int
+    body: bytes
+
+
+class Target(Protocol):
+    async def send(self, request: Request) -> Answer:
+        """The server's answer, refusals included. LoadError when there is none to be had."""
+        ...
+
+
+class HttpTarget:
+    """A FHIR base URL."""
+
+    def __init__(self, url: str, client: httpx.AsyncClient) -> None:
+        if urlsplit(url).scheme not in ("http", "https"):
+            raise LoadError(f"{url} is not the address of a FHIR server")
+        self._url = url.rstrip("/")
+        self._client = client
+        self._answered = False
+
+    async def send(self, request: Request) -> Answer:
+        pause = FIRST_PAUSE_SECONDS
+        for last in [False] * (TRIES - 1) + [True]:
+            try:
+                answer = await self._once(request)
+                if last or answer.status not in PASSING:
+                    return answer
+            except httpx.TransportError as error:
+                # Sending again is safe: the key makes the server answer as it did the first time.
+                if last or not self._answered:
+                    raise LoadError(self._away(error)) from None
+            await asyncio.sleep(pause)
+            pause *= 2
+        raise AssertionError("the last try returns or raises")
+
+    async def _once(self, request: Request) -> Answer:
+        reply = await self._client.request(
+            request.method,
+            f"{self._url}/{request.path}" if request.path else self._url,
+            content=request.body,
+            headers={
+                "Content-Type": JSON,
+                "Accept": JSON,
+                "Prefer": "return=minimal",
+                "Idempotency-Key": request.once,
+            },
+            timeout=PATIENCE_SECONDS,
+        )
+        self._answered = True
+        return Answer(reply.status_code, reply.content)
+
+    def _away(self, error: httpx.TransportError) -> str:
+        reason = str(error) or type(error).__name__
+        if self._answered:
+            return f"The server at {self._url} went away ({reason}); run the same command again"
+        return (
+            f"No server answers at {self._url} ({reason}): start one with `salus serve --open`, "
+            "or load into its folder with --data DIR"
+        )
+
+
+class ServerTarget:
+    """The server itself, without HTTP."""
+
+    def __init__(self, server: Server, caller: Caller) -> None:
+        self._server = server
+        self._caller = caller
+
+    async def send(self, request: Request) -> Answer:
+        try:
+            result = await self._server.perform(_interaction(request), self._caller)
+        except FhirError as error:
+            return Answer(error.status, encode(outcome(error.issues)))
+        return Answer(result.status, result.body)
+
+
+def _interaction(request: Request) -> Interaction:
+    resource = parse(request.body)
+    prefer = Preferences(returns="minimal")
+    if request.path == "":
+        return Interaction(
+            str(resource.get("type")), resource=resource, prefer=prefer, once=request.once
+        )
+    type, _, id = request.path.partition("/")
+    code = "update" if id else "create"
+    return Interaction(code, type, id or None, resource=resource, prefer=prefer, once=request.once)
+
+
+# --- reading answers -----------------------------------------------------------------------------
+
+
+class _Said(msgspec.Struct):
+    severity: str = ""
+    code: str = ""
+    diagnostics: str | None = None
+    details: dict[str, object] | None = None
+    expression: list[str] = []
+
+
+class _Outcome(msgspec.Struct):
+    issue: list[_Said] = []
+
+
+class _Response(msgspec.Struct):
+    status: str = ""
+    outcome: _Outcome | None = None
+
+
+class _Entry(msgspec.Struct):
+    response: _Response | None = None
+
+
+class _Bundle(msgspec.Struct):
+    entry: list[_Entry] = []
+
+
+_outcome = msgspec.json.Decoder(_Outcome).decode
+_responses = msgspec.json.Decoder(_Bundle).decode
+
+
+class EntryAnswer(NamedTuple):
+    """What became of one entry of a Bundle."""
+
+    status: int
+    reasons: list[str]
+
+
+def entry_answers(answer: Answer) -> list[EntryAnswer]:
+    """What became of each entry of a Bundle that was accepted."""
+    made = []
+    for entry in _responses(answer.body).entry:
+        response = entry.response or _Response()
+        status = int(response.status[:3]) if response.status[:3].isdigit() else 0
+        made.append(EntryAnswer(status, _sentences(response.outcome)))
+    return made
+
+
+def reasons(answer: Answer) -> list[str]:
+    """Why a request was refused, a sentence each."""
+    try:
+        return _sentences(_outcome(answer.body)) or [f"status {answer.status}"]
+    except msgspec.DecodeError:
+        return [f"status {answer.status}, and the answer is no OperationOutcome"]
+
+
+def _sentences(outcome: _Outcome | None) -> list[str]:
+    made = []
+    for issue in outcome.issue if outcome else []:
+        text = issue.diagnostics or str((issue.details or {}).get("text", "")) or issue.code
+        where = f"{issue.expression[0]}: " if issue.expression else ""
+        made.append(where + text)
+    return made

@@ -1,0 +1,252 @@
+"""What the operator decides: one frozen object, read once from options and environment.
+
+Every field has a variable SALUS_<NAME>; an option of the command line wins over it. The words are
+those of https://hl7.org/fhir/R4/http.html where the standard has them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, fields
+from difflib import get_close_matches
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from fhir_server.limits import Limits
+from salus.problem import Problem
+
+PREFIX = "SALUS_"
+# Variables that are read elsewhere: by the tests, and by continuous integration.
+FOREIGN = frozenset({"SALUS_TEST_DATA", "SALUS_CI"})
+
+# What each limit bounds, for `salus settings`; a test holds that none is missing.
+LIMITS = {
+    "body": "bytes of a FHIR request body, unpacked",
+    "binary": "bytes of a raw Binary body",
+    "chunk": "bytes from which on a Binary is stored and streamed in pieces",
+    "depth": "nesting of objects and arrays in JSON",
+    "entries": "entries of a batch or transaction",
+    "issues": "issues in one OperationOutcome",
+    "url": "bytes of a query string, and of a search form",
+    "parameters": "search parameters of one request",
+    "values": "comma-separated values of one search parameter",
+    "chain": "hops of a chain or of _has",
+    "page": "the largest _count",
+    "default_page": "_count where the request has none",
+    "included": "resources that _include and _revinclude add to a page",
+    "iterations": "rounds of :iterate",
+    "conditional": "resources that one conditional delete may remove",
+    "search_seconds": "seconds after which a search is interrupted",
+    "patch_operations": "operations of one JSON Patch",
+    "link_seconds": "seconds after which a paging link expires",
+    "audit_entities": "versions named by one AuditEvent, then a further one",
+}
+
+
+class SettingsError(Problem):
+    """A setting is wrong; the text names it, in the operator's spelling, and says what to do."""
+
+
+def user_folder(variable: str, fallback: str) -> Path:
+    """A base folder of the user (XDG): the one the variable names, or `fallback` below home."""
+    named = os.environ.get(variable, "")
+    return Path(named) if named.startswith("/") else Path.home() / fallback
+
+
+def default_data(name: str = "salus") -> Path:
+    """Where data is kept unless told: in the user's data folder."""
+    return user_folder("XDG_DATA_HOME", ".local/share") / name
+
+
+def default_keys(name: str = "salus") -> Path:
+    """Where keys are kept unless told: in the user's state folder, never beside the data."""
+    return user_folder("XDG_STATE_HOME", ".local/state") / name / "keys"
+
+
+class Settings(BaseSettings):
+    """All that can be set. Frozen; nothing imports it as a global."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        env_nested_delimiter="_",
+        env_nested_max_split=1,
+        nested_model_default_partial_update=True,
+        frozen=True,
+        extra="forbid",
+    )
+
+    host: str = Field("127.0.0.1", description="address to listen on")
+    port: int = Field(8080, ge=1, le=65535, description="port to listen on")
+    data: Path = Field(default_factory=default_data, description="folder of the data (encrypted)")
+    keys: Path = Field(
+        default_factory=default_keys,
+        description="folder of the keys; never inside the data folder, back it up apart from it",
+    )
+    base_url: str = Field(
+        "",
+        description="address by which clients reach this server, used in all links; "
+        "http://HOST:PORT unless set; the FHIR base is this plus /fhir",
+        validate_default=False,
+    )
+    open: bool = Field(False, description="serve without authorization: only on a loopback address")
+    timezone: str = Field(
+        "UTC", description="time zone of dates and times that have no offset, in data and searches"
+    )
+    references: Literal["accept", "check"] = Field(
+        "accept",
+        description="a literal reference to this server that resolves to nothing: accepted and "
+        "counted, or refused with 422",
+    )
+    audit_reads: Literal["durable", "deferred"] = Field(
+        "durable",
+        description="whether a read waits until its AuditEvent is on disk, or answers before",
+    )
+    audit_refusals: int = Field(
+        20,
+        ge=0,
+        description="refused requests without a token that are audited one by one, per address "
+        "and minute; the rest of that minute is counted in one AuditEvent",
+    )
+    limits: Limits = Field(Limits(), description="what a request may cost")
+
+    @property
+    def fhir_base(self) -> str:
+        """The FHIR base URL, without a slash at its end."""
+        return f"{self.base_url}/fhir"
+
+    @property
+    def zone(self) -> ZoneInfo:
+        return ZoneInfo(self.timezone)
+
+    @field_validator("data", "keys")
+    @classmethod
+    def _absolute(cls, folder: Path) -> Path:
+        return folder.expanduser().resolve()
+
+    @field_validator("timezone")
+    @classmethod
+    def _known_zone(cls, name: str) -> str:
+        try:
+            ZoneInfo(name)
+        except (KeyError, ValueError, OSError):
+            raise ValueError("is not a time zone; write it like Europe/Vienna or UTC") from None
+        return name
+
+    @field_validator("limits")
+    @classmethod
+    def _positive(cls, limits: Limits) -> Limits:
+        for name, value in asdict(limits).items():
+            if value <= 0:
+                raise ValueError(f"{name} must be above 0")
+        return limits
+
+    @model_validator(mode="before")
+    @classmethod
+    def _base_url_of_address(cls, given: Any) -> Any:
+        if isinstance(given, dict) and not given.get("base_url"):
+            host = _bracketed(str(given.get("host", "127.0.0.1")))
+            return {**given, "base_url": f"http://{host}:{given.get('port', 8080)}"}
+        return given
+
+    @field_validator("base_url")
+    @classmethod
+    def _plain_url(cls, url: str) -> str:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError("must begin with http:// or https:// and name a host")
+        if parts.query or parts.fragment or parts.username:
+            raise ValueError("must be a plain address without user, query or fragment")
+        return url.rstrip("/")
+
+    @model_validator(mode="after")
+    def _safe_together(self) -> Settings:
+        if self.keys == self.data or self.keys.is_relative_to(self.data):
+            raise ValueError(
+                f"the keys ({self.keys}) lie inside the data folder ({self.data}), so whoever "
+                "copies the data has the keys too; name another folder with --keys or SALUS_KEYS"
+            )
+        if self.open and not is_loopback(self.host):
+            raise ValueError(
+                f"--open serves everybody who can connect, so it listens on a loopback address "
+                f"only, not on {self.host}; leave --host away"
+            )
+        return self
+
+
+def _bracketed(host: str) -> str:
+    """A host as it is written in a URL."""
+    return f"[{host}]" if ":" in host else host
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can connect to an address."""
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def read_settings(**options: Any) -> Settings:
+    """The settings of this process; options that are None count as not given. SettingsError."""
+    _no_unknown_variables(os.environ)
+    try:
+        return Settings(**{name: value for name, value in options.items() if value is not None})
+    except ValidationError as error:
+        raise SettingsError(_explained(error)) from None
+
+
+class Variable(NamedTuple):
+    """One variable of the environment, as `salus settings` prints it."""
+
+    name: str
+    value: str
+    default: bool
+    meaning: str
+
+
+def variables(settings: Settings) -> Iterator[Variable]:
+    """Every variable with its present value and meaning, limits included."""
+    listening = f"http://{_bracketed(settings.host)}:{settings.port}"
+    for name, field in Settings.model_fields.items():
+        if name != "limits":
+            value = getattr(settings, name)
+            default = name not in settings.model_fields_set or value == listening
+            yield Variable(variable(name), str(value), default, field.description or "")
+    usual = Limits()
+    for name, meaning in LIMITS.items():
+        value = getattr(settings.limits, name)
+        yield Variable(variable("limits", name), str(value), value == getattr(usual, name), meaning)
+
+
+def variable(*names: str) -> str:
+    """The variable of a field, or of a field within one."""
+    return PREFIX + "_".join(names).upper()
+
+
+def _no_unknown_variables(environment: Mapping[str, str]) -> None:
+    """A misspelt variable would silently leave the default in force."""
+    known = {variable(name) for name in Settings.model_fields}
+    known |= {variable("limits", each.name) for each in fields(Limits)} | FOREIGN
+    for name in environment:
+        if name.startswith(PREFIX) and name not in known:
+            near = get_close_matches(name, known, 1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise SettingsError(f"{name} is not a setting{hint} (`salus settings` lists them)")
+
+
+def _explained(error: ValidationError) -> str:
+    lines = []
+    for each in error.errors():
+        text = each["msg"].removeprefix("Value error, ")
+        where = variable(*(str(part) for part in each["loc"])) if each["loc"] else ""
+        lines.append(f"{where}: {text}" if where else text[:1].upper() + text[1:])
+    return "\n".join(lines)
