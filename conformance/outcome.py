@@ -34,6 +34,7 @@ STATUS = {
     "lock-error": 503,
     "timeout": 503,
     "throttled": 429,
+    "incomplete": 400,
     "exception": 500,
 }
 

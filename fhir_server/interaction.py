@@ -7,8 +7,12 @@ https://hl7.org/fhir/R4/http.html
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
+from urllib.parse import parse_qsl
+
+from conformance.outcome import FhirError
+from fhir_server.ids import is_id
 
 Resource = dict[str, Any]
 Parameters = tuple[tuple[str, str], ...]  # decoded name and value, in the order of the request
@@ -17,7 +21,7 @@ Parameters = tuple[tuple[str, str], ...]  # decoded name and value, in the order
 class Preferences(NamedTuple):
     """The Prefer header: what a write returns, and how unknown search parameters are met."""
 
-    returns: Literal["minimal", "representation", "OperationOutcome"] = "representation"
+    returns: Literal["minimal", "representation", "OperationOutcome"] | None = None
     handling: Literal["strict", "lenient"] = "strict"
 
 
@@ -59,7 +63,8 @@ class Interaction:
 @dataclass(frozen=True, slots=True)
 class Result:
     """What is answered: the body's final bytes (JSON, unless `media_type` says otherwise), or a
-    stream of them. `touched` names what the audit lists: (type, id, version number or None)."""
+    stream of them. The audit names what was `touched`, (type, id, version number or None), and
+    whose it was: `patients`, as "Patient/id"."""
 
     status: int
     body: bytes = b""
@@ -69,4 +74,208 @@ class Result:
     location: str | None = None  # relative: Patient/1/_history/1
     stream: AsyncIterator[bytes] | None = None
     headers: tuple[tuple[str, str], ...] = ()
-    touched: tuple[tuple[str, str, int | None], ...] = field(default=())
+    touched: tuple[tuple[str, str, int | None], ...] = ()
+    patients: tuple[str, ...] = ()
+
+
+# --- the route table -----------------------------------------------------------------------------
+
+# (method, shape of the path) -> interaction code. A shape names its parts: "type", "id", "vid";
+# "$" is an operation's name. Conditional forms are those that lack the id.
+ROUTES: dict[tuple[str, str], str] = {
+    ("GET", "metadata"): "capabilities",
+    ("GET", ""): "search-system",
+    ("POST", "_search"): "search-system",
+    ("POST", ""): "transaction",  # or batch, as its Bundle says
+    ("GET", "_history"): "history-system",
+    ("GET", "type"): "search-type",
+    ("POST", "type/_search"): "search-type",
+    ("POST", "type"): "create",
+    ("PUT", "type"): "update",
+    ("PATCH", "type"): "patch",
+    ("DELETE", "type"): "delete",
+    ("GET", "type/_history"): "history-type",
+    ("GET", "type/id"): "read",
+    ("PUT", "type/id"): "update",
+    ("PATCH", "type/id"): "patch",
+    ("DELETE", "type/id"): "delete",
+    ("GET", "type/id/_history"): "history-instance",
+    ("GET", "type/id/_history/vid"): "vread",
+    ("GET", "$"): "operation",
+    ("POST", "$"): "operation",
+    ("GET", "type/$"): "operation",
+    ("POST", "type/$"): "operation",
+    ("GET", "type/id/$"): "operation",
+    ("POST", "type/id/$"): "operation",
+}
+CONDITIONAL = frozenset({"update", "patch", "delete"})  # in their form without an id
+WRITES = frozenset({"create", "update", "patch", "delete"})
+
+# Types that offer fewer interactions than all, and why.
+OFFERED: dict[str, tuple[frozenset[str], str]] = {
+    "AuditEvent": (
+        frozenset({"read", "search-type", "search-system", "create", "operation"}),
+        "the audit is only ever appended to",
+    ),
+}
+
+_METHODS_OF: dict[str, tuple[str, ...]] = {}
+for _method, _shape in ROUTES:
+    _METHODS_OF[_shape] = (*_METHODS_OF.get(_shape, ()), _method)
+
+
+class Route(NamedTuple):
+    """Where a request leads."""
+
+    code: str
+    type: str | None = None
+    id: str | None = None
+    version: str | None = None
+    operation: str | None = None
+
+
+def offers(type: str, code: str) -> bool:
+    """Whether this server has an interaction on a type at all."""
+    return type not in OFFERED or code in OFFERED[type][0]
+
+
+def route(method: str, path: str, types: frozenset[str]) -> Route:
+    """The route of a path below the FHIR base, without slashes at its ends. FhirError 404 when the
+    path leads nowhere, 405 when it does but not by this method."""
+    parts = path.split("/") if path else []
+    found = _parts(parts, types)
+    if found is None:
+        raise FhirError("not-found", "This path is not one of a FHIR server")
+    shape, at = found
+    code = ROUTES.get(("GET" if method == "HEAD" else method, shape))
+    if code is None:
+        raise _not_allowed(method, _METHODS_OF[shape])
+    if at.type and not offers(at.type, code):
+        offered, reason = OFFERED[at.type]
+        allowed = [m for m in _METHODS_OF[shape] if ROUTES[m, shape] in offered]
+        raise _not_allowed(method, tuple(allowed), f"{code} is not offered on {at.type}: {reason}")
+    return at._replace(code=code)
+
+
+def _not_allowed(method: str, allowed: tuple[str, ...], why: str | None = None) -> FhirError:
+    text = why or f"{method} is not allowed here; allowed: {', '.join(allowed)}"
+    return MethodNotAllowed("not-supported", text, status=405, allowed=allowed)
+
+
+class MethodNotAllowed(FhirError):
+    """405 with the methods for its Allow header."""
+
+    def __init__(self, code: str, text: str, *, status: int, allowed: tuple[str, ...]) -> None:
+        super().__init__(code, text, status=status)
+        self.allowed = allowed
+
+
+def _parts(parts: list[str], types: frozenset[str]) -> tuple[str, Route] | None:
+    """The shape of a path and what its parts name; None when it has no shape."""
+    if not parts:
+        return "", Route("")
+    first = parts[0]
+    if first.startswith("$"):
+        return ("$", Route("", operation=first[1:])) if len(parts) == 1 else None
+    if first in ("metadata", "_history", "_search"):
+        return (first, Route("")) if len(parts) == 1 else None
+    if first not in types:
+        raise FhirError("not-found", "The first part of the path is not an R4 resource type")
+    return _type_parts(first, parts[1:])
+
+
+def _type_parts(type: str, rest: list[str]) -> tuple[str, Route] | None:
+    match rest:
+        case []:
+            return "type", Route("", type)
+        case [name] if name.startswith("$"):
+            return "type/$", Route("", type, operation=name[1:])
+        case ["_search" | "_history" as name]:
+            return f"type/{name}", Route("", type)
+        case [id]:
+            return "type/id", Route("", type, _id(id))
+        case [id, name] if name.startswith("$"):
+            return "type/id/$", Route("", type, _id(id), operation=name[1:])
+        case [id, "_history"]:
+            return "type/id/_history", Route("", type, _id(id))
+        case [id, "_history", version]:
+            return "type/id/_history/vid", Route("", type, _id(id), version)
+    return None
+
+
+def _id(text: str) -> str:
+    if not is_id(text):
+        raise FhirError("value", "An id has 1 to 64 letters, digits, dashes and dots", status=400)
+    return text
+
+
+# --- from the parts of a request -----------------------------------------------------------------
+
+
+class Asked(NamedTuple):
+    """A request before it is routed: of HTTP, or of an entry of a Bundle. `query` and
+    `if_none_exist` are raw query strings."""
+
+    method: str
+    path: str
+    query: str = ""
+    if_none_exist: str | None = None
+    if_match: str | None = None
+    if_none_match: str | None = None
+    if_modified_since: str | None = None
+    prefer: Preferences = Preferences()
+    once: str | None = None
+
+
+_PRESENTATION = frozenset({"_format", "_pretty"})
+
+
+def interaction(
+    asked: Asked,
+    at: Route,
+    most: int,
+    resource: Resource | None = None,
+    content: Content | None = None,
+    form: Parameters = (),
+) -> Interaction:
+    """The interaction that a routed request asks for; at most `most` parameters. FhirError."""
+    found = (*pairs(asked.query, most), *form)
+    parameters = tuple(pair for pair in found if pair[0] not in _PRESENTATION)
+    condition = None
+    if at.code in CONDITIONAL and at.id is None:
+        parameters, condition = (), parameters
+    if at.code == "create" and asked.if_none_exist is not None:
+        condition = pairs(asked.if_none_exist.removeprefix("?"), most)
+    return Interaction(
+        at.code,
+        at.type,
+        at.id,
+        at.version,
+        at.operation,
+        parameters,
+        resource,
+        content,
+        condition,
+        asked.if_match,
+        asked.if_none_match,
+        asked.if_modified_since,
+        asked.prefer,
+        asked.once,
+    )
+
+
+def pairs(query: str, most: int) -> Parameters:
+    """The decoded parameters of a query string or a form. FhirError 400."""
+    if not query:
+        return ()
+    try:
+        found = parse_qsl(query, keep_blank_values=True, errors="strict", max_num_fields=most)
+    except UnicodeDecodeError as error:
+        raise FhirError("invalid", "The query is not UTF-8 when percent-decoded") from error
+    except ValueError as error:
+        raise FhirError(
+            "too-costly", f"A request has at most {most} parameters", status=400
+        ) from error
+    if any("\0" in name or "\0" in value for name, value in found):
+        raise FhirError("invalid", "The query holds a NUL character")
+    return tuple(found)

@@ -1,0 +1,11 @@
+"""Operations by name: one file an operation, found here (https://hl7.org/fhir/R4/operations.html).
+
+To add one, write its file with an `OPERATION` and name it in `ALL`.
+"""
+
+from __future__ import annotations
+
+from fhir_server.core import Operation
+from fhir_server.operations import validate
+
+ALL: dict[str, Operation] = {each.code: each for each in (validate.OPERATION,)}

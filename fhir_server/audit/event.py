@@ -1,0 +1,180 @@
+"""The AuditEvent of an interaction, as bytes and narrow keys, shaped as the BALP profiles are.
+
+https://hl7.org/fhir/R4/auditevent.html, https://profiles.ihe.net/ITI/BALP/
+"""
+
+from __future__ import annotations
+
+import base64
+from functools import lru_cache
+from typing import NamedTuple
+from urllib.parse import urlencode
+
+from conformance.json import encode
+from fhir_server.interaction import Interaction, Result
+from fhir_server.storage.store import Entry, Event
+from fhir_server.times import instant
+from smart_auth.grant import Grant
+
+_REST = "http://terminology.hl7.org/CodeSystem/audit-event-type"
+_SUBTYPE = "http://hl7.org/fhir/restful-interaction"
+_ENTITY = "http://terminology.hl7.org/CodeSystem/audit-entity-type"
+_ROLE = "http://terminology.hl7.org/CodeSystem/object-role"
+_DICOM = "http://dicom.nema.org/resources/ontology/DCM"
+_PARTICIPANT = "http://terminology.hl7.org/CodeSystem/provenance-participant-type"
+
+_SOURCE = (_DICOM, "110153")
+_DESTINATION = (_DICOM, "110152")
+_APPLICATION = (_DICOM, "110150")
+_CUSTODIAN = (_PARTICIPANT, "custodian")
+
+
+class Kind(NamedTuple):
+    """How an interaction is audited: its action and the roles of client and server."""
+
+    action: str
+    client: tuple[str, str]
+    server: tuple[str, str]
+
+
+_READ = Kind("R", _DESTINATION, _SOURCE)
+_QUERY = Kind("E", _SOURCE, _DESTINATION)
+_KINDS = {
+    "read": _READ,
+    "vread": _READ,
+    "history-instance": _READ,
+    "history-type": _QUERY,
+    "history-system": _QUERY,
+    "search-type": _QUERY,
+    "search-system": _QUERY,
+    "create": Kind("C", _SOURCE, _DESTINATION),
+    "update": Kind("U", _SOURCE, _DESTINATION),
+    "patch": Kind("U", _SOURCE, _DESTINATION),
+    "delete": Kind("D", _APPLICATION, _CUSTODIAN),
+}
+_HEAD = b'{"resourceType":"AuditEvent","id":"'
+SUCCESS, MINOR, SERIOUS = "0", "4", "8"
+
+
+class Caller(NamedTuple):
+    """Who asked and from where; `site` names this server."""
+
+    grant: Grant
+    address: str
+    site: str
+
+
+def events(
+    asked: Interaction, caller: Caller, result: Result, at: int, entities: int
+) -> list[Event]:
+    """What an interaction that succeeded leaves in the audit: one event, and a further one for
+    every `entities` versions and patients that it names beyond the first."""
+    named = [(type, id, number, _OBJECT) for type, id, number in result.touched]
+    known = {(type, id) for type, id, _ in result.touched}
+    for patient in result.patients:
+        type, _, id = patient.partition("/")
+        role = _PATIENT if (type, id) not in known else None
+        if role:
+            named.append((type, id, None, role))
+    parts = [named[i : i + entities] for i in range(0, len(named), entities)] or [[]]
+    return [_event(asked, caller, SUCCESS, None, part, at) for part in parts]
+
+
+def failure(asked: Interaction, caller: Caller, status: int, code: str, at: int) -> Event:
+    """What a refused or failed interaction leaves: what was asked for, and the issue's code."""
+    named = []
+    if asked.type and asked.id:
+        named.append((asked.type, asked.id, None, _OBJECT))
+    return _event(asked, caller, MINOR if status < 500 else SERIOUS, code, named, at)
+
+
+def _tagged(system: str, code: str) -> bytes:
+    return encode({"system": system, "code": code})
+
+
+_OBJECT = b'"},"type":' + _tagged(_ENTITY, "2") + b',"role":' + _tagged(_ROLE, "4") + b"}"
+_PATIENT = b'"},"type":' + _tagged(_ENTITY, "1") + b',"role":' + _tagged(_ROLE, "1") + b"}"
+_QUERY_ENTITY = b'{"type":' + _tagged(_ENTITY, "2") + b',"role":' + _tagged(_ROLE, "24")
+
+
+def _event(
+    asked: Interaction,
+    caller: Caller,
+    outcome: str,
+    described: str | None,
+    named: list[tuple[str, str, int | None, bytes]],
+    at: int,
+) -> Event:
+    stamp = instant(at).encode()
+    entities = [
+        f'{{"what":{{"reference":"{type}/{id}'.encode()
+        + (f"/_history/{number}".encode() if number else b"")
+        + role
+        for type, id, number, role in named
+    ]
+    if asked.parameters or asked.condition:
+        entities.append(_query(asked))
+    tail = b"".join(
+        (
+            b'","meta":{"versionId":"1","lastUpdated":"',
+            stamp,
+            b'"},',
+            _what(asked.code, asked.operation),
+            b',"recorded":"',
+            stamp,
+            b'","outcome":"',
+            outcome.encode(),
+            b'",',
+            b'"outcomeDesc":' + encode(described) + b"," if described else b"",
+            _who(asked.code, caller),
+            b',"entity":[' + b",".join(entities) + b"]}" if entities else b"}",
+        )
+    )
+    keys = {Entry("link", "entity", type, id) for type, id, _, _ in named}
+    if caller.grant.agent:
+        type, _, id = caller.grant.agent.partition("/")
+        keys.add(Entry("link", "agent", type, id))
+    return Event(at, _HEAD, tail, tuple(keys))
+
+
+def _query(asked: Interaction) -> bytes:
+    raw = urlencode((*asked.parameters, *(asked.condition or ())))
+    text = base64.b64encode(f"{asked.type or ''}?{raw}".encode())
+    return _QUERY_ENTITY + b',"query":"' + text + b'"}'
+
+
+@lru_cache(256)
+def _what(code: str, operation: str | None) -> bytes:
+    """type, subtype and action."""
+    subtype = {"system": _SUBTYPE, "code": code}
+    if operation:
+        subtype["display"] = f"${operation}"
+    made = {
+        "type": {"system": _REST, "code": "rest", "display": "RESTful Operation"},
+        "subtype": [subtype],
+        "action": _KINDS[code].action if code in _KINDS else "E",
+    }
+    return encode(made)[1:-1]
+
+
+@lru_cache(4096)
+def _who(code: str, caller: Caller) -> bytes:
+    """agent and source."""
+    kind = _KINDS.get(code, _QUERY)
+    client: dict[str, object] = {"type": _role(kind.client)}
+    client["who"] = (
+        {"reference": caller.grant.agent} if caller.grant.agent else {"display": caller.grant.name}
+    )
+    client |= {"requestor": True, "network": {"address": caller.address, "type": "2"}}
+    server = {
+        "type": _role(kind.server),
+        "who": {"display": "Salus"},
+        "requestor": False,
+        "network": {"address": caller.site, "type": "1"},
+    }
+    made = {"agent": [client, server], "source": {"observer": {"display": caller.site}}}
+    return encode(made)[1:-1]
+
+
+def _role(role: tuple[str, str]) -> dict[str, object]:
+    return {"coding": [{"system": role[0], "code": role[1]}]}

@@ -1,0 +1,161 @@
+"""Binary: raw bytes in and out by content type, large ones in pieces that are streamed.
+
+A large Binary's pieces are kept records; its version holds their name in an extension of data.
+https://hl7.org/fhir/R4/binary.html
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import secrets
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+from conformance.json import encode, parse
+from conformance.outcome import FhirError
+from fhir_server.body import Receive, unpacked
+from fhir_server.interaction import Resource, Result, Route
+from fhir_server.server import Server
+from fhir_server.spool import (
+    PIECE,
+    Spooled,
+    marker,
+    read_piece,
+    spooled_in,
+    write_pending,
+    write_piece,
+)
+
+_JSON = frozenset({"application/fhir+json", "application/json", "text/json", "json"})
+_HEADERS = (
+    ("content-disposition", "attachment"),
+    ("content-security-policy", "default-src 'none'; sandbox"),
+)
+
+
+async def received(
+    server: Server, at: Route, headers: Mapping[bytes, bytes], media: str, receive: Receive
+) -> Resource:
+    """The Binary of a raw body. FhirError 400, 413."""
+    if not media:
+        raise FhirError("required", "A Binary needs a Content-Type", status=400)
+    resource: Resource = {"resourceType": "Binary", "contentType": media}
+    if at.id is not None:
+        resource["id"] = at.id
+    context = headers.get(b"x-security-context")
+    if context is not None:
+        resource["securityContext"] = {"reference": context.decode("latin-1")}
+    pieces = unpacked(receive, headers, server.core.limits.binary)
+    return {**resource, **await _stored(server, pieces)}
+
+
+async def spooled(server: Server, resource: Resource) -> Resource:
+    """A Binary that came as JSON; when its data is large, in pieces."""
+    data = resource.get("data")
+    if not isinstance(data, str) or len(data) // 4 * 3 <= server.core.limits.chunk:
+        return resource
+    try:
+        raw = binascii.a2b_base64(data, strict_mode=True)
+    except binascii.Error as error:
+        raise FhirError("value", "data is not base64", "Binary.data", status=422) from error
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for start in range(0, len(raw), PIECE):
+            yield raw[start : start + PIECE]
+
+    rest = {name: value for name, value in resource.items() if name != "data"}
+    return {**rest, **await _stored(server, pieces())}
+
+
+async def _stored(server: Server, pieces: AsyncIterator[bytes]) -> dict[str, Any]:
+    """data, or the place of the pieces that hold it. They are durable, but nobody's until the
+    Binary is committed; what is left of an upload that never was is removed at the next start."""
+    name, held, count, size = secrets.token_hex(16), bytearray(), 0, 0
+    async for piece in pieces:
+        held += piece
+        size += len(piece)
+        if size <= server.core.limits.chunk:
+            continue
+        if count == 0:
+            await server.store.transaction(lambda tx: write_pending(tx, name), write=True)
+        while len(held) >= PIECE:
+            await _keep(server, name, count, bytes(held[:PIECE]))
+            del held[:PIECE]
+            count += 1
+    if count == 0:
+        return {"data": base64.b64encode(bytes(held)).decode()} if held else {}
+    if held:
+        await _keep(server, name, count, bytes(held))
+        count += 1
+    return {"_data": marker(Spooled(name, count, size))}
+
+
+async def _keep(server: Server, name: str, number: int, piece: bytes) -> None:
+    await server.store.transaction(lambda tx: write_piece(tx, name, number, piece), write=True)
+
+
+class _Shown(NamedTuple):
+    media_type: str
+    security_context: str | None
+
+
+def presented(server: Server, code: str, result: Result, accept: tuple[str, ...]) -> Result:
+    """A Binary that was read, as the client takes it: raw unless it asks for FHIR."""
+    if code not in ("read", "vread") or result.status != 200:
+        return result
+    resource = parse(result.body)
+    spooled = spooled_in(resource)
+    if any(each in _JSON for each in accept):
+        if spooled is None:
+            return result
+        head, tail = _around(result.body, spooled)
+        stream = _streamed(server, spooled, head, tail)
+        return _with(result, result.media_type, stream=stream)
+    shown = _Shown(
+        str(resource.get("contentType", "application/octet-stream")),
+        resource.get("securityContext", {}).get("reference"),
+    )
+    headers = _HEADERS
+    if shown.security_context:
+        headers = (*headers, ("x-security-context", shown.security_context))
+    if spooled is not None:
+        stream = _streamed(server, spooled)
+        return _with(result, shown.media_type, headers, stream=stream, size=spooled.size)
+    body = base64.b64decode(resource.get("data", ""))
+    return _with(result, shown.media_type, headers, body=body)
+
+
+def _with(
+    result: Result,
+    media_type: str,
+    headers: tuple[tuple[str, str], ...] = (),
+    *,
+    body: bytes = b"",
+    stream: AsyncIterator[bytes] | None = None,
+    size: int | None = None,
+) -> Result:
+    if size is not None:
+        headers = (*headers, ("content-length", str(size)))
+    return replace(result, body=body, media_type=media_type, headers=headers, stream=stream)
+
+
+def _around(body: bytes, spooled: Spooled) -> tuple[bytes, bytes]:
+    """The JSON before and after the place of the data."""
+    mark = b'"_data":' + encode(marker(spooled))
+    head, _, tail = body.partition(mark)
+    return head + b'"data":"', b'"' + tail
+
+
+async def _streamed(
+    server: Server, spooled: Spooled, head: bytes = b"", tail: bytes = b""
+) -> AsyncIterator[bytes]:
+    """The pieces one after the other; in base64 when they stand inside JSON."""
+    if head:
+        yield head
+    for number in range(spooled.count):
+        piece = await server.store.transaction(lambda tx, n=number: read_piece(tx, spooled, n))
+        yield base64.b64encode(piece) if head else piece
+    if tail:
+        yield tail

@@ -1,0 +1,94 @@
+"""Request bodies: read in pieces, unpacked, never more than a limit.
+
+https://www.rfc-editor.org/rfc/rfc9110#section-8.4
+"""
+
+from __future__ import annotations
+
+import asyncio
+import zlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
+from typing import Any
+
+from conformance.outcome import FhirError
+
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+_WINDOWS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
+_PIECE = 256 * 1024
+_SECONDS = 120  # within which the next piece must arrive
+
+
+async def read_body(receive: Receive, headers: Mapping[bytes, bytes], most: int) -> bytes:
+    """The whole body, unpacked. FhirError 413, 415, 400."""
+    message = await receive()
+    encoding = headers.get(b"content-encoding")
+    if not message.get("more_body") and encoding is None:
+        body: bytes = message.get("body", b"")
+        if len(body) > most:
+            raise _too_long(most)
+        return body
+    return b"".join([piece async for piece in unpacked(receive, headers, most, message)])
+
+
+async def unpacked(
+    receive: Receive,
+    headers: Mapping[bytes, bytes],
+    most: int,
+    first: MutableMapping[str, Any] | None = None,
+) -> AsyncIterator[bytes]:
+    """The pieces of a body as they arrive, unpacked. FhirError 413, 415, 400."""
+    declared = headers.get(b"content-length", b"0")
+    if declared.isdigit() and int(declared) > most:
+        raise _too_long(most)
+    unpack = _unpacker(headers)
+    total = 0
+    async for piece in _pieces(receive, first):
+        for part in unpack(piece):
+            total += len(part)
+            if total > most:
+                raise _too_long(most)
+            yield part
+
+
+async def _pieces(receive: Receive, first: MutableMapping[str, Any] | None) -> AsyncIterator[bytes]:
+    message = first
+    while True:
+        if message is None:
+            message = await _next(receive)
+        if message["type"] == "http.disconnect":
+            raise FhirError("incomplete", "The body ended before it was complete", status=400)
+        yield message.get("body", b"")
+        if not message.get("more_body"):
+            return
+        message = None
+
+
+async def _next(receive: Receive) -> MutableMapping[str, Any]:
+    try:
+        async with asyncio.timeout(_SECONDS):
+            return await receive()
+    except TimeoutError as error:
+        raise FhirError("timeout", "The body came too slowly", status=408) from error
+
+
+def _unpacker(headers: Mapping[bytes, bytes]) -> Callable[[bytes], Any]:
+    encoding = headers.get(b"content-encoding", b"").decode("latin-1").strip().lower()
+    if encoding in ("", "identity"):
+        return lambda piece: (piece,)
+    if encoding not in _WINDOWS:
+        raise FhirError("not-supported", "Content-Encoding is gzip, deflate or none", status=415)
+    stream = zlib.decompressobj(_WINDOWS[encoding])
+
+    def unpack(piece: bytes) -> Any:
+        try:
+            yield stream.decompress(piece, _PIECE)
+            while stream.unconsumed_tail:
+                yield stream.decompress(stream.unconsumed_tail, _PIECE)
+        except zlib.error as error:
+            raise FhirError("invalid", f"The body is not {encoding}") from error
+
+    return unpack
+
+
+def _too_long(most: int) -> FhirError:
+    return FhirError("too-long", f"A body has at most {most} bytes here", status=413)

@@ -1,0 +1,75 @@
+"""What a conditional interaction selects, and the preconditions of HTTP.
+
+https://hl7.org/fhir/R4/http.html#cond-update, https://www.rfc-editor.org/rfc/rfc9110#section-13
+"""
+
+from __future__ import annotations
+
+import re
+
+from conformance.outcome import FhirError
+from fhir_server.core import Step
+from fhir_server.interaction import Interaction, Parameters
+from fhir_server.search import params
+from fhir_server.search.results import context
+from fhir_server.storage.store import Page, Version
+from fhir_server.times import parse_http_date
+
+_ETAG = re.compile(r'(?:W/)?"([0-9]{1,18})"', re.ASCII)
+
+
+async def select(step: Step, type: str, condition: Parameters, at_most: int = 2) -> list[Version]:
+    """Up to `at_most` visible resources that meet a condition. FhirError when it selects nothing
+    in particular: no search parameter, or one that is unknown."""
+    search = params.parse(type, condition, context(step))
+    if not search.used:
+        raise FhirError("invalid", "A condition needs at least one search parameter", status=412)
+    found = await step.tx.find(type, search.query, (), Page(at_most))
+    return list(found.versions)
+
+
+async def single(step: Step, type: str, condition: Parameters) -> Version | None:
+    """The one resource that meets a condition, if any. FhirError 412 when there are several."""
+    found = await select(step, type, condition)
+    if len(found) > 1:
+        raise FhirError(
+            "multiple-matches", f"The condition selects more than one {type}; make it narrower"
+        )
+    return found[0] if found else None
+
+
+def require_match(asked: Interaction, current: Version | None) -> None:
+    """If-Match and If-None-Match on a write. FhirError 412."""
+    live = current is not None and not current.deleted
+    number = current.number if current else 0
+    if asked.if_match is not None and (not live or not _names(asked.if_match, number, "If-Match")):
+        raise FhirError(
+            "conflict",
+            f"If-Match names another version than the current one; read it again and merge"
+            f"{f' (now at {number})' if live else ''}",
+            status=412,
+        )
+    if asked.if_none_match is None or asked.code == "create":
+        return
+    if live and _names(asked.if_none_match, number, "If-None-Match"):
+        raise FhirError("conflict", "If-None-Match: the resource is there already", status=412)
+
+
+def not_modified(asked: Interaction, version: Version) -> bool:
+    """Whether a conditional read is answered with 304."""
+    if asked.if_none_match is not None:
+        return _names(asked.if_none_match, version.number, "If-None-Match")
+    if asked.if_modified_since is None:
+        return False
+    since = parse_http_date(asked.if_modified_since)
+    return since is not None and version.updated // 1_000_000 * 1_000_000 <= since
+
+
+def _names(header: str, number: int, name: str) -> bool:
+    """Whether an entity tag list names a version. FhirError 400 when it is none."""
+    if header.strip() == "*":
+        return True
+    tags = [_ETAG.fullmatch(each.strip()) for each in header.split(",")]
+    if not all(tags):
+        raise FhirError("value", f'{name} has the form W/"3"', status=400)
+    return any(tag is not None and int(tag[1]) == number for tag in tags)

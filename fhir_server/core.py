@@ -1,0 +1,62 @@
+"""What every step needs besides its transaction, made once when the server opens."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from datetime import tzinfo
+from typing import Literal
+
+from conformance.validator import Validator
+
+from conformance.definitions import Definitions
+from fhir_server.ids import new_id
+from fhir_server.interaction import Interaction, Result
+from fhir_server.limits import Limits
+from fhir_server.links import Links
+from fhir_server.search.index import Index
+from fhir_server.storage.store import Transaction
+from fhir_server.times import now
+from smart_auth.grant import Grant
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """An operation: its code, where it is offered (system, type, instance), on which types (none:
+    all), whether it writes, the canonical url of its OperationDefinition, and what it does."""
+
+    code: str
+    levels: frozenset[str]
+    types: frozenset[str]
+    writes: bool
+    definition: str
+    run: Callable[[Step, Interaction], Awaitable[Result]]
+
+
+@dataclass(frozen=True, slots=True)
+class Core:
+    """`capability`: the CapabilityStatement's bytes; `base_url`: the FHIR base without a slash at
+    its end; `references`: whether a literal reference of this server that resolves to nothing is
+    accepted or refused; `clock`: microseconds since 1970."""
+
+    definitions: Definitions
+    validator: Validator
+    index: Index
+    links: Links
+    limits: Limits
+    base_url: str
+    timezone: tzinfo
+    capability: bytes
+    operations: Mapping[str, Operation]
+    references: Literal["accept", "check"] = "accept"
+    new_id: Callable[[], str] = new_id
+    clock: Callable[[], int] = now
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One interaction inside one transaction."""
+
+    tx: Transaction
+    grant: Grant
+    core: Core

@@ -1,0 +1,112 @@
+"""History of an instance, a type and the whole server (https://hl7.org/fhir/R4/http.html#history).
+
+Newest first, by the order of commits; a page goes on until it is full of versions that the caller
+may see.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from conformance.outcome import FhirError
+from fhir_server import access
+from fhir_server.core import Core, Step
+from fhir_server.interaction import Interaction, Parameters, Result
+from fhir_server.links import Link
+from fhir_server.search.results import PAGE, bundle, open_link, page_link, self_link
+from fhir_server.storage.store import EVENTS, Version
+from fhir_server.times import instant, parse_instant
+
+
+class Asked(NamedTuple):
+    """The parameters of a history interaction."""
+
+    count: int
+    since: int | None
+
+
+async def history(step: Step, asked: Interaction, _: None) -> Result:
+    """One page of versions. FhirError 404 when the instance never was there for the caller."""
+    link = open_link(step, asked)
+    parameters = link.parameters if link else asked.parameters
+    before = int(link.after[0] or 0) if link else None
+    wanted = _parameters(step.core, parameters)
+    if asked.id is not None:
+        current = await step.tx.get(asked.type or "", asked.id)
+        if current is None or not await access.shows(step, current):
+            raise FhirError("not-found", f"There is no such {asked.type}")
+    versions = await _page(step, asked, wanted, before)
+    more = len(versions) > wanted.count
+    versions = versions[: wanted.count]
+    links = [self_link(step.core, _path(asked), parameters)]
+    if more:
+        after = (versions[-1].sequence,)
+        following = Link(asked.code, asked.type, asked.id, parameters, after, _expiry(step))
+        links.append(("next", page_link(step, _path(asked), following)))
+    return Result(
+        200,
+        bundle("history", [_entry(step.core, each) for each in versions], links),
+        touched=((asked.type, asked.id, None),) if asked.type and asked.id else (),
+        patients=tuple(dict.fromkeys(v.owner for v in versions if v.owner)),
+    )
+
+
+async def _page(step: Step, asked: Interaction, wanted: Asked, before: int | None) -> list[Version]:
+    """One more than a page of the versions that the caller may see."""
+    shown: list[Version] = []
+    size = wanted.count + 1
+    while True:
+        batch = await step.tx.history(asked.type, asked.id, size, before, wanted.since)
+        shown += [v for v in batch if v.type != EVENTS and await access.shows(step, v)]
+        if len(batch) < size or len(shown) >= size:
+            return shown[:size]
+        before = batch[-1].sequence
+
+
+def _parameters(core: Core, parameters: Parameters) -> Asked:
+    count, since = core.limits.default_page, None
+    for name, value in parameters:
+        if name == "_count" and value.isascii() and value.isdigit() and len(value) < 10:
+            count = max(1, min(int(value), core.limits.page))
+        elif name == "_since":
+            since = _instant(value)
+        elif name != PAGE:
+            raise FhirError(
+                "invalid",
+                f"{name} with this value is not a parameter of history; it takes _count and _since",
+            )
+    return Asked(count, since)
+
+
+def _instant(value: str) -> int:
+    """Microseconds of _since; a plus that a URL turned into a space is mended."""
+    try:
+        return parse_instant(value.replace(" ", "+"))
+    except (ValueError, TypeError) as error:
+        text = "_since takes an instant such as 2026-01-31T08:00:00Z"
+        raise FhirError("value", text) from error
+
+
+def _path(asked: Interaction) -> str:
+    return "/".join(part for part in (asked.type, asked.id, "_history") if part)
+
+
+def _expiry(step: Step) -> int:
+    return step.core.clock() + step.core.limits.link_seconds * 1_000_000
+
+
+def _entry(core: Core, version: Version) -> bytes:
+    """One entry: the resource as it was, how it came to be, and what was answered."""
+    method = "DELETE" if version.deleted else "POST" if version.number == 1 else "PUT"
+    url = version.type if method == "POST" else f"{version.type}/{version.id}"
+    status = {"DELETE": "204", "POST": "201", "PUT": "200"}[method]
+    resource = b"" if version.deleted else b'"resource":' + version.body + b","
+    return b"".join(
+        (
+            f'{{"fullUrl":"{core.base_url}/{version.type}/{version.id}",'.encode(),
+            resource,
+            f'"request":{{"method":"{method}","url":"{url}"}},"response":{{"status":"{status}",'
+            f'"etag":"W/\\"{version.number}\\"",'
+            f'"lastModified":"{instant(version.updated)}"}}}}'.encode(),
+        )
+    )

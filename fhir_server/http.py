@@ -1,0 +1,263 @@
+"""HTTP to Interaction, Result to HTTP: headers, Prefer, ETag, errors, sizes.
+
+A hand-written ASGI application, since it is on the path of every request.
+https://hl7.org/fhir/R4/http.html
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, MutableMapping
+from typing import Any, NamedTuple
+
+from conformance.json import encode, parse, pretty
+from conformance.outcome import FhirError, outcome
+from fhir_server import binary
+from fhir_server.audit.event import Caller
+from fhir_server.body import Receive, read_body
+from fhir_server.interaction import (
+    Asked,
+    Content,
+    MethodNotAllowed,
+    Preferences,
+    Resource,
+    Result,
+    Route,
+    interaction,
+    pairs,
+    route,
+)
+from fhir_server.metrics import Metrics
+from fhir_server.server import Server
+from fhir_server.times import http_date
+
+Scope = MutableMapping[str, Any]
+Send = Callable[[MutableMapping[str, Any]], Any]
+Headers = Mapping[bytes, bytes]
+
+FHIR_JSON = "application/fhir+json"
+_JSON_TYPES = frozenset({FHIR_JSON, "application/json", "text/json", "json"})
+_ANY = frozenset({"*/*", "application/*", ""})
+_FORM = "application/x-www-form-urlencoded"
+_BODIES = frozenset({"create", "update", "patch", "transaction", "operation"})
+_SECURITY = [(b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store")]
+
+
+class Http:
+    """The ASGI application below the FHIR base. `prefix`: the base's path; `caller`: who asks, of
+    the scope's headers and address (FhirError 401 when that cannot be told)."""
+
+    def __init__(
+        self,
+        server: Server,
+        prefix: str,
+        caller: Callable[[Headers, str], Caller],
+        metrics: Metrics,
+    ) -> None:
+        self._server = server
+        self._core = server.core
+        self._skip = len(prefix)
+        self._caller = caller
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        began = time.perf_counter()
+        headers: Headers = dict(scope["headers"])
+        method = scope["method"]
+        code = "refused"
+        form = _Form()
+        try:
+            form = _form_of(scope["query_string"], headers)
+            path = scope["path"][self._skip :].strip("/")
+            at = route(method, path, self._core.definitions.types)
+            code = at.code
+            caller = self._caller(headers, _address(scope))
+            result = await self._perform(at, method, path, scope, headers, receive, caller)
+            if result.media_type == FHIR_JSON and at.type == "Binary":
+                result = binary.presented(self._server, at.code, result, form.accept)
+            _require_acceptable(form, result)
+        except FhirError as error:
+            result = refused(error)
+        except Exception as error:
+            result = self._metrics.incident(error, code)
+        await self._send(result, form, method == "HEAD", send)
+        self._metrics.observe(code, result.status, time.perf_counter() - began)
+
+    async def _perform(
+        self,
+        at: Route,
+        method: str,
+        path: str,
+        scope: Scope,
+        headers: Headers,
+        receive: Receive,
+        caller: Caller,
+    ) -> Result:
+        asked = _asked(method, path, scope["query_string"], headers, caller, self._core.limits.url)
+        resource, content, form = await self._body(at, asked, headers, receive)
+        if at.code == "transaction" and resource and resource.get("type") == "batch":
+            at = at._replace(code="batch")
+        made = interaction(asked, at, self._core.limits.parameters, resource, content, form)
+        return await self._server.perform(made, caller)
+
+    async def _body(
+        self, at: Route, asked: Asked, headers: Headers, receive: Receive
+    ) -> tuple[Resource | None, Content | None, tuple[tuple[str, str], ...]]:
+        """What the request carries: a resource, a patch, or the parameters of a search."""
+        limits = self._core.limits
+        media = _media_type(headers)
+        if asked.method == "POST" and at.code in ("search-type", "search-system"):
+            if media not in (_FORM, ""):
+                raise FhirError("not-supported", f"A search is posted as {_FORM}", status=415)
+            data = await read_body(receive, headers, limits.url)
+            return None, None, pairs(_ascii(data), limits.parameters)
+        if at.code not in _BODIES or asked.method == "GET":
+            return None, None, ()
+        if at.type == "Binary" and at.code in ("create", "update") and media not in _JSON_TYPES:
+            return await binary.received(self._server, at, headers, media, receive), None, ()
+        data = await read_body(receive, headers, limits.body)
+        if at.code == "patch":
+            return None, Content(media, data), ()
+        if not data and at.code == "operation":
+            return None, None, ()
+        if media not in _JSON_TYPES:
+            raise FhirError("not-supported", f"Send a resource as {FHIR_JSON}", status=415)
+        resource = parse(data, limits.depth)
+        if resource.get("resourceType") == "Binary":
+            resource = await binary.spooled(self._server, resource)
+        return resource, None, ()
+
+    async def _send(self, result: Result, form: _Form, head: bool, send: Send) -> None:
+        body = result.body
+        if form.pretty and body and result.media_type == FHIR_JSON:
+            body = pretty(body)
+        headers = [
+            *_SECURITY,
+            *((n.encode(), v.encode("latin-1", "replace")) for n, v in result.headers),
+        ]
+        if result.stream is None:
+            headers.append((b"content-length", str(len(body)).encode()))
+        if body or result.stream is not None:
+            charset = "; charset=utf-8" if result.media_type == FHIR_JSON else ""
+            headers.append((b"content-type", (result.media_type + charset).encode("latin-1")))
+        if result.etag is not None:
+            headers.append((b"etag", f'W/"{result.etag}"'.encode()))
+        if result.updated is not None:
+            headers.append((b"last-modified", http_date(result.updated).encode()))
+        if result.location is not None:
+            headers.append((b"location", f"{self._core.base_url}/{result.location}".encode()))
+        start = {"type": "http.response.start", "status": result.status, "headers": headers}
+        await send(start)
+        if result.stream is not None and not head:
+            async for part in result.stream:
+                await send({"type": "http.response.body", "body": part, "more_body": True})
+            body = b""
+        await send({"type": "http.response.body", "body": b"" if head else body})
+
+
+def refused(error: FhirError) -> Result:
+    """The answer that an error is."""
+    headers: tuple[tuple[str, str], ...] = ()
+    if isinstance(error, MethodNotAllowed):
+        headers = (("allow", ", ".join(error.allowed)),)
+    if error.status == 503:
+        headers = (("retry-after", "5"),)
+    if error.status == 401:
+        headers = (("www-authenticate", "Bearer"),)
+    return Result(error.status, encode(outcome(error.issues)), headers=headers)
+
+
+class _Form(NamedTuple):
+    """How the answer is to look. `accept`: the media types that the client takes, best first."""
+
+    accept: tuple[str, ...] = (FHIR_JSON,)
+    pretty: bool = False
+
+
+def _form_of(query: bytes, headers: Headers) -> _Form:
+    accept = headers.get(b"accept", b"").decode("latin-1")
+    types = tuple(each.split(";")[0].strip().lower() for each in accept.split(","))
+    if b"_format" not in query and b"_pretty" not in query:
+        return _Form(types)
+    asked = dict(pairs(_ascii(query), 1000))
+    named = asked.get("_format", "").split(";")[0].strip().lower().replace(" ", "+")
+    return _Form((named,) if named else types, asked.get("_pretty") == "true")
+
+
+def _require_acceptable(form: _Form, result: Result) -> None:
+    """FhirError 406 when the client takes nothing that this answer can be."""
+    if result.media_type == FHIR_JSON and not any(
+        each in _JSON_TYPES or each in _ANY for each in form.accept
+    ):
+        raise FhirError(
+            "not-supported",
+            f"This server answers in {FHIR_JSON}, which you do not accept",
+            status=406,
+        )
+
+
+def _asked(
+    method: str, path: str, query: bytes, headers: Headers, caller: Caller, longest: int
+) -> Asked:
+    if len(query) > longest:
+        raise FhirError("too-long", f"A query has at most {longest} bytes; POST it", status=414)
+    return Asked(
+        method,
+        path,
+        _ascii(query),
+        _text(headers, b"if-none-exist"),
+        _text(headers, b"if-match"),
+        _text(headers, b"if-none-match"),
+        _text(headers, b"if-modified-since"),
+        _preferences(headers),
+        _once(headers, caller),
+    )
+
+
+def _text(headers: Headers, name: bytes) -> str | None:
+    value = headers.get(name)
+    return None if value is None else value.decode("latin-1")
+
+
+def _once(headers: Headers, caller: Caller) -> str | None:
+    key = _text(headers, b"idempotency-key")
+    if key is None:
+        return None
+    if not 0 < len(key) <= 256:
+        raise FhirError("value", "An Idempotency-Key has 1 to 256 characters")
+    return f"{caller.grant.agent or caller.grant.name} {key}"
+
+
+_RETURNS: dict[str, Any] = {
+    "minimal": "minimal",
+    "representation": "representation",
+    "operationoutcome": "OperationOutcome",
+}
+
+
+def _preferences(headers: Headers) -> Preferences:
+    """The preferences we know; others may be ignored, as RFC 7240 says."""
+    header = _text(headers, b"prefer")
+    if header is None:
+        return Preferences()
+    named = dict(
+        (part.strip().lower() + "=").split("=")[:2] for part in header.replace(";", ",").split(",")
+    )
+    handling = "lenient" if named.get("handling", "").strip() == "lenient" else "strict"
+    return Preferences(_RETURNS.get(named.get("return", "").strip()), handling)  # type: ignore[arg-type]
+
+
+def _media_type(headers: Headers) -> str:
+    return headers.get(b"content-type", b"").decode("latin-1").split(";")[0].strip().lower()
+
+
+def _ascii(data: bytes) -> str:
+    try:
+        return data.decode("ascii")
+    except UnicodeDecodeError as error:
+        raise FhirError("invalid", "A query is percent-encoded ASCII") from error
+
+
+def _address(scope: Scope) -> str:
+    client = scope.get("client")
+    return client[0] if client else "local"

@@ -1,0 +1,108 @@
+"""$validate: every problem of a resource in one pass, without storing it.
+
+https://hl7.org/fhir/R4/resource-operation-validate.html
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from conformance.json import encode, parse
+from conformance.outcome import FhirError, Issue, outcome
+from fhir_server import access
+from fhir_server.core import Operation, Step
+from fhir_server.interaction import Interaction, Parameters, Resource, Result
+
+_MODES = frozenset({"create", "update", "delete"})
+_FINE = Issue("information", "informational", "No problem was found")
+
+
+class _Asked(NamedTuple):
+    resource: Resource | None
+    mode: str | None
+    profiles: tuple[str, ...]
+
+
+async def run(step: Step, asked: Interaction) -> Result:
+    """200 with an OperationOutcome, whatever was found. FhirError when nothing can be checked."""
+    wanted = _asked(asked)
+    if wanted.mode is not None and wanted.mode not in _MODES:
+        raise FhirError("value", "mode is create, update or delete", "Parameters.parameter")
+    resource = wanted.resource or await _stored(step, asked)
+    issues = [*_misplaced(asked, wanted, resource)]
+    if wanted.mode != "delete":
+        issues += step.core.validator.validate(resource)
+    issues += [_unknown(profile) for profile in wanted.profiles if not _is_core(profile, resource)]
+    return Result(
+        200,
+        encode(outcome(issues or [_FINE])),
+        touched=((asked.type, asked.id, None),) if asked.type and asked.id else (),
+    )
+
+
+def _asked(asked: Interaction) -> _Asked:
+    """What the Parameters, the URL or a bare resource ask for."""
+    sent = asked.resource
+    if sent is None or sent.get("resourceType") != "Parameters" or asked.type == "Parameters":
+        return _of_url(asked.parameters, sent)
+    resource, mode, profiles = None, None, []
+    for part in sent.get("parameter", ()):
+        name = part.get("name") if isinstance(part, dict) else None
+        if name == "resource":
+            resource = part.get("resource")
+        elif name == "mode":
+            mode = part.get("valueCode")
+        elif name == "profile":
+            profiles.append(str(part.get("valueUri") or part.get("valueCanonical")))
+        else:
+            raise FhirError("invalid", "$validate takes resource, mode and profile")
+    if resource is not None and not isinstance(resource, dict):
+        raise FhirError("structure", "resource is a resource", "Parameters.parameter")
+    return _Asked(resource, mode, tuple(profiles))
+
+
+def _of_url(parameters: Parameters, sent: Resource | None) -> _Asked:
+    if any(name not in ("mode", "profile") for name, _ in parameters):
+        raise FhirError("invalid", "$validate takes mode and profile in its URL")
+    mode = next((value for name, value in parameters if name == "mode"), None)
+    return _Asked(sent, mode, tuple(value for name, value in parameters if name == "profile"))
+
+
+async def _stored(step: Step, asked: Interaction) -> dict[str, Any]:
+    """The resource as it is stored."""
+    if asked.id is None:
+        raise FhirError("required", "$validate needs a resource", status=400)
+    version = await step.tx.get(asked.type or "", asked.id)
+    if version is None or version.deleted or not await access.shows(step, version):
+        raise FhirError("not-found", f"There is no such {asked.type}")
+    return parse(version.body)
+
+
+def _misplaced(asked: Interaction, wanted: _Asked, resource: Resource) -> list[Issue]:
+    found = []
+    if asked.type and resource.get("resourceType") != asked.type:
+        found.append(Issue("error", "invalid", f"The resource is not a {asked.type}"))
+    if wanted.mode == "update" and asked.id and resource.get("id") != asked.id:
+        text = "An update needs the id that the URL has"
+        found.append(Issue("error", "value", text, f"{asked.type}.id"))
+    return found
+
+
+def _is_core(profile: str, resource: Resource) -> bool:
+    type = resource.get("resourceType")
+    return profile.split("|")[0] == f"http://hl7.org/fhir/StructureDefinition/{type}"
+
+
+def _unknown(profile: str) -> Issue:
+    text = "This server does not know a profile that was asked for, so it was not checked"
+    return Issue("warning", "not-found", text)
+
+
+OPERATION = Operation(
+    "validate",
+    frozenset({"type", "instance"}),
+    frozenset(),
+    False,
+    "http://hl7.org/fhir/OperationDefinition/Resource-validate",
+    run,
+)

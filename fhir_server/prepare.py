@@ -1,0 +1,120 @@
+"""From a received resource to what is stored: validated, indexed, encoded, but for its version.
+
+Everything here is pure and runs before a transaction is entered; the transaction stamps the id,
+versionId and lastUpdated by joining bytes. https://hl7.org/fhir/R4/resource.html#Meta
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from conformance.json import encode
+from conformance.outcome import FhirError, Issue
+from fhir_server import owners
+from fhir_server.core import Core
+from fhir_server.interaction import Resource
+from fhir_server.storage.store import Entry, Version
+from fhir_server.times import instant
+
+# What is refused until the part of the server that makes it work is there: type -> element, values.
+_INERT: dict[str, tuple[str, frozenset[str]]] = {
+    "Subscription": ("status", frozenset({"requested", "active"})),
+    "SearchParameter": ("status", frozenset({"active"})),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A valid resource, ready to become a version of any id. `warnings` are the validator's."""
+
+    resource: Resource
+    meta: bytes  # the rest of meta behind versionId and lastUpdated, with its closing brace
+    rest: bytes  # the rest of the resource behind meta, with its closing brace
+    entries: tuple[Entry, ...]
+    owner: str | None
+    warnings: tuple[Issue, ...]
+
+    @property
+    def type(self) -> str:
+        """Its resource type."""
+        return str(self.resource["resourceType"])
+
+    @property
+    def id(self) -> str | None:
+        """The id that the body itself gives."""
+        return self.resource.get("id")
+
+    def references(self, core: Core) -> set[str]:
+        """Literal references to resources of this server, as Type/id."""
+        return {
+            local
+            for text in literal_references(self.resource)
+            if (local := core.index.local(text)) is not None
+        }
+
+    def version(self, id: str, number: int, updated: int) -> Version:
+        """The version to put."""
+        body = (
+            f'{{"resourceType":"{self.type}","id":"{id}",'
+            f'"meta":{{"versionId":"{number}","lastUpdated":"{instant(updated)}"'
+        ).encode() + (self.meta + self.rest)
+        owner = f"Patient/{id}" if self.type == "Patient" else self.owner
+        return Version(self.type, id, number, updated, body, owner)
+
+
+def prepare(core: Core, resource: Resource) -> Prepared:
+    """Validate, extract and encode. FhirError with every issue when the resource is not valid."""
+    issues = core.validator.validate(resource)
+    if any(each.severity in ("error", "fatal") for each in issues):
+        raise FhirError("invalid", "The resource is not valid", status=422, issues=issues)
+    _refuse_inert(resource)
+    entries = core.index.entries(resource)
+    meta = {
+        name: value
+        for name, value in resource.get("meta", {}).items()
+        if name not in ("versionId", "lastUpdated", "_versionId", "_lastUpdated")
+    }
+    rest = {
+        name: value
+        for name, value in resource.items()
+        if name not in ("resourceType", "id", "meta")
+    }
+    return Prepared(
+        resource,
+        _joined(meta),
+        _joined(rest),
+        tuple(entries),
+        owners.owner(resource, entries, core.index),
+        tuple(issues),
+    )
+
+
+def _joined(members: dict[str, Any]) -> bytes:
+    """An object's bytes from behind its opening brace, led by a comma where something follows."""
+    return b"," + encode(members)[1:] if members else b"}"
+
+
+def _refuse_inert(resource: Resource) -> None:
+    element, values = _INERT.get(resource["resourceType"], ("", frozenset()))
+    if element and resource.get(element) in values:
+        type = resource["resourceType"]
+        raise FhirError(
+            "not-supported",
+            f"A {type} with {element} {resource[element]} would have no effect on this server yet; "
+            f"store it with another {element}",
+            f"{type}.{element}",
+        )
+
+
+def literal_references(value: Any) -> Iterator[str]:
+    """Every `reference` string in a resource, contained ones included."""
+    if isinstance(value, dict):
+        own = value.get("reference")
+        if isinstance(own, str):
+            yield own
+        value = list(value.values())
+    if isinstance(value, list):
+        for child in value:
+            yield from literal_references(child)

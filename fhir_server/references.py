@@ -1,0 +1,164 @@
+"""References inside a transaction: which must be resolved, and the resources with them resolved.
+
+https://hl7.org/fhir/R4/http.html#trules, https://hl7.org/fhir/R4/bundle.html#references
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from conformance.definitions import Definitions
+from conformance.outcome import FhirError
+from fhir_server.interaction import Resource
+
+_CONDITIONAL = re.compile(r"([A-Z][A-Za-z]+)\?(.+)", re.ASCII | re.DOTALL)
+_RESTFUL = re.compile(r"(https?://.+)/([A-Z][A-Za-z]+)/([A-Za-z0-9\-.]{1,64})", re.ASCII)
+_LOCAL_NAMES = ("urn:uuid:", "urn:oid:")
+# Where else than in Reference.reference a name given in the Bundle is to be replaced.
+_LINKING_TYPES = frozenset({"uri", "url", "oid", "uuid", "canonical"})
+
+
+class Targets(NamedTuple):
+    """What names mean in one Bundle: `names`, fullUrl -> Type/id; `found`, conditional reference
+    -> Type/id."""
+
+    names: Mapping[str, str]
+    found: Mapping[str, str]
+
+
+def conditional(reference: str) -> tuple[str, str] | None:
+    """Type and query of a conditional reference."""
+    match = _CONDITIONAL.fullmatch(reference)
+    return (match[1], match[2]) if match else None
+
+
+def conditional_references(value: Any) -> Iterator[str]:
+    """Every conditional reference in a resource."""
+    if isinstance(value, dict):
+        text = value.get("reference")
+        if isinstance(text, str) and "?" in text and conditional(text):
+            yield text
+        for child in value.values():
+            if isinstance(child, dict | list):
+                yield from conditional_references(child)
+    elif isinstance(value, list):
+        for child in value:
+            if isinstance(child, dict | list):
+                yield from conditional_references(child)
+
+
+def base_of(full_url: str) -> str | None:
+    """The base against which an entry's relative references resolve."""
+    match = _RESTFUL.fullmatch(full_url)
+    return match[1] if match else None
+
+
+def resolved(
+    resource: Resource, targets: Targets, base: str | None, definitions: Definitions
+) -> Resource:
+    """A copy whose references name resources of this server. FhirError 422 for a urn that no entry
+    of the Bundle has."""
+    walk = _Walk(targets, base, definitions)
+    made: Resource = walk.object(resource, [resource["resourceType"]])
+    return made
+
+
+class _Walk:
+    def __init__(self, targets: Targets, base: str | None, definitions: Definitions) -> None:
+        self.targets, self.base, self.definitions = targets, base, definitions
+
+    def object(self, value: dict[str, Any], path: list[str]) -> dict[str, Any]:
+        """A copy of an object; only what changes is made anew."""
+        if "resourceType" in value:
+            path = [value["resourceType"]]
+        made = value
+        for key, child in value.items():
+            new = child
+            if isinstance(child, str):
+                new = self.text(key, child, path)
+            elif isinstance(child, dict):
+                new = self.object(child, [*path, key])
+            elif isinstance(child, list):
+                new = self.array(key, child, path)
+            if new is not child:
+                made = dict(value) if made is value else made
+                made[key] = new
+        return made
+
+    def array(self, key: str, value: list[Any], path: list[str]) -> list[Any]:
+        made = [
+            self.object(each, [*path, key])
+            if isinstance(each, dict)
+            else self.text(key, each, path)
+            if isinstance(each, str)
+            else each
+            for each in value
+        ]
+        return value if all(a is b for a, b in zip(made, value, strict=True)) else made
+
+    def text(self, key: str, text: str, path: list[str]) -> str:
+        if key == "reference":
+            return self.reference(text, path)
+        name, mark, fragment = text.partition("#")
+        if name in self.targets.names and self._links(path, key):
+            return self.targets.names[name] + mark + fragment
+        if key == "div" and ("urn:" in text or "http" in text):
+            return self._narrative(text)
+        return text
+
+    def reference(self, text: str, path: list[str]) -> str:
+        names = self.targets.names
+        name, mark, fragment = text.partition("#")
+        if name in names:
+            return names[name] + mark + fragment
+        if self.base and f"{self.base}/{name}" in names:
+            return names[f"{self.base}/{name}"] + mark + fragment
+        if text in self.targets.found:
+            return self.targets.found[text]
+        if text.startswith(_LOCAL_NAMES):
+            raise FhirError(
+                "not-found",
+                "This reference names no entry of the Bundle; give the entry this fullUrl",
+                ".".join([*path, "reference"]),
+                status=422,
+            )
+        return text
+
+    def _links(self, path: list[str], key: str) -> bool:
+        """Whether an element holds a link: typed uri, url, oid, uuid or canonical."""
+        at = path[0]
+        for step in (*path[1:], key):
+            children = self.definitions.children(at)
+            element = children.get(step) or _choice(children, step)
+            if element is None:
+                return False
+            code = _type_of(element, step)
+            at = code if code not in ("BackboneElement", "Element", "") else element.path
+            if element.content_reference:
+                at = element.content_reference.removeprefix("#")
+        return at in _LINKING_TYPES and key != "system"
+
+    def _narrative(self, text: str) -> str:
+        """Links and images of a narrative."""
+        return re.sub(
+            r'((?:href|src)\s*=\s*")([^"]*)(")',
+            lambda found: found[1] + self.targets.names.get(found[2], found[2]) + found[3],
+            text,
+        )
+
+
+def _choice(children: Mapping[str, Any], key: str) -> Any:
+    for name, element in children.items():
+        if name.endswith("[x]") and key.startswith(name[:-3]):
+            return element
+    return None
+
+
+def _type_of(element: Any, key: str) -> str:
+    """The type that a JSON key gives to an element."""
+    if len(element.types) == 1:
+        return str(element.types[0].code)
+    suffix = key[len(element.path.rpartition(".")[2]) - 3 :]
+    return next((t.code for t in element.types if t.code[:1].upper() + t.code[1:] == suffix), "")

@@ -1,0 +1,158 @@
+"""The one path of every request: open a transaction, check access, act, audit.
+
+Nobody else opens transactions for interactions or writes their audit events.
+https://hl7.org/fhir/R4/http.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from conformance.outcome import FhirError
+from fhir_server import access
+from fhir_server.audit.event import Caller, events, failure
+from fhir_server.batch import batch
+from fhir_server.bundle import Act
+from fhir_server.core import Core, Step
+from fhir_server.handlers import HANDLERS
+from fhir_server.interaction import CONDITIONAL, WRITES, Interaction, Result, offers
+from fhir_server.patch import read_patch
+from fhir_server.prepare import prepare
+from fhir_server.storage.store import Conflict, Event, Store, TooCostly, Transaction, Unavailable
+from fhir_server.transaction import transaction
+
+_ONCE = "once"
+_ONCE_MICROSECONDS = 30 * 24 * 3600 * 1_000_000
+_BUNDLES = {"batch": batch, "transaction": transaction}
+_encode = msgspec.msgpack.encode
+_decode = msgspec.msgpack.Decoder(Result).decode
+
+
+class Server:
+    """Performs interactions on a store."""
+
+    def __init__(self, store: Store, core: Core) -> None:
+        self.store = store
+        self.core = core
+
+    async def perform(self, asked: Interaction, caller: Caller) -> Result:
+        """The result, once it and its audit are durable. FhirError for every refusal, which is
+        audited too."""
+        try:
+            return await self._performed(asked, caller)
+        except Exception as error:
+            refusal = _refusal(error)
+            await self.record(
+                failure(asked, caller, refusal.status, refusal.issues[0].code, self.core.clock())
+            )
+            if refusal is error:
+                raise
+            raise refusal from error
+
+    async def record(self, *event: Event) -> None:
+        """Append audit events. FhirError 503 when that is not possible."""
+        try:
+            await self.store.record(event)
+        except Unavailable as error:
+            raise _refusal(error) from error
+
+    async def _performed(self, asked: Interaction, caller: Caller) -> Result:
+        if asked.code in ("batch", "transaction"):
+            return await _BUNDLES[asked.code](self, asked, caller)
+        plan = self.prepared(asked, caller)
+
+        async def act(tx: Transaction) -> Result:
+            return await self.act(tx, asked, caller, plan)
+
+        return await self.commit(asked, caller, act, asked.code in WRITES or asked.writes)
+
+    def prepared(self, asked: Interaction, caller: Caller) -> Any:
+        """Check that an interaction is offered and allowed, and do what can be done for it before
+        its transaction. FhirError."""
+        _offered(asked)
+        access.check(caller.grant, asked.code, asked.type)
+        if asked.code in ("create", "update"):
+            return prepare(self.core, _checked(asked))
+        if asked.code == "patch":
+            return read_patch(self.core, asked.content)
+        return None
+
+    async def act(self, tx: Transaction, asked: Interaction, caller: Caller, plan: Any) -> Result:
+        """An interaction inside a transaction, without its audit."""
+        return await HANDLERS[asked.code](Step(tx, caller.grant, self.core), asked, plan)
+
+    async def commit(self, asked: Interaction, caller: Caller, act: Act, writes: bool) -> Result:
+        """A transaction around `act`. A write's audit is in the same transaction, a read's durable
+        before the answer; a repeated `once` key gets the Result of the first time."""
+        if not writes and asked.once is None:
+            result = await self.store.transaction(act)
+            await self.store.record(self._audited(asked, caller, result))
+            return result
+
+        async def work(tx: Transaction) -> Result:
+            kept = await tx.kept(_ONCE, asked.once) if asked.once else None
+            if kept is not None:
+                return _decode(kept.value)
+            result = await act(tx)
+            for each in self._audited(asked, caller, result):
+                await tx.record(each)
+            if asked.once:
+                until = tx.now + _ONCE_MICROSECONDS
+                await tx.keep(_ONCE, asked.once, _encode(result), until=until)
+            return result
+
+        return await self.store.transaction(work, write=True)
+
+    def _audited(self, asked: Interaction, caller: Caller, result: Result) -> Sequence[Event]:
+        """The events of an interaction that succeeded."""
+        at, entities = self.core.clock(), self.core.limits.audit_entities
+        return events(asked, caller, result, at, entities)
+
+
+def _offered(asked: Interaction) -> None:
+    """Batch entries come here without having met the route table's refusals."""
+    if asked.type and not offers(asked.type, asked.code):
+        raise FhirError("not-supported", f"{asked.code} is not offered on {asked.type}", status=405)
+    if asked.code in CONDITIONAL and asked.id is None and not asked.condition:
+        raise FhirError(
+            "invalid", f"A conditional {asked.code} needs search parameters", status=412
+        )
+
+
+def _checked(asked: Interaction) -> dict[str, Any]:
+    """The resource of a create or update, when it fits where it was sent. FhirError 400."""
+    resource = asked.resource
+    if resource is None:
+        raise FhirError("required", "The request needs a resource in its body", status=400)
+    if resource.get("resourceType") != asked.type:
+        raise FhirError("invalid", f"The body's resourceType is not {asked.type}, as the URL says")
+    if asked.code == "update" and asked.id is not None and resource.get("id") != asked.id:
+        raise FhirError(
+            "value", "The body's id is not the one in the URL", f"{asked.type}.id", status=400
+        )
+    return resource
+
+
+def _refusal(error: Exception) -> FhirError:
+    """How what went wrong is told to a client."""
+    match error:
+        case FhirError():
+            return error
+        case Conflict():
+            return FhirError(
+                "conflict", f"{error.type} was changed by somebody else meanwhile; read it again"
+            )
+        case TooCostly():
+            return FhirError(
+                "too-costly",
+                "The search took longer than this server allows; add a more selective parameter",
+                status=422,
+            )
+        case Unavailable():
+            return FhirError("transient", "The store cannot be written now; try again", status=503)
+        case RecursionError():
+            return FhirError("too-long", "The resource is nested too deeply", status=400)
+    return FhirError("exception", "Something went wrong here; the operator's log has the details")

@@ -1,0 +1,257 @@
+"""Transaction: all entries or none, in the order of the standard, their references resolved.
+
+What a transaction's conditions select is asked before its write transaction, so that everything can
+be validated outside it, and asked again inside; when it moved, all is prepared again.
+https://hl7.org/fhir/R4/http.html#trules
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from conformance.outcome import FhirError
+from fhir_server.audit.event import Caller
+from fhir_server.bundle import (
+    ORDER,
+    Done,
+    Performer,
+    Request,
+    answered,
+    breathe,
+    items,
+    located,
+    request_of,
+    writes,
+)
+from fhir_server.conditional import single
+from fhir_server.core import Core, Step
+from fhir_server.interaction import Interaction, Parameters, Result, pairs
+from fhir_server.references import (
+    Targets,
+    base_of,
+    conditional,
+    conditional_references,
+    resolved,
+)
+from fhir_server.storage.store import Transaction
+
+_ATTEMPTS = 3
+_SELECTING = frozenset({"create", "update", "patch"})
+
+Condition = tuple[str, Parameters]
+Selected = Mapping[Condition, str | None]  # the id of the one resource that meets it
+
+
+class _Moved(Exception):
+    """A condition selects something else inside the write transaction than before it."""
+
+
+async def transaction(server: Performer, asked: Interaction, caller: Caller) -> Result:
+    """Perform the entries as one. FhirError of the first entry that is refused."""
+    requests = [
+        _read(server.core, asked, place, item)
+        for place, item in enumerate(items(server.core, asked))
+    ]
+    _refuse_twins(requests)
+    conditions = dict(_conditions(server.core, requests))
+    for _ in range(_ATTEMPTS):
+        selected = await _select_before(server, caller, conditions)
+        planned = await _plan(server, caller, requests, selected)
+        try:
+            return await _commit(server, asked, caller, planned, conditions, selected)
+        except _Moved:
+            continue
+    raise FhirError("conflict", "What this transaction refers to kept changing; send it again")
+
+
+def _read(core: Core, asked: Interaction, place: int, item: Any) -> Request:
+    try:
+        return request_of(core, asked, place, item)
+    except FhirError as error:
+        raise located(error, place) from error
+
+
+def _refuse_twins(requests: Sequence[Request]) -> None:
+    """Two entries of one name, or one condition, cannot both be meant."""
+    names = Counter(each.full_url for each in requests if each.full_url and writes(each))
+    conditions = Counter(
+        (each.asked.code, each.asked.type, each.asked.condition)
+        for each in requests
+        if each.asked.condition
+    )
+    for each in requests:
+        same = (each.asked.code, each.asked.type, each.asked.condition)
+        if names[each.full_url] > 1 or conditions[same] > 1:
+            raise located(
+                FhirError("duplicate", "Two entries have the same identity", status=400),
+                each.place,
+            )
+
+
+# --- conditions ----------------------------------------------------------------------------------
+
+
+def _conditions(core: Core, requests: Sequence[Request]) -> Iterator[tuple[Condition, int]]:
+    """Everything that selects, with the place of an entry that asks for it."""
+    for each in reversed(requests):
+        if each.asked.condition and each.asked.code in _SELECTING and each.asked.type:
+            yield (each.asked.type, each.asked.condition), each.place
+        for text in conditional_references(each.asked.resource):
+            yield _reference(core, text), each.place
+
+
+def _reference(core: Core, text: str) -> Condition:
+    type, query = conditional(text) or ("", "")
+    return type, pairs(query, core.limits.parameters)
+
+
+async def _select_before(
+    server: Performer, caller: Caller, conditions: Mapping[Condition, int]
+) -> Selected:
+    if not conditions:
+        return {}
+
+    async def work(tx: Transaction) -> Selected:
+        return await _select(Step(tx, caller.grant, server.core), conditions)
+
+    return await server.store.transaction(work)
+
+
+async def _select(step: Step, conditions: Mapping[Condition, int]) -> Selected:
+    selected: dict[Condition, str | None] = {}
+    for (type, query), place in conditions.items():
+        try:
+            found = await single(step, type, query)
+        except FhirError as error:
+            raise located(error, place) from error
+        selected[type, query] = found.id if found else None
+    return selected
+
+
+# --- planning ------------------------------------------------------------------------------------
+
+
+async def _plan(
+    server: Performer, caller: Caller, requests: Sequence[Request], selected: Selected
+) -> list[Request]:
+    """The entries with their ids given, their references resolved, valid and encoded."""
+    core = server.core
+    named = [_named(core, each, selected) for each in requests]
+    names = {
+        each.full_url: f"{each.asked.type}/{each.asked.id}"
+        for each in named
+        if each.full_url and each.asked.id and writes(each)
+    }
+    planned = []
+    for each in named:
+        try:
+            planned.append(_planned(server, caller, each, names, selected))
+        except FhirError as error:
+            raise located(error, each.place) from error
+        await breathe(each.place)
+    _refuse_same(planned)
+    return planned
+
+
+def _named(core: Core, request: Request, selected: Selected) -> Request:
+    """The entry with the id that its resource has or will have. What its condition selects is
+    settled here; a conditional create that selects something becomes a read of it."""
+    asked = request.asked
+    if asked.condition is None or asked.code not in _SELECTING:
+        id = core.new_id() if asked.code == "create" else asked.id
+        return replace(request, asked=replace(asked, id=id))
+    found = selected[asked.type or "", asked.condition]
+    if asked.code == "create":
+        code = "read" if found else "create"
+        settled = replace(asked, code=code, id=found or core.new_id(), condition=None)
+        return replace(request, asked=settled, plan="found" if found else None)
+    if asked.code == "patch" and found is None:
+        raise located(FhirError("not-found", f"No {asked.type} meets the condition"), request.place)
+    body = (asked.resource or {}).get("id")
+    if found and asked.code == "update" and body not in (None, found):
+        text = "The condition selects a resource with another id than the body has"
+        raise located(FhirError("value", text, f"{asked.type}.id"), request.place)
+    return replace(request, asked=replace(asked, id=found or body or core.new_id(), condition=None))
+
+
+def _planned(
+    server: Performer,
+    caller: Caller,
+    request: Request,
+    names: Mapping[str, str],
+    selected: Selected,
+) -> Request:
+    asked = request.asked
+    if asked.resource is not None and asked.code in ("create", "update"):
+        targets = Targets(names, _found(server.core, asked.resource, selected))
+        base = base_of(request.full_url) if request.full_url else None
+        resource = resolved(asked.resource, targets, base, server.core.definitions)
+        if asked.code == "update" and "id" not in resource:
+            resource = {**resource, "id": asked.id}
+        asked = replace(asked, resource=resource)
+    plan = server.prepared(asked, caller)
+    return replace(request, asked=asked, plan=request.plan or plan)
+
+
+def _found(core: Core, resource: dict[str, Any], selected: Selected) -> dict[str, str]:
+    """What the conditional references of a resource name. FhirError 412 when it is nothing."""
+    found = {}
+    for text in conditional_references(resource):
+        type, query = _reference(core, text)
+        id = selected[type, query]
+        if id is None:
+            raise FhirError("not-found", f"A conditional reference selects no {type}", status=412)
+        found[text] = f"{type}/{id}"
+    return found
+
+
+def _refuse_same(planned: Sequence[Request]) -> None:
+    """Two entries that write the same resource."""
+    seen: set[tuple[str | None, str | None]] = set()
+    for each in planned:
+        key = (each.asked.type, each.asked.id)
+        if not writes(each) or each.asked.id is None:
+            continue
+        if key in seen:
+            text = "Two entries write the same resource"
+            raise located(FhirError("duplicate", text, status=400), each.place)
+        seen.add(key)
+
+
+# --- performing ----------------------------------------------------------------------------------
+
+
+async def _commit(
+    server: Performer,
+    asked: Interaction,
+    caller: Caller,
+    planned: Sequence[Request],
+    conditions: Mapping[Condition, int],
+    selected: Selected,
+) -> Result:
+    async def act(tx: Transaction) -> Result:
+        step = Step(tx, caller.grant, server.core)
+        if await _select(step, conditions) != selected:
+            raise _Moved
+        done: dict[int, Done] = {}
+        for each in sorted(planned, key=lambda request: ORDER[request.method]):
+            done[each.place] = await _acted(server, tx, caller, each)
+            await breathe(len(done))
+        ordered = [done[place] for place in sorted(done)]
+        return answered(server.core, "transaction-response", ordered)
+
+    return await server.commit(asked, caller, act, any(writes(each) for each in planned))
+
+
+async def _acted(server: Performer, tx: Transaction, caller: Caller, request: Request) -> Done:
+    try:
+        result = await server.act(tx, request.asked, caller, request.plan)
+    except FhirError as error:
+        raise located(error, request.place) from error
+    if request.plan == "found":
+        location = f"{request.asked.type}/{request.asked.id}/_history/{result.etag}"
+        result = replace(result, location=location, body=b"")
+    return Done(request, result)

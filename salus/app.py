@@ -1,0 +1,175 @@
+"""The composition root: the only file that knows every package.
+
+`create_app` gives the ASGI application (https://asgi.readthedocs.io), `open_server` the same server
+without HTTP.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, MutableMapping
+from contextlib import asynccontextmanager
+from importlib.metadata import version as installed
+from typing import Any
+from urllib.parse import urlsplit
+
+from conformance.validator import Validator
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from fastapi import FastAPI, Response
+from fhir_server.storage.keys import FileKeys, page_key
+
+from conformance import capability, definitions
+from conformance.json import encode
+from fhir_server import operations, spool
+from fhir_server.audit.event import Caller
+from fhir_server.core import Core
+from fhir_server.http import Http
+from fhir_server.interaction import ROUTES, offers
+from fhir_server.links import Links
+from fhir_server.metrics import Metrics
+from fhir_server.patch import MEDIA_TYPE
+from fhir_server.search.index import Index
+from fhir_server.server import Server
+from fhir_server.storage.sqlite import SqliteStore
+from fhir_server.times import instant, now
+from salus.reindex import reindex
+from salus.settings import Settings
+from smart_auth.grant import Grant
+
+Scope = MutableMapping[str, Any]
+Progress = Callable[[int, int], None]
+
+VERSION = installed("salus-fhir")
+_OPEN = "This server was started with --open: everybody on this machine may do everything"
+
+
+class SalusApp(FastAPI):
+    """FastAPI, but for everything below the FHIR base, which leaves before it is routed."""
+
+    fhir: Http | None = None
+
+    def __init__(self, prefix: str, **options: Any) -> None:
+        super().__init__(**options)
+        self._prefix = prefix
+
+    async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:
+        if scope["type"] == "http" and self.fhir is not None:
+            path: str = scope["path"]
+            if path.startswith(self._prefix) and path[len(self._prefix) :][:1] in ("", "/"):
+                await self.fhir(scope, receive, send)
+                return
+        await super().__call__(scope, receive, send)
+
+
+def create_app(settings: Settings, progress: Progress | None = None) -> SalusApp:
+    """The application; its lifespan opens and closes the store. StoreError when that fails."""
+    prefix = urlsplit(settings.fhir_base).path
+    metrics = Metrics()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with open_server(settings, progress) as server:
+            made.fhir = Http(server, prefix, _caller(settings), metrics)
+            made.state.server = server
+            yield
+            made.fhir = None
+
+    made = SalusApp(
+        prefix, title="Salus", version=VERSION, lifespan=lifespan, docs_url=None, redoc_url=None
+    )
+    _add_health(made, metrics)
+    return made
+
+
+@asynccontextmanager
+async def open_server(
+    settings: Settings, progress: Progress | None = None
+) -> AsyncIterator[Server]:
+    """The server without HTTP. `progress(done, all)` is told of a re-index. StoreError."""
+    known = definitions.load()
+    index = Index(known, settings.fhir_base, settings.zone)
+    keys = FileKeys(settings.keys)
+    settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    key = page_key(settings.data, keys)
+    store = await SqliteStore.open(
+        settings.data, key, extraction=index.version, search_seconds=settings.limits.search_seconds
+    )
+    try:
+        if not store.extraction_current:
+            await reindex(store, index, progress)
+        await store.transaction(spool.sweep, write=True)
+        yield Server(store, _core(settings, known, index, key))
+    finally:
+        await store.close()
+
+
+def _core(settings: Settings, known: definitions.Definitions, index: Index, key: bytes) -> Core:
+    derived = HKDF(SHA256(), 32, None, b"salus paging links").derive(key)
+    return Core(
+        definitions=known,
+        validator=Validator(known),
+        index=index,
+        links=Links(derived),
+        limits=settings.limits,
+        base_url=settings.fhir_base,
+        timezone=settings.zone,
+        capability=encode(_statement(settings, known, index)),
+        operations=operations.ALL,
+        references=settings.references,
+    )
+
+
+def _statement(settings: Settings, known: definitions.Definitions, index: Index) -> dict[str, Any]:
+    surface = capability.Surface(
+        types=known.types,
+        codes=frozenset(ROUTES.values()) | {"batch"},
+        offers=offers,
+        parameters=lambda type: _parameters(index, type),
+        includes=index.includes,
+        revincludes=index.revincludes,
+        operations=[
+            capability.Offered(each.code, each.definition, each.types, each.levels)
+            for each in operations.ALL.values()
+        ],
+        patch_formats=(MEDIA_TYPE,),
+    )
+    about = capability.Software("Salus", VERSION, settings.fhir_base, instant(now()), _OPEN)
+    return capability.statement(surface, about)
+
+
+def _parameters(index: Index, type: str) -> Iterable[capability.Parameter]:
+    for each in index.parameters(type):
+        yield capability.Parameter(each.code, each.url, each.type)
+
+
+def _caller(settings: Settings) -> Callable[[Mapping[bytes, bytes], str], Caller]:
+    """Who asks. Until there are tokens, only a server that was opened to everybody serves."""
+    site = urlsplit(settings.base_url).netloc
+    grant = Grant.open() if settings.open else Grant("nobody")
+
+    def caller(headers: Mapping[bytes, bytes], address: str) -> Caller:
+        return Caller(grant, address, site)
+
+    return caller
+
+
+def _add_health(app: SalusApp, metrics: Metrics) -> None:
+    """Whether the process lives, whether it serves, and what it counted."""
+
+    @app.get("/health/live", include_in_schema=False)
+    async def live() -> dict[str, str]:
+        return {"status": "live"}
+
+    @app.get("/health/ready", include_in_schema=False)
+    @app.get("/health", include_in_schema=False)
+    async def ready() -> Response:
+        serving = app.fhir is not None
+        return Response(
+            encode({"status": "ready" if serving else "starting"}),
+            200 if serving else 503,
+            media_type="application/json",
+        )
+
+    @app.get("/metrics", include_in_schema=False)
+    async def measured() -> Response:
+        return Response(metrics.text(), media_type="text/plain; version=0.0.4")
