@@ -1,0 +1,354 @@
+"""Compiles a syntax tree to closures over typed items: the whole language, without shortcuts.
+
+http://hl7.org/fhirpath/N1/
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from conformance.fhirpath import arithmetic, conversion, filtering, resolution, strings
+from conformance.fhirpath.equality import distinct, equal, equivalent, order, within
+from conformance.fhirpath.function import Function
+from conformance.fhirpath.items import (
+    Collection,
+    Focus,
+    Item,
+    Run,
+    body,
+    boolean,
+    members,
+    number,
+    single,
+    string,
+    truth,
+)
+from conformance.fhirpath.syntax import (
+    Call,
+    Empty,
+    FhirPathError,
+    Index,
+    Indexer,
+    Literal,
+    Member,
+    Node,
+    Operation,
+    Sign,
+    This,
+    Total,
+    TypeOperation,
+    Variable,
+)
+from conformance.fhirpath.types import Step, Types
+
+FUNCTIONS: dict[str, Function] = {
+    **filtering.TABLE,
+    **strings.TABLE,
+    **arithmetic.TABLE,
+    **conversion.TABLE,
+    **resolution.TABLE,
+}
+
+_CONSTANTS = {
+    "ucum": "http://unitsofmeasure.org",
+    "sct": "http://snomed.info/sct",
+    "loinc": "http://loinc.org",
+}
+_PREFIXES = {
+    "vs-": "http://hl7.org/fhir/ValueSet/",
+    "ext-": "http://hl7.org/fhir/StructureDefinition/",
+}
+
+
+class Compiler:
+    """Compiles trees for one type system. When `strict`, a name that its item's type does not
+    define is an error at evaluation, else it is empty."""
+
+    def __init__(self, types: Types, strict: bool = False) -> None:
+        self.types = types
+        self._strict = strict
+
+    def compile(self, tree: Node) -> Run:
+        """The closure of a tree. FhirPathError names what is not supported."""
+        match tree:
+            case Literal(type, value):
+                return _constant([(type, value, None)])
+            case Empty():
+                return _constant([])
+            case This():
+                return lambda focus: focus.this
+            case Index():
+                return _index
+            case Total():
+                return lambda focus: focus.total or []
+            case Variable(name):
+                return variable(name)
+            case Member():
+                return self._member(tree)
+            case Call():
+                return self._call(tree)
+            case Indexer(target, index):
+                return _indexer(self.compile(target), self.compile(index))
+            case Sign(operator, operand):
+                return _sign(operator, self.compile(operand))
+            case Operation():
+                return self._operation(tree)
+            case TypeOperation(operator, operand, type):
+                return self._typed(operator, self.compile(operand), type)
+
+    def _member(self, tree: Member) -> Run:
+        step = self._step(tree.name)
+        target = self.compile(tree.target)
+        if not tree.first or not self.types.known(tree.name):
+            return lambda focus: step(target(focus))
+        name, kinds = tree.name, self.types.kinds
+
+        def start(focus: Focus) -> Collection:
+            this = focus.this
+            if len(this) == 1 and name in kinds(this[0][0]):
+                return this
+            return step(this)
+
+        return start
+
+    def _step(self, name: str) -> Callable[[Collection], Collection]:
+        types, strict = self.types, self._strict
+        known: dict[str, tuple[Step, ...]] = {}
+
+        def step(input: Collection) -> Collection:
+            found: Collection = []
+            for item in input:
+                steps = known.get(item[0])
+                if steps is None:
+                    steps = known[item[0]] = types.steps(item[0], name)
+                if not steps and strict:
+                    raise FhirPathError(f"`{name}` is not an element of {item[0]}")
+                node = item[1] if type(item[1]) is dict else body(item)
+                for each in steps:
+                    members(types, node, each, found)
+            return found
+
+        return step
+
+    def _call(self, tree: Call) -> Run:
+        if tree.name in ("is", "as", "ofType"):
+            if len(tree.arguments) != 1:
+                raise FhirPathError(f"{tree.name}() takes one type")
+            return self._typed(tree.name, self.compile(tree.target), type_name(tree.arguments[0]))
+        if tree.name == "sort":
+            return self._sort(tree)
+        function = FUNCTIONS.get(tree.name)
+        if function is None:
+            raise FhirPathError(f"The function {tree.name}() is not supported")
+        if not function.least <= len(tree.arguments) <= function.most:
+            raise FhirPathError(f"{tree.name}() does not take {len(tree.arguments)} arguments")
+        target = self.compile(tree.target)
+        arguments = [self.compile(each) for each in tree.arguments]
+        return _application(function, target, arguments)
+
+    def _sort(self, tree: Call) -> Run:
+        """sort() reads a minus before a key as descending, whatever the key's type."""
+        target = self.compile(tree.target)
+        keys = [
+            (self.compile(each.operand), True)
+            if isinstance(each, Sign) and each.operator == "-"
+            else (self.compile(each), False)
+            for each in tree.arguments
+        ]
+        return lambda focus: filtering.sort(focus, target(focus), *keys)
+
+    def _operation(self, tree: Operation) -> Run:
+        left, right = self.compile(tree.left), self.compile(tree.right)
+        return _OPERATORS[tree.operator](left, right)
+
+    def _typed(self, operator: str, operand: Run, name: str) -> Run:
+        asked, types = self.types.named(name), self.types
+
+        def exact(item: Item) -> bool:
+            return item[0] == asked or types.datatype(item[0]) == asked
+
+        if operator == "ofType":
+            return lambda focus: [item for item in operand(focus) if exact(item)]
+
+        def cast(focus: Focus) -> Collection:
+            item = single(operand(focus), "`as`")
+            return [item] if item is not None and exact(item) else []
+
+        def test(focus: Focus) -> Collection:
+            item = single(operand(focus), "`is`")
+            return [] if item is None else boolean(asked in types.kinds(item[0]))
+
+        return cast if operator == "as" else test
+
+
+def type_name(tree: Node) -> str:
+    """The type specifier that an argument spells. FhirPathError if it is none."""
+    match tree:
+        case Member(This(), name, True):
+            return name
+        case Member(Member(This(), "System" | "FHIR" as namespace, True), name):
+            return f"{namespace}.{name}"
+    raise FhirPathError("A type was expected as argument")
+
+
+def variable(name: str) -> Run:
+    """The closure of `%name`. FhirPathError when no such variable is defined."""
+    match name:
+        case "resource":
+            return lambda focus: _resource(focus.world.environment.resource)
+        case "rootResource":
+            return lambda focus: _resource(focus.world.environment.root)
+        case "context":
+            return lambda focus: [focus.world.context]
+    if name in _CONSTANTS:
+        return _constant(string(_CONSTANTS[name]))
+    for prefix, base in _PREFIXES.items():
+        if name.startswith(prefix):
+            return _constant(string(base + name.removeprefix(prefix)))
+    raise FhirPathError(f"The variable %{name} is not defined")
+
+
+def _resource(resource: object) -> Collection:
+    if not isinstance(resource, dict):
+        return []
+    return [(resource["resourceType"], resource, None)]
+
+
+def _constant(collection: Collection) -> Run:
+    return lambda focus: collection
+
+
+def _index(focus: Focus) -> Collection:
+    return [] if focus.index is None else number(focus.index)
+
+
+def _indexer(target: Run, index: Run) -> Run:
+    def run(focus: Focus) -> Collection:
+        at = single(index(focus), "An index")
+        if at is None:
+            return []
+        if not isinstance(at[1], int) or isinstance(at[1], bool):
+            raise FhirPathError("An index is an integer")
+        return target(focus)[at[1] : at[1] + 1] if at[1] >= 0 else []
+
+    return run
+
+
+def _sign(operator: str, operand: Run) -> Run:
+    if operator == "-":
+        return lambda focus: arithmetic.negative(operand(focus))
+    return operand
+
+
+def _application(function: Function, target: Run, arguments: list[Run]) -> Run:
+    run = function.run
+    if function.lazy:
+        return lambda focus: run(focus, target(focus), *arguments)
+    if not arguments:
+        return lambda focus: run(focus, target(focus))
+    if len(arguments) == 1:
+        argument = arguments[0]
+        return lambda focus: run(focus, target(focus), argument(focus))
+    return lambda focus: run(focus, target(focus), *[each(focus) for each in arguments])
+
+
+# --- operators -----------------------------------------------------------------------------------
+
+
+def _and(left: Run, right: Run) -> Run:
+    def run(focus: Focus) -> Collection:
+        one = truth(left(focus), "`and`")
+        if one is False:
+            return boolean(False)
+        other = truth(right(focus), "`and`")
+        return boolean(False if other is False else None if one is None else other)
+
+    return run
+
+
+def _or(left: Run, right: Run) -> Run:
+    def run(focus: Focus) -> Collection:
+        one = truth(left(focus), "`or`")
+        if one:
+            return boolean(True)
+        other = truth(right(focus), "`or`")
+        return boolean(True if other else None if one is None else other)
+
+    return run
+
+
+def _xor(left: Run, right: Run) -> Run:
+    def run(focus: Focus) -> Collection:
+        one, other = truth(left(focus), "`xor`"), truth(right(focus), "`xor`")
+        return [] if one is None or other is None else boolean(one != other)
+
+    return run
+
+
+def _implies(left: Run, right: Run) -> Run:
+    def run(focus: Focus) -> Collection:
+        one = truth(left(focus), "`implies`")
+        if one is False:
+            return boolean(True)
+        other = truth(right(focus), "`implies`")
+        return boolean(True if other else None if one is None else other)
+
+    return run
+
+
+def _comparison(operator: str, meets: Callable[[int], bool]) -> Callable[[Run, Run], Run]:
+    def build(left: Run, right: Run) -> Run:
+        def run(focus: Focus) -> Collection:
+            found = order(left(focus), right(focus), operator)
+            return [] if found is None else boolean(meets(found))
+
+        return run
+
+    return build
+
+
+def _in(left: Run, right: Run) -> Run:
+    def run(focus: Focus) -> Collection:
+        item = single(left(focus), "`in`")
+        return [] if item is None else boolean(within(item, right(focus)))
+
+    return run
+
+
+def _calculation(operator: str) -> Callable[[Run, Run], Run]:
+    def build(left: Run, right: Run) -> Run:
+        return lambda focus: arithmetic.calculate(operator, left(focus), right(focus))
+
+    return build
+
+
+def _equality(left: Run, right: Run) -> Run:
+    return lambda focus: boolean(equal(left(focus), right(focus)))
+
+
+def _inequality(left: Run, right: Run) -> Run:
+    def run(focus: Focus) -> Collection:
+        found = equal(left(focus), right(focus))
+        return [] if found is None else boolean(not found)
+
+    return run
+
+
+_OPERATORS: dict[str, Callable[[Run, Run], Run]] = {
+    "and": _and,
+    "or": _or,
+    "xor": _xor,
+    "implies": _implies,
+    "=": _equality,
+    "!=": _inequality,
+    "~": lambda left, right: lambda focus: boolean(equivalent(left(focus), right(focus))),
+    "!~": lambda left, right: lambda focus: boolean(not equivalent(left(focus), right(focus))),
+    "<": _comparison("<", lambda found: found < 0),
+    ">": _comparison(">", lambda found: found > 0),
+    "<=": _comparison("<=", lambda found: found <= 0),
+    ">=": _comparison(">=", lambda found: found >= 0),
+    "in": _in,
+    "contains": lambda left, right: _in(right, left),
+    "|": lambda left, right: lambda focus: distinct(left(focus) + right(focus)),
+    **{operator: _calculation(operator) for operator in ("+", "-", "&", "*", "/", "div", "mod")},
+}

@@ -1,0 +1,218 @@
+"""Equality, equivalence and order of items and collections.
+
+http://hl7.org/fhirpath/N1/#equality
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from decimal import Decimal
+from typing import Any
+
+from conformance.fhirpath.items import Collection, Item, plain
+from conformance.fhirpath.syntax import FhirPathError
+from conformance.fhirpath.values import Quantity, Temporal, compare, same_unit
+
+_DATES = ("System.Date", "System.DateTime")
+
+
+def equal(left: Collection, right: Collection) -> bool | None:
+    """`=`: None when a side is empty, or a precision or zone does not tell."""
+    if not left or not right:
+        return None
+    if len(left) != len(right):
+        return False
+    answer: bool | None = True
+    for one, other in zip(left, right, strict=True):
+        same = same_item(one, other)
+        if same is False:
+            return False
+        if same is None:
+            answer = None
+    return answer
+
+
+def same_item(left: Item, right: Item) -> bool | None:
+    """Whether two items are equal; None when that cannot be told."""
+    left, right = plain(left), plain(right)
+    one, other = left[1], right[1]
+    if isinstance(one, Temporal) and isinstance(other, Temporal):
+        return _same_moment(one, other)
+    if isinstance(one, Quantity) and isinstance(other, Quantity):
+        return _same_quantity(one, other)
+    if one is None or other is None:
+        return False
+    return _deep(one, other)
+
+
+def equivalent(left: Collection, right: Collection) -> bool:
+    """`~`: without regard to order, case, white space and the greater precision."""
+    if len(left) != len(right):
+        return False
+    rest = list(right)
+    for one in left:
+        found = next((i for i, other in enumerate(rest) if like(one, other)), None)
+        if found is None:
+            return False
+        del rest[found]
+    return True
+
+
+def like(left: Item, right: Item) -> bool:
+    """Whether two items are equivalent."""
+    left, right = plain(left), plain(right)
+    one, other = left[1], right[1]
+    if isinstance(one, Temporal) and isinstance(other, Temporal):
+        return one.type == other.type and compare(one, other) == 0
+    if isinstance(one, Quantity) and isinstance(other, Quantity):
+        values = same_unit(one, other)
+        return values is not None and _near(*values)
+    if isinstance(one, Quantity | Temporal) or isinstance(other, Quantity | Temporal):
+        return False
+    return _alike(one, other)
+
+
+def order(left: Collection, right: Collection, operator: str) -> int | None:
+    """-1, 0 or 1 of two single items; None when a side is empty or it cannot be told.
+    FhirPathError when they are of kinds that do not compare."""
+    if not left or not right:
+        return None
+    if len(left) > 1 or len(right) > 1:
+        raise FhirPathError(f"`{operator}` compares single items")
+    return order_items(plain(left[0]), plain(right[0]), operator)
+
+
+def order_items(left: Item, right: Item, operator: str) -> int | None:
+    """The order of two plain items, as `order`."""
+    one, other = left[1], right[1]
+    if one is None or other is None:
+        return None
+    kinds = _ordered(left[0]), _ordered(right[0])
+    if kinds[0] is None or kinds[0] != kinds[1]:
+        # A FHIR date that cannot be read stays a string: it orders against nothing.
+        raise FhirPathError(f"`{operator}` cannot compare {left[0]} with {right[0]}")
+    if kinds[0] in ("date", "time"):
+        return compare(one, other)
+    if kinds[0] == "quantity":
+        values = same_unit(one, other)
+        if values is None:
+            return None
+        one, other = values
+    return int(one > other) - int(one < other)
+
+
+def _ordered(type: str) -> str | None:
+    return _ORDERED.get(type)
+
+
+_ORDERED = {
+    "System.String": "string",
+    "System.Integer": "number",
+    "System.Decimal": "number",
+    "System.Date": "date",
+    "System.DateTime": "date",
+    "System.Time": "time",
+    "System.Quantity": "quantity",
+}
+
+
+def key(item: Item) -> Hashable:
+    """A key that equal items share; items whose keys differ may still be equal only when they are
+    dates or quantities."""
+    value = plain(item)[1]
+    return _frozen(value)
+
+
+def _frozen(value: Any) -> Hashable:
+    if isinstance(value, dict):
+        return frozenset((name, _frozen(each)) for name, each in value.items())
+    if isinstance(value, list):
+        return tuple([_frozen(each) for each in value])
+    if isinstance(value, bool):
+        return ("boolean", value)
+    return value  # type: ignore[no-any-return]
+
+
+def distinct(collection: Collection) -> Collection:
+    """Each item once, the first of equals."""
+    found: Collection = []
+    seen: set[Hashable] = set()
+    loose: Collection = []
+    for item in collection:
+        token = key(item)
+        if token in seen:
+            continue
+        if isinstance(token, Temporal | Quantity):
+            if any(same_item(item, other) for other in loose):
+                continue
+            loose.append(item)
+        seen.add(token)
+        found.append(item)
+    return found
+
+
+def within(item: Item, collection: Collection) -> bool:
+    """Whether an equal item is among these."""
+    return any(same_item(item, other) for other in collection)
+
+
+def _same_moment(one: Temporal, other: Temporal) -> bool | None:
+    if one.type != other.type and not (one.type in _DATES and other.type in _DATES):
+        return False
+    found = compare(one, other)
+    return None if found is None else found == 0
+
+
+def _same_quantity(one: Quantity, other: Quantity) -> bool | None:
+    values = same_unit(one, other)
+    if values is None:
+        # A calendar month or year may be as long as a UCUM one, or not.
+        calendar = one.calendar != other.calendar and {one.unit, other.unit} & {"month", "year"}
+        return None if calendar else False
+    return values[0] == values[1]
+
+
+def _deep(one: Any, other: Any) -> bool:
+    if isinstance(one, bool) or isinstance(other, bool):
+        return one is other
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(_deep(one[name], other[name]) for name in one)
+    if isinstance(one, list) and isinstance(other, list):
+        pairs = zip(one, other, strict=False)
+        return len(one) == len(other) and all(_deep(*pair) for pair in pairs)
+    return bool(one == other)
+
+
+def _alike(one: Any, other: Any) -> bool:
+    if isinstance(one, bool) or isinstance(other, bool):
+        return one is other
+    if isinstance(one, str) and isinstance(other, str):
+        return one.casefold().split() == other.casefold().split()
+    if isinstance(one, int | Decimal) and isinstance(other, int | Decimal):
+        return _near(one, other)
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(_alike(one[name], other[name]) for name in one)
+    if isinstance(one, list) and isinstance(other, list):
+        if len(one) != len(other):
+            return False
+        rest = list(other)
+        for each in one:
+            found = next((i for i, candidate in enumerate(rest) if _alike(each, candidate)), None)
+            if found is None:
+                return False
+            del rest[found]
+        return True
+    return bool(one == other)
+
+
+def _near(one: Decimal | int, other: Decimal | int) -> bool:
+    """Equal when both are rounded to the lesser number of decimal places. Bounded: numbers of very
+    different size are told apart before any rounding."""
+    if one == other:
+        return True
+    left, right = Decimal(one).normalize(), Decimal(other).normalize()
+    if abs(left.adjusted() - right.adjusted()) > 1 or abs(left.adjusted()) > 300:
+        return False
+    places = max(int(left.as_tuple().exponent), int(right.as_tuple().exponent))
+    step = Decimal(1).scaleb(places)
+    return left.quantize(step) == right.quantize(step)

@@ -1,0 +1,53 @@
+"""Evaluates any expression on one value: for tests and whoever is not in a hurry.
+
+http://hl7.org/fhirpath/N1/
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from decimal import DecimalException
+from typing import Any
+
+from conformance.definitions import Definitions
+from conformance.fhirpath.compiler import Compiler
+from conformance.fhirpath.items import Collection, Environment, Focus, Item, World
+from conformance.fhirpath.parser import parse
+from conformance.fhirpath.syntax import FhirPathError
+from conformance.fhirpath.types import fitting, types_of
+
+_NOTHING: Mapping[str, Any] = {}
+
+
+def compile_expression(
+    expression: str, type_path: str | None, definitions: Definitions, *, strict: bool = False
+) -> Callable[[Any, Environment], Collection]:
+    """A function from the JSON value of an element at `type_path` (or a type's name; None: no
+    input at all) to the items that the expression yields. `strict` makes unknown element names
+    errors. FhirPathError here for what cannot be read or is not supported, at the call for what
+    cannot be evaluated."""
+    types = types_of(definitions)
+    run = Compiler(types, strict).compile(parse(expression))
+    allowed = () if type_path is None else types.at(type_path)
+
+    def evaluate(value: Any, environment: Environment) -> Collection:
+        this: list[Item] = [(fitting(allowed, value), value, None)] if allowed else []
+        context = this[0] if this else ("System.Any", None, None)
+        try:
+            return run(Focus(this, World(types, environment, context)))
+        except (DecimalException, RecursionError) as error:
+            raise FhirPathError(f"The expression cannot be evaluated: {error}") from None
+
+    return evaluate
+
+
+def evaluate(
+    expression: str,
+    value: Any,
+    type_path: str | None,
+    definitions: Definitions,
+    environment: Environment | None = None,
+) -> Collection:
+    """The items that the expression yields on one value. FhirPathError."""
+    around = environment or Environment(*(value if isinstance(value, dict) else _NOTHING,) * 2)
+    return compile_expression(expression, type_path, definitions)(value, around)

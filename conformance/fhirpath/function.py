@@ -1,0 +1,31 @@
+"""What a FHIRPath function is to the compiler.
+
+http://hl7.org/fhirpath/N1/#functions
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from conformance.fhirpath.items import Collection, Focus, Item, Run, truth
+
+
+class Function(NamedTuple):
+    """`run(focus, input, *arguments)` takes from `least` to `most` arguments: collections, or when
+    `lazy`, expressions that it evaluates itself."""
+
+    run: Callable[..., Collection]
+    least: int = 0
+    most: int = 0
+    lazy: bool = False
+
+
+def on(focus: Focus, index: int, item: Item) -> Focus:
+    """The focus of an expression that is evaluated for one item of the input."""
+    return Focus([item], focus.world, index, focus.total)
+
+
+def holds(focus: Focus, criteria: Run, index: int, item: Item) -> bool:
+    """Whether the criteria are true of one item."""
+    return truth(criteria(on(focus, index, item)), "A criterion") is True

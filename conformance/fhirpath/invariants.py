@@ -1,0 +1,54 @@
+"""Compiles an invariant to a function that tells whether it holds for a JSON value.
+
+https://hl7.org/fhir/R4/conformance-rules.html#constraints
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+from conformance.definitions import Definitions
+from conformance.fhirpath.criteria import Test, criterion
+from conformance.fhirpath.items import Environment
+from conformance.fhirpath.parser import parse
+from conformance.fhirpath.types import Types, fitting, types_of
+
+Invariant: TypeAlias = Callable[[Any, Environment], bool]
+
+_CACHED = 10_000  # pairs of expression and type that are remembered
+_compiled: dict[tuple[str, str, str], Invariant] = {}
+
+
+def compile_invariant(expression: str, type_path: str, definitions: Definitions) -> Invariant:
+    """A function from the JSON value of an element at `type_path` (or of the type of that name) and
+    its environment to whether the expression is true of it; empty, and an evaluation that fails,
+    is false. FhirPathError when the expression cannot be read or is not supported."""
+    key = (definitions.digest, type_path, expression)
+    found = _compiled.get(key)
+    if found is None:
+        if len(_compiled) >= _CACHED:
+            _compiled.clear()
+        found = _compiled[key] = _compile(expression, type_path, types_of(definitions))
+    return found
+
+
+def _compile(expression: str, type_path: str, types: Types) -> Invariant:
+    tree = parse(expression)
+    allowed = types.at(type_path)
+    tests = {type: criterion(types, tree, type) for type in allowed}
+    test = tests[allowed[0]] if len(tests) == 1 else _by_value(tests)
+
+    def holds(value: Any, environment: Environment) -> bool:
+        try:
+            return test(value, environment) is True
+        except (ValueError, ArithmeticError, TypeError, AttributeError, LookupError):
+            # An evaluation that has no meaning, or a value that is not of its type at all.
+            return False
+
+    return holds
+
+
+def _by_value(tests: dict[str, Test]) -> Test:
+    allowed = tuple(tests)
+    return lambda value, environment: tests[fitting(allowed, value)](value, environment)

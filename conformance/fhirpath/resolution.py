@@ -1,0 +1,166 @@
+"""Functions that FHIR adds, and those on types, time and the trace.
+
+https://hl7.org/fhir/R4/fhirpath.html#functions
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from conformance.fhirpath.function import Function
+from conformance.fhirpath.items import (
+    Collection,
+    Focus,
+    Item,
+    Run,
+    body,
+    boolean,
+    text,
+    truth,
+)
+from conformance.fhirpath.values import Temporal
+
+_REFERENCE = re.compile(r"(?:^|/)([A-Z][A-Za-z]+)/[A-Za-z0-9.\-]{1,64}(?:/_history/[^/]+)?$")
+_CONDITIONAL = re.compile(r"([A-Z][A-Za-z]+)\?")
+
+
+def reference_type(reference: str) -> str | None:
+    """The resource type that a literal or conditional reference names; None for others (a URN, a
+    fragment, an address of another shape)."""
+    found = _REFERENCE.search(reference) or _CONDITIONAL.match(reference)
+    return found[1] if found else None
+
+
+def contained(reference: str, root: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The resource that `#id` means within this one; `#` is the container itself."""
+    if reference == "#":
+        return root
+    wanted = reference[1:]
+    return next(
+        (each for each in root.get("contained", ()) if each.get("id") == wanted),
+        None,
+    )
+
+
+def target_type(value: Any, root: Mapping[str, Any]) -> str | None:
+    """The type of resource that a Reference (or the text of one) refers to, if it can be told
+    without a store."""
+    reference = value.get("reference") if isinstance(value, dict) else value
+    named = value.get("type") if isinstance(value, dict) else None
+    if not isinstance(reference, str):
+        return named
+    if reference.startswith("#"):
+        found = contained(reference, root)
+        return None if found is None else found.get("resourceType")
+    return reference_type(reference) or named
+
+
+def _resolve(focus: Focus, input: Collection) -> Collection:
+    found: Collection = []
+    for _, value, _ in input:
+        reference = value.get("reference") if isinstance(value, dict) else value
+        if not isinstance(reference, str):
+            continue
+        if reference.startswith("#"):
+            resource = contained(reference, focus.world.environment.root)
+            if resource is not None:
+                found.append((resource["resourceType"], resource, None))
+        elif focus.world.resolve is not None:
+            resolved = focus.world.resolve(reference)
+            if resolved is not None:
+                found.append(resolved)
+    return found
+
+
+def _extension(focus: Focus, input: Collection, url: Collection) -> Collection:
+    wanted = text(url, "extension()")
+    return [
+        ("Extension", each, None)
+        for item in input
+        for each in body(item).get("extension", ())
+        if each.get("url") == wanted
+    ]
+
+
+def _has_extension(focus: Focus, input: Collection, url: Collection) -> Collection:
+    return boolean(bool(_extension(focus, input, url)))
+
+
+def _has_value(focus: Focus, input: Collection) -> Collection:
+    return boolean(len(input) == 1 and _valued(focus, input[0]))
+
+
+def _valued(focus: Focus, item: Item) -> bool:
+    return item[1] is not None and not isinstance(item[1], dict)
+
+
+def _get_value(focus: Focus, input: Collection) -> Collection:
+    return input if len(input) == 1 and _valued(focus, input[0]) else []
+
+
+def _trace(focus: Focus, input: Collection, name: Run, projection: Run | None = None) -> Collection:
+    """What is traced could be patient data, so it goes nowhere; the input passes through."""
+    return input
+
+
+def _type(focus: Focus, input: Collection) -> Collection:
+    return [("System.TypeInfo", _described(focus, item), None) for item in input]
+
+
+def _described(focus: Focus, item: Item) -> dict[str, str]:
+    name = item[0]
+    if name.startswith("System."):
+        return {"namespace": "System", "name": name.removeprefix("System.")}
+    return {"namespace": "FHIR", "name": focus.world.types.datatype(name)}
+
+
+def _not(focus: Focus, input: Collection) -> Collection:
+    found = truth(input, "not()")
+    return boolean(None if found is None else not found)
+
+
+def _now(focus: Focus) -> datetime:
+    if focus.world.now is None:
+        focus.world.now = datetime.now(UTC)
+    return focus.world.now
+
+
+def _instant(focus: Focus, input: Collection) -> Collection:
+    now = _now(focus)
+    parts = (now.year, now.month, now.day, now.hour, now.minute, now.second)
+    offset = now.utcoffset()
+    minutes = 0 if offset is None else int(offset.total_seconds()) // 60
+    milliseconds = f"{now.microsecond // 1000:03d}"
+    moment = Temporal("System.DateTime", parts, milliseconds, minutes)
+    return [("System.DateTime", moment, None)]
+
+
+def _today(focus: Focus, input: Collection) -> Collection:
+    now = _now(focus)
+    return [("System.Date", Temporal("System.Date", (now.year, now.month, now.day)), None)]
+
+
+def _time_of_day(focus: Focus, input: Collection) -> Collection:
+    now = _now(focus)
+    moment = Temporal(
+        "System.Time", (now.hour, now.minute, now.second), f"{now.microsecond // 1000:03d}"
+    )
+    return [("System.Time", moment, None)]
+
+
+TABLE = {
+    "extension": Function(_extension, 1, 1),
+    "hasExtension": Function(_has_extension, 1, 1),
+    "hasValue": Function(_has_value),
+    "getValue": Function(_get_value),
+    "resolve": Function(_resolve),
+    "trace": Function(_trace, 1, 2, lazy=True),
+    "type": Function(_type),
+    "not": Function(_not),
+    "now": Function(_instant),
+    "today": Function(_today),
+    "timeOfDay": Function(_time_of_day),
+}

@@ -1,0 +1,169 @@
+"""Functions on strings.
+
+http://hl7.org/fhirpath/N1/#string-manipulation
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import html
+import json
+import re
+from collections.abc import Callable
+from functools import lru_cache
+
+from conformance.fhirpath.function import Function
+from conformance.fhirpath.items import Collection, Focus, boolean, integer, number, string, text
+from conformance.fhirpath.syntax import FhirPathError
+
+MAX_PATTERN = 2_000  # characters of a regular expression
+
+
+@lru_cache(maxsize=512)
+def pattern(source: str) -> re.Pattern[str]:
+    """The regular expression of matches() and its kind, in single-line mode. FhirPathError when it
+    is too long or none."""
+    if len(source) > MAX_PATTERN:
+        raise FhirPathError(f"A regular expression has at most {MAX_PATTERN} characters")
+    try:
+        return re.compile(source, re.DOTALL)
+    except (re.error, RecursionError, OverflowError):
+        raise FhirPathError("A regular expression cannot be read") from None
+
+
+def _pair(
+    what: str, answer: Callable[[str, str], Collection]
+) -> Callable[[Focus, Collection, Collection], Collection]:
+    """A function of the input string and one string argument; empty when either is."""
+
+    def run(focus: Focus, input: Collection, argument: Collection) -> Collection:
+        one, other = text(input, what), text(argument, what)
+        return [] if one is None or other is None else answer(one, other)
+
+    return run
+
+
+def _one(what: str, answer: Callable[[str], Collection]) -> Callable[..., Collection]:
+    def run(focus: Focus, input: Collection) -> Collection:
+        found = text(input, what)
+        return [] if found is None else answer(found)
+
+    return run
+
+
+def _substring(
+    focus: Focus, input: Collection, start: Collection, length: Collection | None = None
+) -> Collection:
+    value, at = text(input, "substring()"), integer(start, "substring()")
+    if value is None or at is None or not 0 <= at < len(value):
+        return []
+    count = None if length is None else integer(length, "substring()")
+    return string(value[at:] if count is None else value[at : at + max(count, 0)])
+
+
+def _replace(focus: Focus, input: Collection, old: Collection, new: Collection) -> Collection:
+    value, old_text, new_text = (text(each, "replace()") for each in (input, old, new))
+    if value is None or old_text is None or new_text is None:
+        return []
+    return string(value.replace(old_text, new_text))
+
+
+def _replace_matches(
+    focus: Focus, input: Collection, source: Collection, new: Collection
+) -> Collection:
+    value, regex, by = (text(each, "replaceMatches()") for each in (input, source, new))
+    if value is None or regex is None or by is None:
+        return []
+    if not regex:
+        return string(value)
+    # The standard writes groups as $1, Python as \g<1>.
+    template = re.sub(r"\$(\d+)", r"\\g<\1>", by.replace("\\", "\\\\"))
+    try:
+        return string(pattern(regex).sub(template, value))
+    except (re.error, IndexError):
+        raise FhirPathError("The substitution of replaceMatches() cannot be read") from None
+
+
+def _join(focus: Focus, input: Collection, separator: Collection | None = None) -> Collection:
+    by = "" if separator is None else text(separator, "join()") or ""
+    parts = [item[1] for item in input if item[1] is not None]
+    if any(not isinstance(part, str) for part in parts):
+        raise FhirPathError("join() takes strings")
+    return string(by.join(parts)) if input else []
+
+
+_ENCODE: dict[str, Callable[[str], str]] = {
+    "base64": lambda value: base64.b64encode(value.encode()).decode(),
+    "urlbase64": lambda value: base64.urlsafe_b64encode(value.encode()).decode(),
+    "hex": lambda value: value.encode().hex(),
+}
+_DECODE: dict[str, Callable[[str], str]] = {
+    "base64": lambda value: base64.b64decode(value, validate=True).decode(),
+    "urlbase64": lambda value: base64.urlsafe_b64decode(value).decode(),
+    "hex": lambda value: bytes.fromhex(value).decode(),
+}
+_ESCAPE: dict[str, Callable[[str], str]] = {
+    "html": html.escape,
+    "json": lambda value: json.dumps(value, ensure_ascii=False)[1:-1],
+}
+_UNESCAPE: dict[str, Callable[[str], str]] = {
+    "html": html.unescape,
+    "json": lambda value: str(json.loads(f'"{value}"')),
+}
+
+
+def _coded(what: str, table: dict[str, Callable[[str], str]]) -> Callable[..., Collection]:
+    """encode() and its kind: the argument names the form; empty when the form is unknown or the
+    text is not in it."""
+
+    def answer(value: str, form: str) -> Collection:
+        change = table.get(form)
+        if change is None:
+            return []
+        try:
+            return string(change(value))
+        except (ValueError, binascii.Error):
+            return []
+
+    return _pair(what, answer)
+
+
+TABLE = {
+    "indexOf": Function(_pair("indexOf()", lambda one, other: number(one.find(other))), 1, 1),
+    "substring": Function(_substring, 1, 2),
+    "startsWith": Function(
+        _pair("startsWith()", lambda one, other: boolean(one.startswith(other))), 1, 1
+    ),
+    "endsWith": Function(
+        _pair("endsWith()", lambda one, other: boolean(one.endswith(other))), 1, 1
+    ),
+    "contains": Function(_pair("contains()", lambda one, other: boolean(other in one)), 1, 1),
+    "upper": Function(_one("upper()", lambda value: string(value.upper()))),
+    "lower": Function(_one("lower()", lambda value: string(value.lower()))),
+    "trim": Function(_one("trim()", lambda value: string(value.strip()))),
+    "length": Function(_one("length()", lambda value: number(len(value)))),
+    "toChars": Function(
+        _one("toChars()", lambda value: [("System.String", each, None) for each in value])
+    ),
+    "replace": Function(_replace, 2, 2),
+    "matches": Function(
+        _pair("matches()", lambda one, other: boolean(bool(pattern(other).search(one)))), 1, 1
+    ),
+    "matchesFull": Function(
+        _pair("matchesFull()", lambda one, other: boolean(bool(pattern(other).fullmatch(one)))),
+        1,
+        1,
+    ),
+    "replaceMatches": Function(_replace_matches, 2, 2),
+    "split": Function(
+        _pair("split()", lambda one, other: [("System.String", x, None) for x in one.split(other)]),
+        1,
+        1,
+    ),
+    "join": Function(_join, 0, 1),
+    "encode": Function(_coded("encode()", _ENCODE), 1, 1),
+    "decode": Function(_coded("decode()", _DECODE), 1, 1),
+    "escape": Function(_coded("escape()", _ESCAPE), 1, 1),
+    "unescape": Function(_coded("unescape()", _UNESCAPE), 1, 1),
+}
