@@ -1,0 +1,23 @@
+"""Fixtures that several packages' tests share."""
+
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from tests.living import Living
+
+
+@pytest.fixture(scope="session")
+def living(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Living]:
+    """One server for all tests that only need one; each makes the resources that it asks for."""
+    server = Living(tmp_path_factory.mktemp("living")).start()
+    yield server
+    assert server.stop() == 0
+
+
+@pytest.fixture
+def fhir(living: Living) -> Iterator[httpx.Client]:
+    """A client of the FHIR base."""
+    with living.client() as client:
+        yield client

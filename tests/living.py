@@ -1,0 +1,87 @@
+"""A real server in a process of its own, on a real socket, for tests to talk to and to kill."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+
+
+class Living:
+    """`salus serve --open` on folders of its own. `process` is the one process that serves."""
+
+    def __init__(self, folder: Path, **environment: str) -> None:
+        self.data, self.keys = folder / "data", folder / "keys"
+        self.log = folder / "server.log"
+        self.port = _free_port()
+        self.environment = {**_clean(os.environ), **environment}
+        self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/fhir"
+
+    def start(self) -> Living:
+        """Start and wait until it is ready."""
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [
+                    sys.executable,
+                    "-m",
+                    "salus",
+                    "serve",
+                    "--open",
+                    "--port",
+                    str(self.port),
+                    "--data",
+                    str(self.data),
+                    "--keys",
+                    str(self.keys),
+                ],
+                stdout=log,
+                stderr=log,
+                env=self.environment,
+            )
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            assert self.process.poll() is None, self.log.read_text()
+            try:
+                if httpx.get(f"http://127.0.0.1:{self.port}/health/ready").status_code == 200:
+                    return self
+            except httpx.TransportError:
+                pass
+            time.sleep(0.05)
+        raise AssertionError(f"not ready after a minute: {self.log.read_text()}")
+
+    def kill(self) -> None:
+        """kill -9: nothing is tidied up."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+    def stop(self) -> int:
+        """SIGTERM, as an operator stops it; its exit code."""
+        assert self.process is not None
+        if self.process.poll() is None:
+            self.process.terminate()
+        return self.process.wait(timeout=30)
+
+    def client(self) -> httpx.Client:
+        return httpx.Client(base_url=self.url, timeout=60)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _clean(environment: os._Environ[str]) -> dict[str, str]:
+    kept = {n: v for n, v in environment.items() if not n.startswith("SALUS_")}
+    return {**kept, "PYTHONUNBUFFERED": "1"}
