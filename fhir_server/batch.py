@@ -17,7 +17,6 @@ from fhir_server.bundle import (
     items,
     located,
     request_of,
-    writes,
 )
 from fhir_server.interaction import Interaction, Result
 from fhir_server.search.results import bundle
@@ -60,7 +59,7 @@ async def _group(
             await breathe(place)
         return answered(server.core, _TYPE, done)
 
-    changes = any(isinstance(each, Request) and writes(each) for each in planned)
+    changes = any(isinstance(each, Request) and server.writes(each.asked) for each in planned)
     return await server.commit(asked, caller, act, changes)
 
 

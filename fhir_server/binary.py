@@ -11,6 +11,7 @@ import binascii
 import secrets
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 from conformance.json import encode, parse
@@ -27,6 +28,7 @@ from fhir_server.spool import (
     write_pending,
     write_piece,
 )
+from fhir_server.storage.store import Transaction
 
 _JSON = frozenset({"application/fhir+json", "application/json", "text/json", "json"})
 _HEADERS = (
@@ -117,7 +119,7 @@ def presented(server: Server, code: str, result: Result, accept: tuple[str, ...]
         str(resource.get("contentType", "application/octet-stream")),
         resource.get("securityContext", {}).get("reference"),
     )
-    headers = _HEADERS
+    headers: tuple[tuple[str, str], ...] = _HEADERS
     if shown.security_context:
         headers = (*headers, ("x-security-context", shown.security_context))
     if spooled is not None:
@@ -154,8 +156,12 @@ async def _streamed(
     """The pieces one after the other; in base64 when they stand inside JSON."""
     if head:
         yield head
-    for number in range(spooled.count):
-        piece = await server.store.transaction(lambda tx, n=number: read_piece(tx, spooled, n))
+    for number in range(spooled.pieces):
+        piece = await server.store.transaction(partial(_piece, spooled, number))
         yield base64.b64encode(piece) if head else piece
     if tail:
         yield tail
+
+
+async def _piece(spooled: Spooled, number: int, tx: Transaction) -> bytes:
+    return await read_piece(tx, spooled, number)

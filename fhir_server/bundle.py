@@ -44,6 +44,10 @@ class Performer(Protocol):
         """Check that an interaction is offered and allowed, and plan it. FhirError."""
         ...
 
+    def writes(self, asked: Interaction) -> bool:
+        """Whether an interaction changes something."""
+        ...
+
     async def act(self, tx: Transaction, asked: Interaction, caller: Caller, plan: Any) -> Result:
         """An interaction inside a transaction, without its audit."""
         ...
@@ -141,11 +145,6 @@ class Done(NamedTuple):
     result: Result | FhirError
 
 
-def writes(request: Request) -> bool:
-    """Whether an entry changes something."""
-    return request.asked.code in WRITES or request.asked.writes
-
-
 def answered(core: Core, type: str, done: Sequence[Done]) -> Result:
     """The response Bundle, with all that its entries touched."""
     results = [each.result for each in done if isinstance(each.result, Result)]
@@ -199,7 +198,7 @@ def _response(core: Core, done: Done) -> bytes:
 
 def _member(request: Request | None) -> str | None:
     """Where an entry's body goes: a write's only when Prefer asks for it."""
-    if request is None or not writes(request):
+    if request is None or request.asked.code not in WRITES:
         return "resource"
     returns = {"representation": "resource", "OperationOutcome": "outcome"}
     return returns.get(request.asked.prefer.returns or "")

@@ -21,7 +21,7 @@ from fhir_server.times import instant, parse_instant
 class Asked(NamedTuple):
     """The parameters of a history interaction."""
 
-    count: int
+    size: int
     since: int | None
 
 
@@ -36,8 +36,8 @@ async def history(step: Step, asked: Interaction, _: None) -> Result:
         if current is None or not await access.shows(step, current):
             raise FhirError("not-found", f"There is no such {asked.type}")
     versions = await _page(step, asked, wanted, before)
-    more = len(versions) > wanted.count
-    versions = versions[: wanted.count]
+    more = len(versions) > wanted.size
+    versions = versions[: wanted.size]
     links = [self_link(step.core, _path(asked), parameters)]
     if more:
         after = (versions[-1].sequence,)
@@ -54,7 +54,7 @@ async def history(step: Step, asked: Interaction, _: None) -> Result:
 async def _page(step: Step, asked: Interaction, wanted: Asked, before: int | None) -> list[Version]:
     """One more than a page of the versions that the caller may see."""
     shown: list[Version] = []
-    size = wanted.count + 1
+    size = wanted.size + 1
     while True:
         batch = await step.tx.history(asked.type, asked.id, size, before, wanted.since)
         shown += [v for v in batch if v.type != EVENTS and await access.shows(step, v)]

@@ -18,6 +18,7 @@ from fhir_server.body import Receive, read_body
 from fhir_server.interaction import (
     Asked,
     Content,
+    Interaction,
     MethodNotAllowed,
     Preferences,
     Resource,
@@ -72,10 +73,12 @@ class Http:
             at = route(method, path, self._core.definitions.types)
             code = at.code
             caller = self._caller(headers, _address(scope))
-            result = await self._perform(at, method, path, scope, headers, receive, caller)
-            if result.media_type == FHIR_JSON and at.type == "Binary":
+            if at.type != "Binary":
+                _require_acceptable(form)
+            made = await self._interaction(at, method, path, scope, headers, receive, caller)
+            result = await self._server.perform(made, caller)
+            if at.type == "Binary":
                 result = binary.presented(self._server, at.code, result, form.accept)
-            _require_acceptable(form, result)
         except FhirError as error:
             result = refused(error)
         except Exception as error:
@@ -83,7 +86,7 @@ class Http:
         await self._send(result, form, method == "HEAD", send)
         self._metrics.observe(code, result.status, time.perf_counter() - began)
 
-    async def _perform(
+    async def _interaction(
         self,
         at: Route,
         method: str,
@@ -92,13 +95,19 @@ class Http:
         headers: Headers,
         receive: Receive,
         caller: Caller,
-    ) -> Result:
-        asked = _asked(method, path, scope["query_string"], headers, caller, self._core.limits.url)
-        resource, content, form = await self._body(at, asked, headers, receive)
-        if at.code == "transaction" and resource and resource.get("type") == "batch":
-            at = at._replace(code="batch")
-        made = interaction(asked, at, self._core.limits.parameters, resource, content, form)
-        return await self._server.perform(made, caller)
+    ) -> Interaction:
+        """What a request asks for. FhirError, audited, when its parts do not make one."""
+        try:
+            limits = self._core.limits
+            asked = _asked(method, path, scope["query_string"], headers, caller, limits.url)
+            resource, content, form = await self._body(at, asked, headers, receive)
+            if at.code == "transaction" and resource and resource.get("type") == "batch":
+                at = at._replace(code="batch")
+            return interaction(asked, at, limits.parameters, resource, content, form)
+        except FhirError as error:
+            bare = Interaction(at.code, at.type, at.id, at.version, at.operation)
+            await self._server.refuse(bare, caller, error)
+            raise
 
     async def _body(
         self, at: Route, asked: Asked, headers: Headers, receive: Receive
@@ -123,7 +132,7 @@ class Http:
         if media not in _JSON_TYPES:
             raise FhirError("not-supported", f"Send a resource as {FHIR_JSON}", status=415)
         resource = parse(data, limits.depth)
-        if resource.get("resourceType") == "Binary":
+        if at.type == "Binary" and at.code in ("create", "update"):
             resource = await binary.spooled(self._server, resource)
         return resource, None, ()
 
@@ -184,14 +193,12 @@ def _form_of(query: bytes, headers: Headers) -> _Form:
     return _Form((named,) if named else types, asked.get("_pretty") == "true")
 
 
-def _require_acceptable(form: _Form, result: Result) -> None:
-    """FhirError 406 when the client takes nothing that this answer can be."""
-    if result.media_type == FHIR_JSON and not any(
-        each in _JSON_TYPES or each in _ANY for each in form.accept
-    ):
+def _require_acceptable(form: _Form) -> None:
+    """FhirError 406 when the client takes nothing that an answer can be."""
+    if not any(each in _JSON_TYPES or each in _ANY for each in form.accept):
         raise FhirError(
             "not-supported",
-            f"This server answers in {FHIR_JSON}, which you do not accept",
+            f"This server answers in {FHIR_JSON}, which the request does not accept",
             status=406,
         )
 

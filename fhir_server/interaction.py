@@ -57,7 +57,6 @@ class Interaction:
     if_modified_since: str | None = None
     prefer: Preferences = Preferences()
     once: str | None = None
-    writes: bool = False  # an operation or patch that changes something
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,24 +148,26 @@ def route(method: str, path: str, types: frozenset[str]) -> Route:
     shape, at = found
     code = ROUTES.get(("GET" if method == "HEAD" else method, shape))
     if code is None:
-        raise _not_allowed(method, _METHODS_OF[shape])
-    if at.type and not offers(at.type, code):
-        offered, reason = OFFERED[at.type]
-        allowed = [m for m in _METHODS_OF[shape] if ROUTES[m, shape] in offered]
-        raise _not_allowed(method, tuple(allowed), f"{code} is not offered on {at.type}: {reason}")
+        allowed = _METHODS_OF[shape]
+        text = f"{method} is not allowed here; allowed: {', '.join(allowed)}"
+        raise MethodNotAllowed(text, allowed)
     return at._replace(code=code)
 
 
-def _not_allowed(method: str, allowed: tuple[str, ...], why: str | None = None) -> FhirError:
-    text = why or f"{method} is not allowed here; allowed: {', '.join(allowed)}"
-    return MethodNotAllowed("not-supported", text, status=405, allowed=allowed)
+def require_offered(type: str, code: str) -> None:
+    """FhirError 405 when a type does not have this interaction."""
+    if not offers(type, code):
+        offered, reason = OFFERED[type]
+        methods = [m for (m, shape), c in ROUTES.items() if c in offered and "type" in shape]
+        text = f"{code} is not offered on {type}: {reason}"
+        raise MethodNotAllowed(text, tuple(dict.fromkeys(methods)))
 
 
 class MethodNotAllowed(FhirError):
     """405 with the methods for its Allow header."""
 
-    def __init__(self, code: str, text: str, *, status: int, allowed: tuple[str, ...]) -> None:
-        super().__init__(code, text, status=status)
+    def __init__(self, text: str, allowed: tuple[str, ...]) -> None:
+        super().__init__("not-supported", text, status=405)
         self.allowed = allowed
 
 
@@ -241,7 +242,7 @@ def interaction(
     """The interaction that a routed request asks for; at most `most` parameters. FhirError."""
     found = (*pairs(asked.query, most), *form)
     parameters = tuple(pair for pair in found if pair[0] not in _PRESENTATION)
-    condition = None
+    condition: Parameters | None = None
     if at.code in CONDITIONAL and at.id is None:
         parameters, condition = (), parameters
     if at.code == "create" and asked.if_none_exist is not None:

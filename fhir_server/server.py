@@ -18,7 +18,13 @@ from fhir_server.batch import batch
 from fhir_server.bundle import Act
 from fhir_server.core import Core, Step
 from fhir_server.handlers import HANDLERS
-from fhir_server.interaction import CONDITIONAL, WRITES, Interaction, Result, offers
+from fhir_server.interaction import (
+    CONDITIONAL,
+    WRITES,
+    Interaction,
+    Result,
+    require_offered,
+)
 from fhir_server.patch import read_patch
 from fhir_server.prepare import prepare
 from fhir_server.storage.store import Conflict, Event, Store, TooCostly, Transaction, Unavailable
@@ -45,12 +51,15 @@ class Server:
             return await self._performed(asked, caller)
         except Exception as error:
             refusal = _refusal(error)
-            await self.record(
-                failure(asked, caller, refusal.status, refusal.issues[0].code, self.core.clock())
-            )
+            await self.refuse(asked, caller, refusal)
             if refusal is error:
                 raise
             raise refusal from error
+
+    async def refuse(self, asked: Interaction, caller: Caller, error: FhirError) -> None:
+        """Audit what was asked and refused. FhirError 503."""
+        at, issue = self.core.clock(), error.issues[0].code
+        await self.record(failure(asked, caller, error.status, issue, at))
 
     async def record(self, *event: Event) -> None:
         """Append audit events. FhirError 503 when that is not possible."""
@@ -67,18 +76,24 @@ class Server:
         async def act(tx: Transaction) -> Result:
             return await self.act(tx, asked, caller, plan)
 
-        return await self.commit(asked, caller, act, asked.code in WRITES or asked.writes)
+        return await self.commit(asked, caller, act, self.writes(asked))
 
     def prepared(self, asked: Interaction, caller: Caller) -> Any:
         """Check that an interaction is offered and allowed, and do what can be done for it before
         its transaction. FhirError."""
-        _offered(asked)
+        _offered(self.core, asked)
         access.check(caller.grant, asked.code, asked.type)
         if asked.code in ("create", "update"):
             return prepare(self.core, _checked(asked))
         if asked.code == "patch":
             return read_patch(self.core, asked.content)
         return None
+
+    def writes(self, asked: Interaction) -> bool:
+        """Whether an interaction changes something."""
+        if asked.code == "operation":
+            return self.core.operations[asked.operation or ""].writes
+        return asked.code in WRITES
 
     async def act(self, tx: Transaction, asked: Interaction, caller: Caller, plan: Any) -> Result:
         """An interaction inside a transaction, without its audit."""
@@ -112,14 +127,24 @@ class Server:
         return events(asked, caller, result, at, entities)
 
 
-def _offered(asked: Interaction) -> None:
-    """Batch entries come here without having met the route table's refusals."""
-    if asked.type and not offers(asked.type, asked.code):
-        raise FhirError("not-supported", f"{asked.code} is not offered on {asked.type}", status=405)
+def _offered(core: Core, asked: Interaction) -> None:
+    """FhirError 404, 405, 412 for what this server does not do."""
+    if asked.type:
+        require_offered(asked.type, asked.code)
     if asked.code in CONDITIONAL and asked.id is None and not asked.condition:
         raise FhirError(
             "invalid", f"A conditional {asked.code} needs search parameters", status=412
         )
+    if asked.code != "operation":
+        return
+    known = core.operations.get(asked.operation or "")
+    level = "instance" if asked.id else "type" if asked.type else "system"
+    if (
+        known is None
+        or level not in known.levels
+        or (known.types and asked.type not in known.types)
+    ):
+        raise FhirError("not-found", f"There is no such operation on {asked.type or 'the server'}")
 
 
 def _checked(asked: Interaction) -> dict[str, Any]:

@@ -21,13 +21,13 @@ class Spooled(NamedTuple):
     """`name` of an upload, the number of its pieces and its size in bytes."""
 
     name: str
-    count: int
+    pieces: int
     size: int
 
 
 def marker(spooled: Spooled) -> dict[str, Any]:
     """What stands beside data in place of it."""
-    value = f"{spooled.name}/{spooled.count}/{spooled.size}"
+    value = f"{spooled.name}/{spooled.pieces}/{spooled.size}"
     return {"extension": [{"url": _URL, "valueString": value}]}
 
 

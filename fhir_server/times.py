@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime, parsedate_to_datetime
+from functools import lru_cache
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -21,11 +22,12 @@ def now() -> int:
 def instant(microseconds: int) -> str:
     """A FHIR instant with milliseconds: 2026-11-22T08:00:00.000Z."""
     seconds, rest = divmod(microseconds, 1_000_000)
-    stamp = time.gmtime(seconds)
-    return (
-        f"{stamp[0]:04}-{stamp[1]:02}-{stamp[2]:02}"
-        f"T{stamp[3]:02}:{stamp[4]:02}:{stamp[5]:02}.{rest // 1000:03}Z"
-    )
+    return f"{_second(seconds)}.{rest // 1000:03}Z"
+
+
+@lru_cache(4096)  # the present second is asked for again and again
+def _second(seconds: int) -> str:
+    return (_EPOCH + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def parse_instant(text: str) -> int:
@@ -35,7 +37,12 @@ def parse_instant(text: str) -> int:
 
 def http_date(microseconds: int) -> str:
     """An IMF-fixdate, for Last-Modified."""
-    return format_datetime(_EPOCH + timedelta(seconds=microseconds // 1_000_000), usegmt=True)
+    return _http_second(microseconds // 1_000_000)
+
+
+@lru_cache(4096)
+def _http_second(seconds: int) -> str:
+    return format_datetime(_EPOCH + timedelta(seconds=seconds), usegmt=True)
 
 
 def parse_http_date(text: str) -> int | None:

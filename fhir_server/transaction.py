@@ -7,7 +7,6 @@ https://hl7.org/fhir/R4/http.html#trules
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -24,11 +23,10 @@ from fhir_server.bundle import (
     items,
     located,
     request_of,
-    writes,
 )
 from fhir_server.conditional import single
 from fhir_server.core import Core, Step
-from fhir_server.interaction import Interaction, Parameters, Result, pairs
+from fhir_server.interaction import WRITES, Interaction, Parameters, Result, pairs
 from fhir_server.references import (
     Targets,
     base_of,
@@ -76,19 +74,18 @@ def _read(core: Core, asked: Interaction, place: int, item: Any) -> Request:
 
 def _refuse_twins(requests: Sequence[Request]) -> None:
     """Two entries of one name, or one condition, cannot both be meant."""
-    names = Counter(each.full_url for each in requests if each.full_url and writes(each))
-    conditions = Counter(
-        (each.asked.code, each.asked.type, each.asked.condition)
-        for each in requests
-        if each.asked.condition
-    )
+    names: set[str] = set()
+    conditions: set[tuple[str, str | None, Parameters]] = set()
     for each in requests:
-        same = (each.asked.code, each.asked.type, each.asked.condition)
-        if names[each.full_url] > 1 or conditions[same] > 1:
+        name, asked = each.full_url, each.asked
+        condition = (asked.code, asked.type, asked.condition) if asked.condition else None
+        if name in names or condition in conditions:
             raise located(
                 FhirError("duplicate", "Two entries have the same identity", status=400),
                 each.place,
             )
+        names |= {name} if name else set()
+        conditions |= {condition} if condition else set()
 
 
 # --- conditions ----------------------------------------------------------------------------------
@@ -143,7 +140,7 @@ async def _plan(
     names = {
         each.full_url: f"{each.asked.type}/{each.asked.id}"
         for each in named
-        if each.full_url and each.asked.id and writes(each)
+        if each.full_url and each.asked.id and server.writes(each.asked)
     }
     planned = []
     for each in named:
@@ -213,7 +210,7 @@ def _refuse_same(planned: Sequence[Request]) -> None:
     seen: set[tuple[str | None, str | None]] = set()
     for each in planned:
         key = (each.asked.type, each.asked.id)
-        if not writes(each) or each.asked.id is None:
+        if each.asked.code not in WRITES or each.asked.id is None:
             continue
         if key in seen:
             text = "Two entries write the same resource"
@@ -243,7 +240,9 @@ async def _commit(
         ordered = [done[place] for place in sorted(done)]
         return answered(server.core, "transaction-response", ordered)
 
-    return await server.commit(asked, caller, act, any(writes(each) for each in planned))
+    return await server.commit(
+        asked, caller, act, any(server.writes(each.asked) for each in planned)
+    )
 
 
 async def _acted(server: Performer, tx: Transaction, caller: Caller, request: Request) -> Done:

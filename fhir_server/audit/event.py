@@ -82,7 +82,7 @@ def events(
 
 def failure(asked: Interaction, caller: Caller, status: int, code: str, at: int) -> Event:
     """What a refused or failed interaction leaves: what was asked for, and the issue's code."""
-    named = []
+    named: list[tuple[str, str, int | None, bytes]] = []
     if asked.type and asked.id:
         named.append((asked.type, asked.id, None, _OBJECT))
     return _event(asked, caller, MINOR if status < 500 else SERIOUS, code, named, at)
