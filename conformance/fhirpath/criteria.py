@@ -7,17 +7,23 @@ http://hl7.org/fhirpath/N1/#boolean-logic
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable
-from functools import lru_cache
-from typing import Any, TypeAlias
+from typing import Any
 
-from conformance.fhirpath.compiler import Compiler, type_name
-from conformance.fhirpath.equality import order_items
-from conformance.fhirpath.items import Environment, Focus, World, plain, truth
-from conformance.fhirpath.paths import Path, nodes, path_of, present
-from conformance.fhirpath.resolution import target_type
-from conformance.fhirpath.strings import pattern
+from conformance.fhirpath.compiler import Compiler
+from conformance.fhirpath.fields import (
+    Test,
+    among,
+    compares,
+    equals,
+    field,
+    refers,
+    resource_equals,
+    spelled,
+    strings,
+)
+from conformance.fhirpath.items import Environment, Focus, World, truth
+from conformance.fhirpath.paths import Path, approach, nodes, path_of, present, text
 from conformance.fhirpath.syntax import (
     Call,
     Index,
@@ -27,15 +33,11 @@ from conformance.fhirpath.syntax import (
     Node,
     Operation,
     Sign,
-    This,
     Total,
     TypeOperation,
     Variable,
 )
-from conformance.fhirpath.types import SYSTEM, Step, Types
-
-# The answer for a JSON value: None is an empty collection.
-Test: TypeAlias = Callable[[Any, Environment], bool | None]
+from conformance.fhirpath.types import Types
 
 
 def criterion(types: Types, tree: Node, type: str) -> Test:
@@ -57,31 +59,51 @@ def _general(types: Types, tree: Node, type: str) -> Test:
 def _direct(types: Types, tree: Node, type: str) -> Test | None:
     """A closure for one of the frequent shapes, or None."""
     match tree:
+        case Literal("System.Boolean", bool() as answer):
+            return lambda value, environment: answer
         case Operation("and" | "or" | "implies" | "xor" as name, left, right):
             return _LOGIC[name](criterion(types, left, type), criterion(types, right, type))
         case Operation("=" | "!=" as name, left, Literal() as literal):
-            return _equals(_field(types, left, type), literal, name == "=")
-        case Operation("=" | "!=" as name, left, right) if _asks(left) and _asks(right):
+            if isinstance(left, Member) and left.target == Variable("resource"):
+                general = _general(types, tree, type)
+                return resource_equals(types, left.name, literal, name == "=", general)
+            return equals(types, left, type, literal, name == "=")
+        case Operation("=" | "!=" as name, left, right) if is_test(left) and is_test(right):
             tests = criterion(types, left, type), criterion(types, right, type)
             return _xor(*tests) if name == "!=" else _not(_xor(*tests))
         case Operation("in", left, right):
-            return _among(_field(types, left, type), _strings(right))
+            return among(field(types, left, type), strings(right))
         case Operation("<" | ">" | "<=" | ">=" as name, left, right):
-            return _compares(types, name, left, right, type)
+            return compares(types, name, left, right, type)
         case Call(Call() as inner, "not", ()):
             return _not(criterion(types, inner, type))
-        case Call(target, "matches" | "startsWith" as name, (Literal("System.String", text),)):
-            return _spelled(_field(types, target, type), name, text)
+        case Call(
+            target, "matches" | "startsWith" | "contains" as name, (Literal("System.String", text),)
+        ):
+            return spelled(field(types, target, type), name, text)
         case Call(target, "is", (asked,)) | TypeOperation("is", target, asked):
-            return _refers(types, target, asked, type)
+            return refers(types, target, asked, type)
         case Call():
             return _collects(types, tree, type)
     return None
 
 
-def _asks(tree: Node) -> bool:
-    """Whether the shape of a tree says that it is one boolean."""
-    return isinstance(tree, Call) and tree.name in ("exists", "empty", "not", "hasValue", "all")
+def is_test(tree: Node) -> bool:
+    """Whether the outermost operation of a tree says that it is one boolean, or empty."""
+    match tree:
+        case Operation(name):
+            return name in _BOOLEAN_OPERATORS
+        case Call(_, name):
+            return name in _BOOLEAN_FUNCTIONS
+        case TypeOperation("is"):
+            return True
+    return False
+
+
+_BOOLEAN_OPERATORS = frozenset(
+    ("and", "or", "xor", "implies", "=", "!=", "~", "!~", "in", "<=", ">=", "<", ">", "contains")
+)
+_BOOLEAN_FUNCTIONS = frozenset(("exists", "empty", "not", "hasValue", "all", "is"))
 
 
 # --- logic ---------------------------------------------------------------------------------------
@@ -152,12 +174,24 @@ def _collects(types: Types, tree: Call, type: str) -> Test | None:
         case Call(target, "all", (criteria,)):
             return _every(types, target, criteria, type)
         case Call(target, "exists" | "empty" as name, ()):
-            path = path_of(types, target, type)
-            return _presence(present(path), name == "exists") if path else None
+            return _existence(types, tree, target, type, name == "exists")
+        case Call(Call(target, "select", (projection,)), "isDistinct", ()):
+            return _distinct(types, target, projection, type)
         case Call(target, "hasValue", ()):
-            step = _field(types, target, type)
+            step = field(types, target, type)
             return _valued(step.key) if step else None
     return None
+
+
+def _existence(types: Types, tree: Call, target: Node, type: str, wanted: bool) -> Test | None:
+    path = path_of(types, target, type)
+    if path:
+        return _presence(present(path), wanted)
+    start = approach(types, target, type)
+    if not start:
+        return None
+    near, far = present(start), _general(types, tree, type)
+    return lambda value, environment: far(value, environment) if near(value) else not wanted
 
 
 def _presence(there: Callable[[Any], bool], wanted: bool) -> Test:
@@ -234,157 +268,36 @@ def _every(types: Types, target: Node, criteria: Node, type: str) -> Test | None
     return test
 
 
-# --- values --------------------------------------------------------------------------------------
+_ALWAYS = Literal("System.Boolean", True)
 
 
-def _field(types: Types, tree: Node, type: str) -> Step | None:
-    """The one primitive member that is not repeated, if that is what a tree names."""
-    path = path_of(types, tree, type)
-    if not path or len(path) != 1 or len(path[0]) != 1:
+def _distinct(types: Types, target: Node, projection: Node, type: str) -> Test | None:
+    """`path.select(text).isDistinct()`, where text is a string or strings joined by `&`."""
+    criteria: Node = _ALWAYS
+    match target:
+        case Call(start, "where", (asked,)):
+            target, criteria = start, asked
+    inner = _inner(types, target, criteria, type)
+    path = path_of(types, target, type)
+    spell = _text(types, projection, path[-1][0].type) if path and inner else None
+    if inner is None or spell is None:
         return None
-    step = path[0][0]
-    return step if step.primitive and not step.many else None
-
-
-_TEXTUAL = frozenset(type for type, system in SYSTEM.items() if system == "System.String")
-_NUMBERS = frozenset({"integer", "unsignedInt", "positiveInt", "decimal"})
-_DATES = frozenset({"date", "dateTime", "instant"})
-# Primitive types whose JSON compares with a literal of the System type as it stands.
-_COMPARABLE = {
-    "System.String": _TEXTUAL,
-    "System.Boolean": frozenset({"boolean"}),
-    "System.Integer": _NUMBERS,
-    "System.Decimal": _NUMBERS,
-}
-
-
-def _equals(step: Step | None, literal: Literal, wanted: bool) -> Test | None:
-    if step is None or step.type not in _COMPARABLE.get(literal.type, ()):
-        return None
-    key, beside, asked = step.key, f"_{step.key}", literal.value
+    reach, ask = inner
 
     def test(value: Any, environment: Environment) -> bool | None:
-        have = value.get(key)
-        if have is None and beside not in value:
-            return None
-        return (have == asked) is wanted
+        found = [spell(each) for each in reach(value) if ask(each, environment)]
+        texts = [each for each in found if each is not None]
+        return len(set(texts)) == len(texts)
 
     return test
 
 
-def _strings(tree: Node) -> frozenset[str] | None:
-    match tree:
-        case Literal("System.String", text):
-            return frozenset((text,))
-        case Operation("|", left, right):
-            one, other = _strings(left), _strings(right)
-            return None if one is None or other is None else one | other
-    return None
-
-
-def _among(step: Step | None, texts: frozenset[str] | None) -> Test | None:
-    if step is None or texts is None or step.type not in _TEXTUAL:
-        return None
-    key, beside = step.key, f"_{step.key}"
-
-    def test(value: Any, environment: Environment) -> bool | None:
-        have = value.get(key)
-        if have is None and beside not in value:
-            return None
-        return have in texts
-
-    return test
-
-
-def _spelled(step: Step | None, name: str, text: str) -> Test | None:
-    if step is None or step.type not in _TEXTUAL:
-        return None
-    key = step.key
-    meets = pattern(text).search if name == "matches" else _starting(text)
-
-    def test(value: Any, environment: Environment) -> bool | None:
-        have = value.get(key)
-        return None if have is None else bool(meets(have))
-
-    return test
-
-
-def _starting(text: str) -> Callable[[str], bool]:
-    return lambda have: have.startswith(text)
-
-
-_ORDER: dict[str, Callable[[Any, Any], bool]] = {
-    "<": operator.lt,
-    ">": operator.gt,
-    "<=": operator.le,
-    ">=": operator.ge,
-}
-
-
-def _compares(types: Types, name: str, left: Node, right: Node, type: str) -> Test | None:
-    step = _field(types, left, type)
-    if step is None:
-        return None
-    if isinstance(right, Literal):
-        numeric = step.type in _NUMBERS and right.type in ("System.Integer", "System.Decimal")
-        return _bounded(step.key, _ORDER[name], right.value) if numeric else None
-    other = _field(types, right, type)
-    if other is None or step.type not in _DATES or other.type not in _DATES:
-        return None
-    return _dated(step, other, name)
-
-
-def _bounded(key: str, meets: Callable[[Any, Any], bool], bound: Any) -> Test:
-    def test(value: Any, environment: Environment) -> bool | None:
-        have = value.get(key)
-        return None if have is None else meets(have, bound)
-
-    return test
-
-
-def _dated(left: Step, right: Step, name: str) -> Test:
-    meets = _ORDER[name]
-
-    def test(value: Any, environment: Environment) -> bool | None:
-        one, other = value.get(left.key), value.get(right.key)
+def _text(types: Types, tree: Node, type: str) -> Callable[[Any], str | None] | None:
+    if isinstance(tree, Operation) and tree.operator == "&":
+        one, other = _text(types, tree.left, type), _text(types, tree.right, type)
         if one is None or other is None:
             return None
-        if _alike(one, other):
-            return meets(one, other)
-        found = order_items(
-            plain((left.type, one, None)), plain((right.type, other, None)), f"`{name}`"
-        )
-        return None if found is None else meets(found, 0)
-
-    return test
-
-
-def _alike(one: str, other: str) -> bool:
-    """Whether two dates are of one precision and zone, so that their text orders them."""
-    size = len(one)
-    if size != len(other):
-        return False
-    return size <= 10 or (size >= 20 and one[16] == ":" and one[19:] == other[19:])
-
-
-def _refers(types: Types, target: Node, asked: Node | str, type: str) -> Test | None:
-    """`resolve() is Patient`: told by the reference alone, whether or not the target is there."""
-    match target:
-        case Call(This(), "resolve", ()) if type == "Reference" or type in _TEXTUAL:
-            name = types.named(asked if isinstance(asked, str) else type_name(asked))
-            return _reference(types, name)
-    return None
-
-
-@lru_cache(maxsize=1024)
-def _reference(types: Types, name: str) -> Test:
-    start = f"{name}/"
-
-    def test(value: Any, environment: Environment) -> bool | None:
-        reference = value.get("reference") if isinstance(value, dict) else value
-        if reference is not None and reference.startswith(start):
-            return True
-        found = target_type(value, environment.root)
-        return None if found is None else types.known(found) and name in types.kinds(found)
-
-    return test
+        left, right = one, other
+        return lambda value: (left(value) or "") + (right(value) or "")
+    path = path_of(types, tree, type)
+    return text(path) if path else None

@@ -9,9 +9,9 @@ from __future__ import annotations
 # By key or by expression: (what is evaluated, why).
 ERRATA: dict[str, tuple[str, str]] = {
     "ref-1": (
-        "reference.hasValue() implies (reference.startsWith('#').not()"
+        "reference.startsWith('#').not() or reference.hasValue().not()"
         " or (reference.substring(1) in %rootResource.contained.id)"
-        " or (reference = '#' and %rootResource != %resource))",
+        " or (reference = '#' and %rootResource != %resource)",
         "Empty for a Reference without reference; `#` alone means the container (references.html)",
     ),
     "bdl-8": (

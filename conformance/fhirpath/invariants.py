@@ -9,7 +9,8 @@ from collections.abc import Callable
 from typing import Any, TypeAlias
 
 from conformance.definitions import Definitions
-from conformance.fhirpath.criteria import Test, criterion
+from conformance.fhirpath.criteria import criterion
+from conformance.fhirpath.fields import Test
 from conformance.fhirpath.items import Environment
 from conformance.fhirpath.parser import parse
 from conformance.fhirpath.types import Types, fitting, types_of

@@ -6,7 +6,7 @@ https://hl7.org/fhir/R4/fhirpath.html
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 from conformance.fhirpath.syntax import Member, Node, This
@@ -21,15 +21,26 @@ def path_of(types: Types, tree: Node, type: str) -> Path | None:
     """The path that a chain of names from $this means under `type`; None when it is no such chain,
     or goes through a choice, a primitive or a contained resource."""
     names = _names(types, tree, type)
-    if names is None:
-        return None
+    path = _settled(types, names or (), type)
+    return path if names is not None and len(path) == len(names) else None
+
+
+def approach(types: Types, tree: Node, type: str) -> Path:
+    """As much of a path as is known before it meets a contained resource: where this leads to
+    nothing, the whole path does. Empty when there is nothing to go by."""
+    names = _names(types, tree, type)
+    return _settled(types, names or (), type)
+
+
+def _settled(types: Types, names: Sequence[str], type: str) -> Path:
     path: list[tuple[Step, ...]] = []
     for name in names:
-        if (path and len(path[-1]) != 1) or type in SYSTEM or types.resource(type):
-            return None
-        steps = types.steps(type, name)
+        if (path and len(path[-1]) != 1) or type in SYSTEM:
+            break
+        # Of a contained resource only what every resource has is known.
+        steps = types.steps("Resource" if types.resource(type) else type, name)
         if not steps:
-            return None
+            break
         path.append(steps)
         type = steps[0].type
     return tuple(path)
@@ -63,6 +74,31 @@ def nodes(path: Path) -> Callable[[Any], list[Any]]:
     rest = nodes(path[1:])
     here = nodes(path[:1])
     return lambda node: [found for each in here(node) for found in rest(each)]
+
+
+def text(path: Path) -> Callable[[Any], str | None] | None:
+    """The string that a path leads to; None unless all its steps are single."""
+    last = path[-1][0]
+    if SYSTEM.get(last.type) != "System.String":
+        return None
+    if any(len(steps) != 1 or steps[0].many for steps in path):
+        return None
+    keys = [steps[0].key for steps in path]
+    if len(keys) == 1:
+        key = keys[0]
+        return lambda node: node.get(key)
+    return _deep(keys)
+
+
+def _deep(keys: list[str]) -> Callable[[Any], str | None]:
+    def run(node: Any) -> Any:
+        for key in keys:
+            if node is None:
+                return None
+            node = node.get(key)
+        return node
+
+    return run
 
 
 def _last(steps: tuple[Step, ...]) -> Present:

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple, TypeAlias
 
 from conformance.definitions import Definitions
 from conformance.fhirpath.compiler import Compiler, type_name
-from conformance.fhirpath.criteria import Test, criterion
+from conformance.fhirpath.criteria import criterion, is_test
+from conformance.fhirpath.fields import Test
 from conformance.fhirpath.items import Environment, Focus, World
 from conformance.fhirpath.parser import parse
 from conformance.fhirpath.syntax import (
@@ -106,7 +107,7 @@ class _Search:
             return _together([self.walk(tree.left, place), self.walk(tree.right, place)])
         chain = _chain(tree)
         if chain is None:
-            return self._computed(tree, place.type)
+            return self._asked(tree, place) if is_test(tree) else self._computed(tree, place.type)
         start, steps = chain
         if isinstance(start, Variable):
             return _from_resource(self._on(steps, _Place(self._root, self._root, self._root)))
@@ -176,6 +177,20 @@ class _Search:
             inner = self._on(rest, _Place(asked, asked, asked, place.alone))
             return _of_type(asked, inner)
         return self._on(rest, place) if place.datatype == asked else _nowhere
+
+    def _asked(self, tree: Node, place: _Place) -> _Walk:
+        """An expression that is true or false of the node: a boolean hit."""
+        test = criterion(self._types, tree, place.type)
+
+        def walk(node: Any, resource: Resource, hits: list[Hit]) -> None:
+            try:
+                found = test(node, Environment(resource, resource))
+            except (FhirPathError, ArithmeticError):
+                return
+            if found is not None:
+                hits.append(Hit("boolean", found, ""))
+
+        return walk
 
     def _computed(self, tree: Node, type: str) -> _Walk:
         """What is no path runs in the general compiler; an evaluation that fails finds nothing."""
@@ -354,7 +369,7 @@ def _where(test: Test, then: _Walk) -> _Walk:
         return _nowhere
 
     def walk(node: Any, resource: Resource, hits: list[Hit]) -> None:
-        if test(node, Environment(resource, resource)):
+        if test(node, _new(Environment, (resource, resource))):
             then(node, resource, hits)
 
     return walk
