@@ -20,45 +20,6 @@ import msgspec
 
 FILE = Path(__file__).parent / "r4.bin.gz"
 
-# Constraints whose official expression is wrong or, as an expression that must be true, fails
-# where it does not apply: (key, official expression) -> (what we evaluate, why).
-ERRATA: Mapping[tuple[str, str], tuple[str, str]] = {
-    (
-        "ref-1",
-        "reference.startsWith('#').not() or (reference.substring(1).trace('url')"
-        " in %rootResource.contained.id.trace('ids'))",
-    ): (
-        "reference.exists() implies (reference.startsWith('#').not()"
-        " or reference = '#' or (reference.substring(1) in %rootResource.contained.id))",
-        "empty for a Reference without reference; and # alone is the container itself",
-    ),
-    ("bdl-8", "fullUrl.contains('/_history/').not()"): (
-        "fullUrl.exists() implies fullUrl.contains('/_history/').not()",
-        "empty for an entry without fullUrl",
-    ),
-    ("ras-2", "probability is decimal implies (probability as decimal) <= 100"): (
-        "probability.exists() implies"
-        " (probability is decimal implies (probability as decimal) <= 100)",
-        "empty for a prediction without probability",
-    ),
-    ("que-7", "operator = 'exists' implies (answer is Boolean)"): (
-        "operator = 'exists' implies (answer is boolean)",
-        "Boolean alone is the System type, which no element of a resource has",
-    ),
-    ("que-12", "enableWhen.count() > 2 implies enableBehavior.exists()"): (
-        "enableWhen.count() > 1 implies enableBehavior.exists()",
-        "its own text says: more than one",
-    ),
-    (
-        "tim-9",
-        "offset.empty() or (when.exists() and ((when in ('C' | 'CM' | 'CD' | 'CV')).not()))",
-    ): (
-        "offset.empty() or (when.exists()"
-        " and when.where($this in ('C' | 'CM' | 'CD' | 'CV')).empty())",
-        "`in` takes one item, when may have several",
-    ),
-}
-
 
 class Constraint(NamedTuple):
     """An invariant: it must evaluate to true on the element that bears it."""
@@ -278,7 +239,6 @@ def load() -> Definitions:
 
 
 def _structures(packed: _Packed) -> Iterable[Structure]:
-    constraints = [_corrected(each) for each in packed.constraints]
     for each in packed.structures:
         rows = tuple(
             Element(
@@ -288,7 +248,7 @@ def _structures(packed: _Packed) -> Iterable[Structure]:
                 packed.types[row.types],
                 row.content_reference,
                 None if row.binding is None else packed.bindings[row.binding],
-                tuple([constraints[position] for position in row.constraints]),
+                tuple([packed.constraints[position] for position in row.constraints]),
                 *row[7:],
             )
             for row in each.elements
@@ -296,11 +256,6 @@ def _structures(packed: _Packed) -> Iterable[Structure]:
         yield Structure(
             each.name, each.url, each.kind, each.abstract, each.type, each.base, each.regex, rows
         )
-
-
-def _corrected(constraint: Constraint) -> Constraint:
-    found = ERRATA.get((constraint.key, constraint.expression))
-    return constraint._replace(expression=found[0]) if found else constraint
 
 
 def _by_parent(elements: Iterable[Element]) -> Mapping[str, Mapping[str, Element]]:

@@ -6,19 +6,11 @@ from pathlib import Path
 import pytest
 
 from conformance import definitions
-from conformance.definitions import ERRATA, load
+from conformance.definitions import load
 from tests.shared import shared
 
 script = runpy.run_path(str(Path(__file__).parents[2] / "scripts" / "build_definitions.py"))
 R4 = load()
-
-
-def constraints():
-    file = definitions.FILE.read_bytes()
-    packed = definitions.msgspec.msgpack.decode(
-        definitions.gzip.decompress(file), type=definitions._Packed
-    )
-    return packed.constraints
 
 
 def test_the_committed_file_is_what_the_script_makes_of_the_package():
@@ -109,10 +101,3 @@ def test_operations_keep_where_they_may_be_called():
     )
     assert [p.name for p in lookup.parameters if p.parts] == ["designation", "property"]
     assert len(R4.operations) == 47
-
-
-def test_each_erratum_corrects_an_expression_that_the_package_has():
-    official = {(each.key, each.expression) for each in constraints()}
-    assert set(ERRATA) <= official
-    used = {c for s in R4.structures.values() for e in s.elements for c in e.constraints}
-    assert {(c.key, c.expression) for c in used}.isdisjoint(ERRATA)

@@ -1,0 +1,148 @@
+"""The XHTML of a narrative: well-formed without DTD or entities, only the elements and attributes
+that the standard allows, and not blank.
+
+https://hl7.org/fhir/R4/narrative.html
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+from xml.parsers import expat
+
+XHTML = "http://www.w3.org/1999/xhtml"
+XML = "http://www.w3.org/XML/1998/namespace"
+
+ELEMENTS = frozenset(
+    "a abbr acronym address area b bdo big blockquote br caption cite code col colgroup dd dfn div"
+    " dl dt em h1 h2 h3 h4 h5 h6 hr i img kbd li map ol p pre q samp small span strong sub sup"
+    " table tbody td tfoot th thead tr tt ul var".split()
+)
+ANYWHERE = frozenset(
+    {"class", "dir", "id", "lang", f"{XML} lang", "style", "title", f"{XML} space"}
+)
+_CELLS = frozenset(
+    "abbr align axis char charoff colspan headers height nowrap rowspan scope".split()
+)
+_ROWS = frozenset("align bgcolor char charoff valign".split())
+_CELL = _CELLS | _ROWS | {"width"}
+_COLUMN = _ROWS | {"span", "width"}
+_BLOCK = frozenset({"align"})
+ATTRIBUTES = {
+    "a": frozenset("accesskey charset coords href hreflang name rel rev shape tabindex".split()),
+    "area": frozenset("accesskey alt coords href nohref shape tabindex".split()),
+    "blockquote": frozenset({"cite"}),
+    "br": frozenset({"clear"}),
+    "caption": _BLOCK,
+    "col": _COLUMN,
+    "colgroup": _COLUMN,
+    "dl": frozenset({"compact"}),
+    "hr": frozenset("align noshade size width".split()),
+    "img": frozenset(
+        "align alt border height hspace ismap longdesc name src usemap vspace width".split()
+    ),
+    "li": frozenset({"type", "value"}),
+    "map": frozenset({"name"}),
+    "ol": frozenset({"compact", "start", "type"}),
+    "pre": frozenset({"width"}),
+    "q": frozenset({"cite"}),
+    "table": frozenset(
+        "align bgcolor border cellpadding cellspacing frame rules summary width".split()
+    ),
+    "tbody": _ROWS,
+    "td": _CELL,
+    "tfoot": _ROWS,
+    "th": _CELL,
+    "thead": _ROWS,
+    "tr": _ROWS,
+    "ul": frozenset({"compact", "type"}),
+    **dict.fromkeys(("div", "h1", "h2", "h3", "h4", "h5", "h6", "p"), _BLOCK),
+}
+LINKS = frozenset({"cite", "href", "longdesc", "src"})
+_ALLOWED = {name: ANYWHERE | ATTRIBUTES.get(name, frozenset()) for name in ELEMENTS}
+# Schemes that make a page do something. Browsers skip white space and control characters in them.
+_ACTIVE = re.compile(r"[\x00-\x20]*(?:javascript|vbscript|data(?!:image/))\s*:", re.IGNORECASE)
+_GAPS = re.compile(r"[\t\r\n]")
+_NAME = re.compile(r"\w{1,32}", re.ASCII)
+_MOST = 10  # problems told about one narrative
+
+
+class Problem(NamedTuple):
+    """`key` is txt-1 or txt-2, or None where the text is not even XML."""
+
+    key: str | None
+    text: str
+
+
+class _Refused(Exception):
+    """Stops the parser at what may not stand in a narrative at all."""
+
+
+def problems(div: str) -> list[Problem]:
+    """What is wrong with the `div` of a narrative; an empty list if nothing is."""
+    reader = _Reader()
+    try:
+        reader.parse(div)
+    except _Refused as refused:
+        return [Problem("txt-1", str(refused))]
+    except (expat.ExpatError, UnicodeEncodeError) as error:
+        line, column = getattr(error, "lineno", 1), getattr(error, "offset", 0) + 1
+        where = f"line {line}, column {column}"
+        return [Problem(None, f"The narrative is not well-formed XHTML: see its {where}")]
+    if not reader.filled:
+        reader.found.append(Problem("txt-2", "The narrative has neither text nor image"))
+    return reader.found
+
+
+class _Reader:
+    """What one pass over a narrative has seen."""
+
+    def __init__(self) -> None:
+        self.found: list[Problem] = []
+        self.filled = False
+        self._root = True
+
+    def parse(self, div: str) -> None:
+        parser = expat.ParserCreate(namespace_separator=" ")
+        parser.StartElementHandler = self._element
+        parser.CharacterDataHandler = self._text
+        parser.StartDoctypeDeclHandler = self._refuse
+        parser.EntityDeclHandler = self._refuse
+        parser.ProcessingInstructionHandler = self._refuse
+        parser.XmlDeclHandler = self._refuse
+        parser.Parse(div, True)
+
+    def _refuse(self, *_: object) -> None:
+        raise _Refused("A narrative has no DTD, entity, declaration or processing instruction")
+
+    def _text(self, text: str) -> None:
+        if not self.filled and not text.isspace():
+            self.filled = True
+
+    def _element(self, name: str, attributes: dict[str, str]) -> None:
+        space, _, local = name.rpartition(" ")
+        if self._root:
+            self._root = False
+            if name != f"{XHTML} div":
+                self._tell("A narrative is one div in the XHTML namespace")
+                return
+        allowed = _ALLOWED.get(local) if space == XHTML else None
+        if allowed is None:
+            self._tell(f"The element {_shown(local)} may not stand in a narrative")
+            return
+        self.filled = self.filled or local == "img"
+        for attribute, value in attributes.items():
+            if attribute not in allowed:
+                self._tell(f"{_shown(local)} may not have the attribute {_shown(attribute)}")
+            elif attribute in LINKS and _ACTIVE.match(_GAPS.sub("", value)):
+                self._tell(f"The {attribute} of {_shown(local)} may not run a script")
+
+    def _tell(self, text: str) -> None:
+        if len(self.found) < _MOST:
+            self.found.append(Problem("txt-1", text))
+
+
+def _shown(name: str) -> str:
+    """A name from a document, if it looks like one."""
+    local = name.rpartition(" ")[2]
+    return f"`{local}`" if _NAME.fullmatch(local) else "named there"
