@@ -82,39 +82,42 @@ class Settings(BaseSettings):
         extra="forbid",
     )
 
-    host: str = Field("127.0.0.1", description="address to listen on")
-    port: int = Field(8080, ge=1, le=65535, description="port to listen on")
+    host: str = Field(default="127.0.0.1", description="address to listen on")
+    port: int = Field(default=8080, ge=1, le=65535, description="port to listen on")
     data: Path = Field(default_factory=default_data, description="folder of the data (encrypted)")
     keys: Path = Field(
         default_factory=default_keys,
         description="folder of the keys; never inside the data folder, back it up apart from it",
     )
     base_url: str = Field(
-        "",
+        default="",
         description="address by which clients reach this server, used in all links; "
         "http://HOST:PORT unless set; the FHIR base is this plus /fhir",
         validate_default=False,
     )
-    open: bool = Field(False, description="serve without authorization: only on a loopback address")
+    open: bool = Field(
+        default=False, description="serve without authorization: only on a loopback address"
+    )
     timezone: str = Field(
-        "UTC", description="time zone of dates and times that have no offset, in data and searches"
+        default="UTC",
+        description="time zone of dates and times that have no offset, in data and searches",
     )
     references: Literal["accept", "check"] = Field(
-        "accept",
+        default="accept",
         description="a literal reference to this server that resolves to nothing: accepted and "
         "counted, or refused with 422",
     )
     audit_reads: Literal["durable", "deferred"] = Field(
-        "durable",
+        default="durable",
         description="whether a read waits until its AuditEvent is on disk, or answers before",
     )
     audit_refusals: int = Field(
-        20,
+        default=20,
         ge=0,
         description="refused requests without a token that are audited one by one, per address "
         "and minute; the rest of that minute is counted in one AuditEvent",
     )
-    limits: Limits = Field(Limits(), description="what a request may cost")
+    limits: Limits = Field(default=Limits(), description="what a request may cost")
 
     @property
     def fhir_base(self) -> str:
