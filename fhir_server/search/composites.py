@@ -1,0 +1,191 @@
+"""Composite parameters: several values that hold together, in one and the same element.
+
+The leading components are tokens, and a part of the entry's key: `code-value-quantity=system|code`
+bears the quantity. https://hl7.org/fhir/R4/search.html#composite
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from itertools import product
+from typing import Any, TypeAlias
+
+from conformance.definitions import Definitions
+from conformance.fhirpath.search import compile_relative, compile_search
+from fhir_server.search import kinds, quantities
+from fhir_server.search.context import SearchContext, malformed
+from fhir_server.search.literals import escape, prefixed, split
+from fhir_server.search.parameters import Parameter
+from fhir_server.search.place import Place, range_entry
+from fhir_server.search.ranges import alternatives, any_of
+from fhir_server.search.tokens import Token, token
+from fhir_server.storage.store import All, Entry, Match, Query
+
+# Writes the entries of a resource whose other entries are there already.
+Late: TypeAlias = Callable[[dict[str, Any], list[Entry]], None]
+
+_VALUE = ""  # the param of a component's entries before they have their key
+
+
+def _exact(system: str | None, code: str) -> str:
+    return f"{escape(system or '')}|{escape(code)}"
+
+
+def _forms(entry: Entry) -> list[str]:
+    """All that a search may write for a token: system and code, code alone, system alone."""
+    code = entry.code or ""
+    forms = [_exact(entry.system, code), escape(code)]
+    return [*forms, f"{escape(entry.system)}|"] if entry.system else forms
+
+
+def _form(asked: Token) -> str:
+    if asked.system is None:
+        return escape(asked.code or "")
+    return _exact(asked.system, asked.code or "")
+
+
+def _key(parameter: Parameter, forms: Iterable[str]) -> str:
+    return f"{parameter.code}={'$'.join(forms)}"
+
+
+def ends_in_interval(parameter: Parameter) -> bool:
+    """Whether the last two components are numbers: together the two ends of one range."""
+    return [each.kind for each in parameter.components[-2:]] == ["number", "number"]
+
+
+# --- entries -------------------------------------------------------------------------------------
+
+
+def joined(parameter: Parameter) -> Late:
+    """For components that speak of the resource itself: their own entries are there to be joined.
+    Only under system and code: all else is asked of the components one by one."""
+    *leading, last = [frozenset(each.keys) for each in parameter.components]
+
+    def write(_: dict[str, Any], found: list[Entry]) -> None:
+        ranges = [each for each in found if each[1] in last and each[0] == "range"]
+        if not ranges:
+            return
+        tokens = [[e for e in found if e[1] in keys and e[0] == "token"] for keys in leading]
+        for chosen in product(*tokens):
+            key = _key(parameter, [_exact(each[2], each[3] or "") for each in chosen])
+            found += [each._replace(param=key) for each in ranges]
+
+    return write
+
+
+def nodes(
+    parameter: Parameter, part: str, definitions: Definitions, place: Callable[[str], Place]
+) -> Late:
+    """For components that speak of the elements that one part of the expression finds, each of
+    which is taken by itself. `place` tells of an element's path."""
+    find = compile_search(part, parameter.type, definitions)
+    components: dict[str, list[_Component]] = {}  # by the path of the element
+    bake = _intervals if ends_in_interval(parameter) else _values
+
+    def write(resource: dict[str, Any], found: list[Entry]) -> None:
+        for _, node, path in find(resource):
+            if path not in components:
+                components[path] = [
+                    _component(each, expression, path, definitions, place)
+                    for each, (_, expression) in zip(
+                        parameter.components, parameter.definition.components, strict=True
+                    )
+                ]
+            found += bake(parameter, [each(node, resource) for each in components[path]])
+
+    return write
+
+
+_Component: TypeAlias = Callable[[Any, dict[str, Any]], list[Entry]]
+
+
+def _component(
+    component: Parameter,
+    expression: str,
+    path: str,
+    definitions: Definitions,
+    place: Callable[[str], Place],
+) -> _Component:
+    """The entries of one component of one element, still without their key."""
+    if expression.isidentifier():  # `code` is a datatype's name too: a step before it says which
+        expression = f"where(true).{expression}"
+    find = compile_relative(expression, path, definitions)
+    shapes = kinds.KINDS[component.kind].shapes
+
+    def entries(node: Any, resource: dict[str, Any]) -> list[Entry]:
+        found: list[Entry] = []
+        for datatype, value, at in find(node, resource):
+            kinds.writer(component, _VALUE, datatype, place(at))(value, found.append)
+        return [each for each in found if each.param == _VALUE and each.shape in shapes]
+
+    return entries
+
+
+def _keys(parameter: Parameter, leading: Iterable[Sequence[Entry]]) -> list[str]:
+    chosen = product(*[[form for each in these for form in _forms(each)] for these in leading])
+    return [_key(parameter, forms) for forms in chosen]
+
+
+def _values(parameter: Parameter, components: Sequence[list[Entry]]) -> list[Entry]:
+    *leading, last = components
+    if not last:
+        return []
+    return [each._replace(param=key) for key in _keys(parameter, leading) for each in last]
+
+
+def _intervals(parameter: Parameter, components: Sequence[list[Entry]]) -> list[Entry]:
+    *leading, starts, ends = components
+    return [
+        range_entry(key, start.low or 0, end.high or 0)
+        for start, end in product(starts, ends)
+        if (start.low or 0) <= (end.high or 0)
+        for key in _keys(parameter, leading)
+    ]
+
+
+# --- queries -------------------------------------------------------------------------------------
+
+
+def query(parameter: Parameter, values: Sequence[str], context: SearchContext) -> Query:
+    """Some one of the values, each of them written component$component, holds."""
+    if parameter.members:
+        return any_of([query(each, values, context) for each in parameter.members])
+    return any_of([_holds(parameter, split(value, "$"), context) for value in values])
+
+
+def _holds(parameter: Parameter, parts: Sequence[str], context: SearchContext) -> Query:
+    components = parameter.components
+    if len(parts) != len(components) or not all(parts):
+        raise malformed(
+            f"A value of `{parameter.code}` of {parameter.type} is written"
+            f" {'$'.join(each.code for each in components)}"
+        )
+    if parameter.conjunction and not _exactly_led(parameter, parts):
+        each_holds = zip(components, parts, strict=True)
+        return All(tuple(kinds.query(each, None, [text], context) for each, text in each_holds))
+    if ends_in_interval(parameter):
+        return _interval(parameter, parts)
+    leading = zip(components[:-1], parts, strict=False)
+    key = _key(parameter, [_form(token(each, text)) for each, text in leading])
+    return kinds.query(replace(components[-1], keys=(key,)), None, [parts[-1]], context)
+
+
+def _exactly_led(parameter: Parameter, parts: Sequence[str]) -> bool:
+    """Whether the joined entries answer: they are kept for tokens with system and code only."""
+    if not parameter.baked:
+        return False
+    leading = [token(*each) for each in zip(parameter.components[:-1], parts, strict=False)]
+    return all(each.system is not None and each.code is not None for each in leading)
+
+
+def _interval(parameter: Parameter, parts: Sequence[str]) -> Query:
+    """The last two components compare with the two ends of one range."""
+    *leading, starts, ends = parameter.components
+    forms = [_form(token(each, text)) for each, text in zip(leading, parts, strict=False)]
+    prefix, text = prefixed(parts[-2])
+    low = alternatives(prefix, quantities.bounds(starts, text), "low", "low")
+    prefix, text = prefixed(parts[-1])
+    high = alternatives(prefix, quantities.bounds(ends, text), "high", "high")
+    key = _key(parameter, forms)
+    return any_of([Match(key, "range", (*one, *other)) for one, other in product(low, high)])

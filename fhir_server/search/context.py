@@ -1,0 +1,107 @@
+"""A search as it was understood, and what understanding it needs to know.
+
+https://hl7.org/fhir/R4/search.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import tzinfo
+from typing import Literal, NamedTuple, Protocol, TypeAlias
+
+from conformance.definitions import Definitions
+from conformance.outcome import FhirError, Issue
+from fhir_server.limits import Limits
+from fhir_server.search.parameters import Parameter
+from fhir_server.storage.store import EVERYTHING, Query, Sort
+
+
+class Indexed(Protocol):
+    """What a search asks of the index."""
+
+    def parameters(self, type: str) -> Mapping[str, Parameter]: ...
+
+    def carried(self, type: str) -> str | None: ...
+
+
+def _everything(_: str) -> Query:
+    return EVERYTHING
+
+
+def _nothing_refused(_: str) -> None:
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class SearchContext:
+    """What parsing a search needs: the definitions and the index, how this server is addressed,
+    now (microseconds since 1970), and the caller's rights. `visible` is ANDed to the query of
+    every type that the search touches; `check` raises FhirError (403) for a type that the caller
+    may not search."""
+
+    definitions: Definitions
+    index: Indexed
+    base_url: str
+    timezone: tzinfo
+    now: int
+    limits: Limits = field(default_factory=Limits)
+    handling: Literal["strict", "lenient"] = "strict"
+    visible: Callable[[str], Query] = _everything
+    check: Callable[[str], None] = _nothing_refused
+
+    def allowed(self, type: str) -> bool:
+        """Whether the caller may search a type that the search does not name itself."""
+        try:
+            self.check(type)
+        except FhirError:
+            return False
+        return True
+
+
+# What some one of a parameter's values asks for, by modifier (None: without one).
+Asked: TypeAlias = Callable[[Parameter, Sequence[str], SearchContext], Query]
+Modifiers: TypeAlias = Mapping[str | None, Asked]
+
+
+class Include(NamedTuple):
+    """One _include or _revinclude. `source` is the type that holds the reference (`*`: any, of
+    _revinclude), `param` its search parameter (`*`: each of type reference)."""
+
+    source: str
+    param: str
+    target: str | None = None
+    iterate: bool = False
+    reverse: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """A search on one type: the query, in which the caller's rights are already; the order; what
+    to show of it. `used` are the parameters that took part, as they were written, for the self
+    link; `ignored` says which did not, where the client asked for leniency."""
+
+    type: str
+    query: Query
+    sort: tuple[Sort, ...] = ()
+    count: int | None = None
+    total: Literal["none", "estimate", "accurate"] = "none"
+    includes: tuple[Include, ...] = ()
+    summary: str | None = None
+    elements: tuple[str, ...] = ()
+    used: tuple[tuple[str, str], ...] = ()
+    ignored: tuple[Issue, ...] = ()
+
+
+class Unsupported(FhirError):
+    """A parameter, modifier or form of value that this server does not know: refused when handling
+    is strict, ignored and said so when it is lenient."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__("not-supported", text, status=400)
+
+
+def malformed(text: str) -> FhirError:
+    """A value that cannot be read: refused always. The text never repeats the value, which may be
+    about a patient."""
+    return FhirError("invalid", text, status=400)

@@ -1,0 +1,202 @@
+"""What can be searched: the entries of a resource, extracted by one function a type that is made
+of the definitions when the type is first met.
+
+https://hl7.org/fhir/R4/search.html, https://hl7.org/fhir/R4/searchparameter-registry.html
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Mapping, Sequence
+from datetime import tzinfo
+from typing import Any, TypeAlias
+
+from conformance.definitions import Definitions
+from conformance.fhirpath.search import compile_search
+from fhir_server.search import composites, kinds
+from fhir_server.search.composites import Late
+from fhir_server.search.parameters import Parameter, parameters, parts_of
+from fhir_server.search.place import Place, Writer
+from fhir_server.storage.store import ID, UPDATED, Entry
+
+# Raise this by one whenever the same resource gives other entries than before.
+EXTRACTION = 1
+
+# Of each type the date that its links carry, so that one patient's resources are found in order
+# of time. Only parameters of which a resource has at most one value.
+CARRIED: Mapping[str, str] = {
+    "AdverseEvent": "date",
+    "AllergyIntolerance": "date",
+    "Appointment": "date",
+    "AuditEvent": "date",
+    "CarePlan": "date",
+    "CareTeam": "date",
+    "ChargeItem": "occurrence",
+    "Claim": "created",
+    "ClaimResponse": "created",
+    "ClinicalImpression": "date",
+    "Communication": "sent",
+    "CommunicationRequest": "authored",
+    "Composition": "date",
+    "Condition": "recorded-date",
+    "Consent": "date",
+    "DetectedIssue": "identified",
+    "DeviceRequest": "authored-on",
+    "DiagnosticReport": "date",
+    "DocumentManifest": "created",
+    "DocumentReference": "date",
+    "Encounter": "date",
+    "EpisodeOfCare": "date",
+    "ExplanationOfBenefit": "created",
+    "FamilyMemberHistory": "date",
+    "Flag": "date",
+    "Goal": "start-date",
+    "ImagingStudy": "started",
+    "Immunization": "date",
+    "Invoice": "date",
+    "List": "date",
+    "MeasureReport": "date",
+    "Media": "created",
+    "MedicationAdministration": "effective-time",
+    "MedicationDispense": "whenhandedover",
+    "MedicationRequest": "authoredon",
+    "MedicationStatement": "effective",
+    "Observation": "date",
+    "Procedure": "date",
+    "Provenance": "recorded",
+    "QuestionnaireResponse": "authored",
+    "RiskAssessment": "date",
+    "ServiceRequest": "authored",
+    "SupplyRequest": "date",
+    "Task": "authored-on",
+    "VisionPrescription": "datewritten",
+}
+
+# A path: its first step is needed. Not what is computed, which has a value for what is absent too.
+_FIRST_STEP = re.compile(
+    r"\(?(?P<type>[A-Z]\w*)\.(?P<name>\w+)(?!.*(?:\b(?:and|or|xor|not|empty|count)\b|!=))"
+)
+_ALWAYS = ("resourceType",)  # the member that every resource has
+
+ENGINE = (ID, UPDATED)  # every version has these without our writing them
+
+Extractor: TypeAlias = Callable[[dict[str, Any]], list[Entry]]
+
+
+class Index:
+    """The entries of resources and the parameters that ask for them. `base_url` is this server's
+    own, without a slash at its end; dates without an offset are read in `timezone`."""
+
+    def __init__(self, definitions: Definitions, base_url: str, timezone: tzinfo) -> None:
+        self.definitions = definitions
+        self.base_url = base_url
+        self.timezone = timezone
+        self.version = _version(definitions, timezone)
+        self._parameters: dict[str, Mapping[str, Parameter]] = {}
+        self._extractors: dict[str, Extractor] = {}
+
+    def parameters(self, type: str) -> Mapping[str, Parameter]:
+        """The search parameters of a resource type, by code; empty for what is no type."""
+        found = self._parameters.get(type)
+        if found is None:
+            found = self._parameters[type] = parameters(self.definitions, type)
+        return found
+
+    def entries(self, resource: dict[str, Any]) -> list[Entry]:
+        """All entries of a resource, each once. The resource is valid."""
+        type = resource["resourceType"]
+        extract = self._extractors.get(type)
+        if extract is None:
+            extract = self._extractors[type] = self._extractor(type)
+        return extract(resource)
+
+    def carried(self, type: str) -> str | None:
+        """The param whose one range entry the links of such a resource carry in `low`."""
+        return CARRIED.get(type)
+
+    def _extractor(self, type: str) -> Extractor:
+        by_key: dict[str, list[Late]] = {}
+        joined: list[Late] = []
+        for parameter in self.parameters(type).values():
+            if parameter.baked and parameter.conjunction:
+                joined.append(composites.joined(parameter))
+            elif parameter.code not in ENGINE and (parameter.baked or _written(parameter)):
+                for part in sorted(parts_of(parameter.definition.expression)):
+                    write = self._writer(parameter, part)
+                    for key in self._first_keys(type, part):
+                        by_key.setdefault(key, []).append(write)
+        return _fused(by_key, joined, self.carried(type))
+
+    def _first_keys(self, type: str, part: str) -> Sequence[str]:
+        """The members of a resource of which one must be there for this part to find something."""
+        step = _FIRST_STEP.match(part)
+        if step is None or step["type"] not in (type, "Resource", "DomainResource"):
+            return _ALWAYS
+        children = self.definitions.children(type)
+        choice = children.get(f"{step['name']}[x]")
+        if choice:
+            return [step["name"] + each.code[0].upper() + each.code[1:] for each in choice.types]
+        return [step["name"]] if step["name"] in children else _ALWAYS
+
+    def _writer(self, parameter: Parameter, part: str) -> Late:
+        if parameter.baked:
+            return composites.nodes(parameter, part, self.definitions, self._place)
+        evaluate = compile_search(part, parameter.type, self.definitions)
+        writers: dict[tuple[str, str], Writer] = {}
+
+        def write(resource: dict[str, Any], found: list[Entry]) -> None:
+            for datatype, value, path in evaluate(resource):
+                try:
+                    writer = writers[datatype, path]
+                except KeyError:
+                    place = self._place(path)
+                    writer = kinds.writer(parameter, parameter.code, datatype, place)
+                    writers[datatype, path] = writer
+                writer(value, found.append)
+
+        return write
+
+    def _place(self, path: str) -> Place:
+        systems = kinds.systems(self.definitions, path)
+        return Place(systems, self.timezone, self.base_url, self.definitions.types)
+
+
+def _written(parameter: Parameter) -> bool:
+    return parameter.own and parameter.kind in kinds.KINDS
+
+
+def _fused(by_key: Mapping[str, list[Late]], joined: list[Late], carried: str | None) -> Extractor:
+    writers = {key: tuple(these) for key, these in by_key.items()}
+
+    def extract(resource: dict[str, Any]) -> list[Entry]:
+        found: list[Entry] = []
+        for key in resource:
+            if key in writers:
+                for write in writers[key]:
+                    write(resource, found)
+        for write in joined:
+            write(resource, found)
+        if carried:
+            _carry(found, carried)
+        return list(dict.fromkeys(found))
+
+    return extract
+
+
+def _carry(entries: list[Entry], carried: str) -> None:
+    low = None
+    for entry in entries:
+        if entry[1] == carried and entry[0] == "range":
+            low = entry[5]
+    if low is not None:
+        for at, entry in enumerate(entries):
+            if entry[0] == "link":
+                entries[at] = Entry("link", entry[1], entry[2], entry[3], None, low)
+
+
+def _version(definitions: Definitions, timezone: tzinfo) -> str:
+    """Equal for two indexes that give the same entries."""
+    zone = getattr(timezone, "key", None) or str(timezone)
+    told = f"{EXTRACTION} {definitions.digest} {zone} {sorted(CARRIED.items())}"
+    return hashlib.sha256(told.encode()).hexdigest()

@@ -1,0 +1,62 @@
+"""Decimals as ranges of floats, with the precision that their digits imply.
+
+https://hl7.org/fhir/R4/search.html#number
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import sys
+from decimal import Decimal
+
+LEAST = -sys.float_info.max
+GREATEST = sys.float_info.max
+
+_DIGITS = 64  # characters of a number in a search value
+_ASKED = re.compile(r"-?\d+(?:\.\d+)?(?:[eE][+-]?\d{1,4})?", re.ASCII)
+
+
+def stored(value: Decimal | int) -> float:
+    """The nearest float; beyond the floats their ends, never an infinity."""
+    try:
+        return min(max(float(value), LEAST), GREATEST)
+    except OverflowError:
+        return GREATEST if value > 0 else LEAST
+
+
+def above(value: Decimal | int) -> float:
+    """The least float beyond a number: where an open range (`>5`) begins."""
+    return min(math.nextafter(stored(value), math.inf), GREATEST)
+
+
+def below(value: Decimal | int) -> float:
+    """The greatest float below a number: where an open range (`<5`) ends."""
+    return max(math.nextafter(stored(value), -math.inf), LEAST)
+
+
+def asked(text: str) -> Decimal:
+    """The number that a search value writes. ValueError when it is none."""
+    if len(text) > _DIGITS or not _ASKED.fullmatch(text):
+        raise ValueError("not a number")
+    value = Decimal(text)
+    if not math.isfinite(float(value)):
+        raise ValueError("not a number")
+    return value
+
+
+def implied(value: Decimal) -> tuple[float, float]:
+    """The half-open range [low, high) of values that equal this one at its precision: 5 is
+    [4.5, 5.5), 5.00 is [4.995, 5.005)."""
+    exponent = value.as_tuple().exponent
+    assert isinstance(exponent, int)  # `asked` lets no NaN or infinity through
+    # The standard's own example reads 1e2 as [95, 105): a tenth of what its one digit would imply.
+    half = Decimal(5).scaleb(exponent - (2 if exponent > 0 else 1))
+    return stored(value - half), stored(value + half)
+
+
+def approximate(value: Decimal) -> tuple[float, float]:
+    """The range that `ap` means: within 10% of the value, and at least its implied range."""
+    low, high = implied(value)
+    tenth = abs(value) / 10
+    return min(low, stored(value - tenth)), max(high, stored(value + tenth))
