@@ -27,15 +27,14 @@ from conformance.fhirpath.paths import Path, approach, nodes, path_of, present, 
 from conformance.fhirpath.syntax import (
     Call,
     Index,
-    Indexer,
     Literal,
     Member,
     Node,
     Operation,
-    Sign,
     Total,
     TypeOperation,
     Variable,
+    parts,
 )
 from conformance.fhirpath.types import Types
 
@@ -224,18 +223,9 @@ def _complex(types: Types, path: Path) -> bool:
 
 def _outward(tree: Node) -> bool:
     """Whether a tree reads `$index`, `$total` or `%context`."""
-    match tree:
-        case Index() | Total() | Variable("context"):
-            return True
-        case Member(target):
-            return _outward(target)
-        case Call(target, _, arguments):
-            return _outward(target) or any(_outward(each) for each in arguments)
-        case Operation(_, left, right) | Indexer(left, right):
-            return _outward(left) or _outward(right)
-        case Sign(_, operand) | TypeOperation(_, operand):
-            return _outward(operand)
-    return False
+    if isinstance(tree, Index | Total) or tree == Variable("context"):
+        return True
+    return any(_outward(each) for each in parts(tree))
 
 
 def _some(types: Types, target: Node, criteria: Node, type: str, found: bool) -> Test | None:

@@ -24,11 +24,12 @@ from conformance.fhirpath.syntax import (
     Total,
     TypeOperation,
     Variable,
+    parts,
 )
 from conformance.fhirpath.values import Quantity, temporal, words
 
 MAX_NESTING = 100  # parentheses, arguments, indexes and signs inside one another
-MAX_DEPTH = 200  # steps and operators that lean on one another, as in a.b.c or a or b or c
+MAX_DEPTH = 200  # steps and operations that lean on one another, as in a.b.c or a or b or c
 
 _LEVELS = {
     operator: level
@@ -61,11 +62,24 @@ _SPECIAL: dict[str, Node] = {"$this": This(), "$index": Index(), "$total": Total
 @lru_cache(maxsize=4096)
 def parse(expression: str) -> Node:
     """The syntax tree. FhirPathError says what is wrong and where."""
-    parser = _Parser(tokens(expression))
+    found = tokens(expression)
+    parser = _Parser(found)
     tree = parser.expression(1)
     if parser.token.kind != "end":
         raise FhirPathError(f"Unexpected `{parser.token.text}`", parser.token.offset)
+    if len(found) > MAX_DEPTH and _depth(tree) > MAX_DEPTH:
+        raise FhirPathError(f"At most {MAX_DEPTH} steps or operations on one another")
     return tree
+
+
+def _depth(tree: Node) -> int:
+    """How deep the tree is; without recursion, which is what the limit guards."""
+    deepest, waiting = 0, [(tree, 1)]
+    while waiting:
+        node, depth = waiting.pop()
+        deepest = max(deepest, depth)
+        waiting.extend((child, depth + 1) for child in parts(node))
+    return deepest
 
 
 class _Parser:
@@ -81,9 +95,7 @@ class _Parser:
         if self._nesting > MAX_NESTING:
             raise FhirPathError(f"At most {MAX_NESTING} levels of nesting", self.token.offset)
         left = self._signed() if self._sign() else self._postfix(self._term())
-        depth = 0
         while (found := self._operator()) and _LEVELS[found] >= level:
-            depth = self._deeper(depth)
             self._advance()
             left = self._operation(found, left)
         self._nesting -= 1
@@ -102,9 +114,7 @@ class _Parser:
         return self.token.kind == "symbol" and self.token.text in ("+", "-")
 
     def _postfix(self, target: Node) -> Node:
-        depth = 0
         while self.token.kind == "symbol" and self.token.text in (".", "["):
-            depth = self._deeper(depth)
             if self._advance().text == "[":
                 target = Indexer(target, self.expression(1))
                 self._expect("]")
@@ -198,11 +208,6 @@ class _Parser:
         if token.kind not in ("symbol", "name") or token.text not in _LEVELS:
             return None
         return token.text
-
-    def _deeper(self, depth: int) -> int:
-        if depth >= MAX_DEPTH:
-            raise FhirPathError(f"At most {MAX_DEPTH} steps in a row", self.token.offset)
-        return depth + 1
 
     def _advance(self) -> Token:
         token = self.token

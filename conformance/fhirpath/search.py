@@ -115,10 +115,13 @@ class _Search:
             # `(a | b).c`: the steps go on from either side.
             sides = [_graft(start.left, steps), _graft(start.right, steps)]
             return _together([self.walk(each, place) for each in sides])
-        if steps and isinstance(steps[0], Member) and self._types.known(steps[0].name):
-            if steps[0].name not in self._types.kinds(place.type):
+        if steps and isinstance(steps[0], Member):
+            name = steps[0].name
+            if name in self._types.kinds(place.type):
+                return self._on(steps[1:], place)
+            # `code` is a type too, but here it is an element.
+            if self._types.known(name) and not self._types.steps(place.type, name):
                 return _nowhere
-            steps = steps[1:]
         return self._on(steps, place)
 
     def _on(self, steps: list[Node], place: _Place) -> _Walk:

@@ -119,3 +119,17 @@ Node: TypeAlias = (
     | Operation
     | TypeOperation
 )
+
+
+def parts(tree: Node) -> tuple[Node, ...]:
+    """The trees that a tree is made of, in the order of the text."""
+    match tree:
+        case Member(target):
+            return (target,)
+        case Call(target, _, arguments):
+            return (target, *arguments)
+        case Operation(_, left, right) | Indexer(left, right):
+            return (left, right)
+        case Sign(_, operand) | TypeOperation(_, operand):
+            return (operand,)
+    return ()
