@@ -1,0 +1,95 @@
+"""Required bindings: which codes a code, Coding or CodeableConcept may have.
+
+https://hl7.org/fhir/R4/terminologies.html#required
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from conformance.definitions import Binding, Definitions
+from conformance.validator.rules import Rule
+
+VALUE_SETS = "http://hl7.org/fhir/ValueSet/"
+_LISTED = 12  # codes that an issue names
+
+# Value sets whose codes cannot be listed: the form that their code systems give.
+_TOKEN = r"[A-Za-z0-9!#$&^_.+-]+"
+FORMS: Mapping[str, tuple[str, str]] = {
+    "mimetypes": (rf'{_TOKEN}/{_TOKEN}(?:\s*;\s*{_TOKEN}=(?:{_TOKEN}|"[^"]*"))*', "a MIME type"),
+    "all-languages": (r"[A-Za-z]{1,8}(?:-[A-Za-z0-9]{1,8})*", "a language as in BCP 47"),
+    "currencies": (r"[A-Z]{3}", "a currency as in ISO 4217"),
+}
+# Formats that go by a short name beside their MIME type.
+SHORT_FORMATS = frozenset({"xml", "json", "ttl", "turtle", "html", "none"})
+FORMATS = frozenset(
+    {"CapabilityStatement.format", "CapabilityStatement.patchFormat", "Endpoint.payloadMimeType"}
+)
+
+Legal = Callable[[Any], bool]
+
+
+def required_set(binding: Binding | None) -> str | None:
+    """The value set that a code must be from, if there is one."""
+    if binding is None:
+        return None
+    return binding.value_set if binding.strength == "required" else binding.max_value_set
+
+
+def codes_of(value_set: str, definitions: Definitions) -> frozenset[str] | None:
+    """The codes of a value set over all its systems; None if they cannot be listed."""
+    systems = definitions.code_lists.get(value_set)
+    return None if systems is None else frozenset().union(*systems.values())
+
+
+def form_of(path: str, value_set: str) -> tuple[Legal, Rule] | None:
+    """The form that codes of a value set without a list must have."""
+    found = FORMS.get(value_set.removeprefix(VALUE_SETS))
+    if found is None:
+        return None
+    matches = re.compile(found[0], re.ASCII).fullmatch
+    also = SHORT_FORMATS if path in FORMATS else frozenset()
+
+    def legal(value: Any) -> bool:
+        return type(value) is str and (matches(value) is not None or value in also)
+
+    return legal, Rule("error", "code-invalid", f"`{path}` must be {found[1]}")
+
+
+def unlisted(path: str, value_set: str, codes: frozenset[str]) -> Rule:
+    """The rule that a code outside a required value set breaks."""
+    if len(codes) <= _LISTED:
+        return Rule("error", "code-invalid", f"`{path}` must be one of: {', '.join(sorted(codes))}")
+    return Rule("error", "code-invalid", f"`{path}` must be a code of the value set {value_set}")
+
+
+def coding_is_bound(value_set: str, definitions: Definitions) -> Legal | None:
+    """Whether a Coding is of a value set; None if that cannot be told."""
+    systems: Mapping[str, frozenset[str] | None] | None = definitions.code_lists.get(value_set)
+    if systems is None:
+        systems = dict.fromkeys(definitions.open_lists.get(value_set, ()))
+    if not systems:
+        return None
+
+    def legal(coding: Any) -> bool:
+        if type(coding) is not dict or coding.get("system") not in systems:
+            return False
+        codes, code = systems[coding["system"]], coding.get("code")
+        return code is not None if codes is None else type(code) is str and code in codes
+
+    return legal
+
+
+def concept_is_bound(value_set: str, definitions: Definitions) -> Legal | None:
+    """Whether a CodeableConcept has a coding of a value set: text alone does not do."""
+    legal = coding_is_bound(value_set, definitions)
+    if legal is None:
+        return None
+
+    def bound(concept: Any) -> bool:
+        codings = concept.get("coding") if type(concept) is dict else None
+        return type(codings) is list and any(legal(coding) for coding in codings)
+
+    return bound

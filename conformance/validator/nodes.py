@@ -1,0 +1,375 @@
+"""Compiles each type, and each element that has children of its own, to one closure that checks
+the properties of an object, what is lacking, its choices and its invariants.
+
+https://hl7.org/fhir/R4/structuredefinition.html#snapshot
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+from conformance.definitions import Definitions, Element, TypeRef
+from conformance.fhirpath import Environment
+from conformance.narrative import problems
+from conformance.primitives import CHECKS, EXPECTED, Check
+from conformance.validator import bindings, values
+from conformance.validator.invariants import Held, compiled
+from conformance.validator.references import aimed
+from conformance.validator.rules import Member, Rule, Run, Whole, shown, structure
+
+_OWN_CHILDREN = frozenset({"BackboneElement", "Element"})
+_RESOURCES = frozenset({"Resource", "DomainResource"})
+# In XML these are attributes: they have neither id nor extensions.
+_ATTRIBUTES = frozenset({"xhtml"})
+
+
+class Part(NamedTuple):
+    """A property that an object may have: the name that FHIRPath knows it by, its check, and the
+    node of its objects where it has some."""
+
+    name: str
+    member: Member
+    node: Node | None = None
+
+
+class Choice(NamedTuple):
+    """A choice of types: of these properties at most one, or exactly one."""
+
+    keys: frozenset[str]
+    lacking: Rule | None
+    several: Rule
+
+
+class Shape(NamedTuple):
+    """What a node consists of. `required` are (property, its partner, the rule)."""
+
+    parts: dict[str, Part]
+    required: tuple[tuple[str, str, Rule], ...]
+    choices: tuple[Choice, ...]
+    errors: tuple[Held, ...]
+    advice: tuple[Held, ...]
+
+
+class Node:
+    """An object's definition, compiled when the first such object is met: types contain each
+    other, and most of the 146 resource types are never seen."""
+
+    __slots__ = ("_nodes", "check", "parts", "path")
+
+    def __init__(self, path: str, nodes: Nodes) -> None:
+        self.path = path
+        self.parts: dict[str, Part] = {}
+        self.check: Whole = self._first
+        self._nodes = nodes
+
+    def compile(self) -> Node:
+        if not self.parts:
+            shape = self._nodes.shape(self.path)
+            self.check = _closure(self.path, shape)
+            self.parts = shape.parts
+        return self
+
+    def _first(self, value: dict[str, Any], run: Run) -> None:
+        self.compile().check(value, run)
+
+
+def _closure(path: str, shape: Shape) -> Whole:
+    members = {key: part.member for key, part in shape.parts.items()}
+    member_of = members.get
+    _, required, choices, errors, advice = shape
+
+    def check(value: dict[str, Any], run: Run) -> None:
+        for key, item in value.items():
+            member = member_of(key)
+            if member is not None:
+                member(item, value, key, run)
+            else:
+                run.add(value, None, structure(f"`{path}` has no element {shown(key)}"))
+        for name, partner, rule in required:
+            if name not in value and partner not in value:
+                run.add(value, None, rule)
+        for choice in choices:
+            _choose(choice, value, run)
+        for guard, holds, rule in errors:
+            if guard is not None and guard.isdisjoint(value):
+                continue
+            if not holds(value, run.environment):
+                run.add(value, None, rule)
+        if advice and run.warnings:
+            _advise(advice, value, run)
+
+    return check
+
+
+def _choose(choice: Choice, value: dict[str, Any], run: Run) -> None:
+    chosen = choice.keys.intersection(value)
+    if len(chosen) == 1:
+        return
+    if not chosen:
+        if choice.lacking:
+            run.add(value, None, choice.lacking)
+    elif len({key.lstrip("_") for key in chosen}) > 1:
+        run.add(value, None, choice.several)
+
+
+def _advise(advice: Sequence[Held], value: dict[str, Any], run: Run) -> None:
+    for guard, holds, rule in advice:
+        if guard is not None and guard.isdisjoint(value):
+            continue
+        if not holds(value, run.environment):
+            run.add(value, None, rule)
+
+
+class Nodes:
+    """All nodes of one set of definitions."""
+
+    def __init__(self, definitions: Definitions) -> None:
+        self._definitions = definitions
+        self.types = definitions.types
+        self._nodes: dict[str, Node] = {}
+
+    def node(self, path: str) -> Node:
+        """The node of a type or of an element with children of its own."""
+        found = self._nodes.get(path)
+        if found is None:
+            found = self._nodes[path] = Node(path, self)
+        return found
+
+    def shape(self, path: str) -> Shape:
+        """The definition of a node, compiled."""
+        children = self._definitions.children(path).values()
+        parts: dict[str, Part] = {}
+        choices: list[Choice] = []
+        required: list[tuple[str, str, Rule]] = []
+        for element in children:
+            own = dict(self._parts(element))
+            parts.update(own)
+            if element.name.endswith("[x]"):
+                choices.append(_choice(element, own))
+            elif element.min:
+                required.append((element.name, f"_{element.name}", _lacking(element)))
+        if path in self._definitions.types:
+            parts["resourceType"] = Part("resourceType", values.ignored)
+        held = self._held(path, {key: part.name for key, part in parts.items()})
+        return Shape(
+            parts,
+            tuple(required),
+            tuple(choices),
+            tuple(each for each in held if each.rule.severity == "error"),
+            tuple(each for each in held if each.rule.severity != "error"),
+        )
+
+    def _held(self, path: str, keys: dict[str, str]) -> tuple[Held, ...]:
+        element = self._definitions.element(path)
+        return compiled(element.constraints, path, keys, self._definitions)
+
+    def _parts(self, element: Element) -> Iterator[tuple[str, Part]]:
+        """The properties of one element: one for each type of a choice, and their partners."""
+        if element.content_reference:
+            node = self.node(element.content_reference)
+            yield element.name, Part(element.name, self._objects(element, node), node)
+            return
+        name = element.name.removesuffix("[x]")
+        for type_ in element.types:
+            key = name + type_.code[:1].upper() + type_.code[1:] if name != element.name else name
+            if type_.code in CHECKS or type_.code == "xhtml":
+                yield from self._primitive(element, key, name, type_.code)
+            else:
+                yield key, self._complex(element, name, type_)
+
+    # Primitives
+
+    def _primitive(
+        self, element: Element, key: str, name: str, type_: str
+    ) -> Iterator[tuple[str, Part]]:
+        member = self._primitive_member(element, type_)
+        held = self._more_held(element, None)
+        yield key, Part(name, _with_held(member, held, element.max != 1) if held else member)
+        if not _is_attribute(element, type_):
+            node = self.node("Element")
+            partner = values.one_partner if element.max == 1 else values.many_partners
+            yield f"_{key}", Part(name, partner(element.path, _checking(node)), node)
+
+    def _primitive_member(self, element: Element, type_: str) -> Member:
+        path = element.path
+        if element.max == 0:
+            return values.forbidden(path)
+        if type_ == "xhtml":
+            return _narrative
+        value_set = bindings.required_set(element.binding)
+        codes = bindings.codes_of(value_set, self._definitions) if value_set else None
+        if value_set and codes is not None and type_ == "code":
+            rule = bindings.unlisted(path, value_set, codes)
+            if element.max == 1:
+                return values.one_code(path, codes, rule)
+            return values.many_primitives(path, _one_of(codes), rule)
+        form = bindings.form_of(path, value_set) if value_set and type_ == "code" else None
+        legal, rule = form or (
+            CHECKS[type_],
+            Rule("error", "value", f"`{path}` must be {EXPECTED[type_]}"),
+        )
+        member = values.one_primitive if element.max == 1 else values.many_primitives
+        return member(path, _narrowed(element, legal), rule)
+
+    # Objects
+
+    def _complex(self, element: Element, name: str, type_: TypeRef) -> Part:
+        if element.max == 0:
+            return Part(name, values.forbidden(element.path))
+        if type_.code in _RESOURCES:
+            return Part(name, self._resources(element))
+        own = type_.code in _OWN_CHILDREN and self._definitions.children(element.path)
+        node = self.node(element.path if own else (*type_.profiles, type_.code)[0])
+        member = self._objects(element, node, type_)
+        held = () if own else self._more_held(element, node.path)
+        return Part(name, _with_held(member, held, element.max != 1) if held else member, node)
+
+    def _objects(self, element: Element, node: Node, type_: TypeRef | None = None) -> Member:
+        each = values.one_object(element.path, _checking(node))
+        many = element.max != 1
+        special = self._narrow_object(element, each, type_) if type_ else None
+        if special is not None:
+            return _each(element.path, special) if many else special
+        return values.many_objects(element.path, _checking(node)) if many else each
+
+    def _narrow_object(self, element: Element, each: Member, type_: TypeRef) -> Member | None:
+        """The check of an object whose element narrows its type: where a Reference may go, which
+        codes a Coding or CodeableConcept may have."""
+        if type_.code == "Reference":
+            targets = frozenset(type_.targets) - _RESOURCES
+            if not targets or len(targets) < len(type_.targets):
+                return None
+            return aimed(element.path, targets, self._definitions.types, each)
+        value_set = bindings.required_set(element.binding)
+        bound = _BOUND.get(type_.code)
+        if value_set is None or bound is None:
+            return None
+        legal = bound(value_set, self._definitions)
+        if legal is None:
+            return None
+        codes = bindings.codes_of(value_set, self._definitions) or frozenset()
+        return _bound(each, legal, bindings.unlisted(element.path, value_set, codes))
+
+    def _resources(self, element: Element) -> Member:
+        member = self._resource(element.path, element.name == "contained")
+        return member if element.max == 1 else _each(element.path, member)
+
+    def _resource(self, path: str, contained: bool) -> Member:
+        types, node = self._definitions.types, self.node
+        rule = structure(f"`{path}` must be a resource with the resourceType of an R4 type")
+
+        def member(value: Any, holder: Any, at: Any, run: Run) -> None:
+            type_ = value.get("resourceType") if type(value) is dict else None
+            if type(type_) is not str or type_ not in types:
+                run.add(holder, at, rule)
+                return
+            root = run.environment.root if contained else value
+            node(type_).check(value, run.within(Environment(value, root)))
+
+        return member
+
+    def _more_held(self, element: Element, type_path: str | None) -> tuple[Held, ...]:
+        """The invariants of an element that its type does not have already."""
+        of_type = self._definitions.element(type_path).constraints if type_path else ()
+        known = {constraint.key for constraint in of_type}
+        more = [each for each in element.constraints if each.key not in known]
+        return compiled(more, element.path, {}, self._definitions)
+
+
+_BOUND = {"Coding": bindings.coding_is_bound, "CodeableConcept": bindings.concept_is_bound}
+
+
+def _checking(node: Node) -> Whole:
+    """The node's check, looked up at each call, since the first one compiles it."""
+
+    def check(value: dict[str, Any], run: Run) -> None:
+        node.check(value, run)
+
+    return check
+
+
+def _choice(element: Element, parts: dict[str, Part]) -> Choice:
+    several = structure(f"`{element.path}` has values of more than one type")
+    return Choice(frozenset(parts), _lacking(element) if element.min else None, several)
+
+
+def _lacking(element: Element) -> Rule:
+    parent, _, name = element.path.rpartition(".")
+    return Rule("error", "required", f"`{parent}` lacks `{name}`, which is required")
+
+
+def _is_attribute(element: Element, type_: str) -> bool:
+    return (
+        type_ == "xhtml"
+        or element.path == "Extension.url"
+        or (element.name == "id" and type_ == "string")
+    )
+
+
+def _one_of(codes: frozenset[str]) -> Check:
+    return lambda value: type(value) is str and value in codes
+
+
+def _narrowed(element: Element, legal: Check) -> Check:
+    """`legal`, and within the length or range that the element sets."""
+    length, low, high = element.max_length, element.min_value, element.max_value
+    if length is not None:
+        return lambda value: legal(value) and len(value) <= length
+    if low is None and high is None:
+        return legal
+    return lambda value: (
+        legal(value) and (low is None or value >= low) and (high is None or value <= high)
+    )
+
+
+def _narrative(value: Any, holder: Any, at: Any, run: Run) -> None:
+    if type(value) is not str:
+        run.add(holder, at, structure("`Narrative.div` must be text"))
+        return
+    for key, text in problems(value):
+        run.add(holder, at, Rule("error", "invariant" if key else "structure", text, key))
+
+
+def _bound(member: Member, legal: Check, rule: Rule) -> Member:
+    def bound(value: Any, holder: Any, at: Any, run: Run) -> None:
+        member(value, holder, at, run)
+        if not legal(value):
+            run.add(holder, at, rule)
+
+    return bound
+
+
+def _each(path: str, member: Member) -> Member:
+    """`member` for each item of an array."""
+
+    def members(value: Any, holder: Any, at: Any, run: Run) -> None:
+        if type(value) is not list or not value:
+            run.add(holder, at, values.no_array(path, value))
+            return
+        for index, item in enumerate(value):
+            member(item, value, index, run)
+
+    return members
+
+
+def _with_held(member: Member, held: tuple[Held, ...], many: bool) -> Member:
+    """`member`, and the invariants that the element has beyond those of its type."""
+
+    def ask(value: Any, holder: Any, at: Any, run: Run) -> None:
+        for _, holds, rule in held:
+            if rule.severity != "error" and not run.warnings:
+                continue
+            if not holds(value, run.environment):
+                run.add(holder, at, rule)
+
+    def checked(value: Any, holder: Any, at: Any, run: Run) -> None:
+        member(value, holder, at, run)
+        if not many:
+            ask(value, holder, at, run)
+        elif type(value) is list:
+            for index, item in enumerate(value):
+                if item is not None:
+                    ask(item, value, index, run)
+
+    return checked
