@@ -105,7 +105,9 @@ def _last(steps: tuple[Step, ...]) -> Present:
     keys = tuple(key for step in steps for key in _keys(step))
     if len(keys) == 1:
         key = keys[0]
-        return lambda node: bool(node.get(key))
+        if steps[0].many:
+            return lambda node: bool(node.get(key))
+        return lambda node: node.get(key) is not None
     if len(keys) == 2:
         one, other = keys
         return lambda node: node.get(one) is not None or node.get(other) is not None

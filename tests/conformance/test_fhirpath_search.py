@@ -1,15 +1,19 @@
 """What the expressions of search parameters find, with its datatype and element."""
 
-import io
-import json
-import tarfile
 from decimal import Decimal
 
 import pytest
 
 from conformance.definitions import load
-from conformance.fhirpath import FhirPathError, Hit, compile_relative, compile_search
-from tests.shared import shared
+from conformance.fhirpath import (
+    Environment,
+    FhirPathError,
+    Hit,
+    compile_expression,
+    compile_relative,
+    compile_search,
+)
+from tests.conformance.examples import examples
 
 DEFINITIONS = load()
 
@@ -252,7 +256,7 @@ def test_every_search_parameter_and_component_compiles():
     assert compiled > 2500
 
 
-# How many hits the parameters of each kind have, over the instances among the official examples.
+# The datatypes that the parameters of each kind meet.
 DATATYPES = {
     "date": {"date", "dateTime", "instant", "Period", "Timing", "string", "Age", "Range"},
     "number": {"integer", "decimal", "Range"},
@@ -264,20 +268,6 @@ DATATYPES = {
     "uri": {"uri", "url", "canonical"},
     "special": {"BackboneElement"},
 }
-NOT_INSTANCES = ("SearchParameter", "ValueSet", "CodeSystem", "StructureDefinition")
-
-
-def examples():
-    """The instances among the official examples, without the definitions of the standard."""
-    archive = shared("data/r4-examples.tar.xz")
-    with tarfile.open(archive, "r:xz") as opened:
-        for member in opened:
-            name = member.name.rpartition("/")[2]
-            if member.size < 200_000 and name.endswith(".json") and "-" in name:
-                if name.startswith(NOT_INSTANCES):
-                    continue
-                text = io.TextIOWrapper(opened.extractfile(member), encoding="utf-8")
-                yield json.load(text, parse_float=Decimal)
 
 
 def test_every_search_parameter_runs_over_the_official_examples():
@@ -298,3 +288,34 @@ def test_every_search_parameter_runs_over_the_official_examples():
                 found += 1
     assert len(extractors) > 120
     assert found > 10_000
+
+
+def distinct(values):
+    return [each for i, each in enumerate(values) if each not in values[:i]]
+
+
+def test_search_finds_what_the_whole_language_finds():
+    compiled = {}
+    compared = 0
+    for resource in examples():
+        type = resource["resourceType"]
+        for parameter in DEFINITIONS.parameters(type).values():
+            if "resolve()" in parameter.expression or parameter.code == "deceased":
+                continue
+            if (type, parameter.code) not in compiled:
+                expression = parameter.expression
+                compiled[type, parameter.code] = (
+                    compile_search(expression, type, DEFINITIONS),
+                    compile_expression(expression, type, DEFINITIONS),
+                )
+            search, general = compiled[type, parameter.code]
+            try:
+                items = general(resource, Environment(resource, resource))
+            except FhirPathError:
+                # `as` takes one item in the whole language, in search each.
+                assert " as " in parameter.expression or ".as(" in parameter.expression
+                continue
+            wanted = distinct([value for _, value, _ in items if value is not None])
+            assert distinct([hit.value for hit in search(resource)]) == wanted
+            compared += len(wanted)
+    assert compared > 5_000
