@@ -6,13 +6,12 @@ without HTTP.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, MutableMapping
+from collections.abc import AsyncIterator, Callable, Mapping, MutableMapping
 from contextlib import asynccontextmanager
 from importlib.metadata import version as installed
 from typing import Any
 from urllib.parse import urlsplit
 
-from conformance.validator import Validator
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from fastapi import FastAPI, Response
@@ -20,17 +19,17 @@ from fhir_server.storage.keys import FileKeys, page_key
 
 from conformance import capability, definitions
 from conformance.json import encode
+from conformance.validator import Validator
 from fhir_server import operations, spool
 from fhir_server.audit.event import Caller
 from fhir_server.core import Core
 from fhir_server.http import Http
-from fhir_server.interaction import ROUTES, offers
 from fhir_server.links import Links
 from fhir_server.metrics import Metrics
-from fhir_server.patch import MEDIA_TYPE
 from fhir_server.search.index import Index
 from fhir_server.server import Server
 from fhir_server.storage.sqlite import SqliteStore
+from fhir_server.surface import surface
 from fhir_server.times import instant, now
 from salus.reindex import reindex
 from salus.settings import Settings
@@ -113,33 +112,15 @@ def _core(settings: Settings, known: definitions.Definitions, index: Index, key:
         limits=settings.limits,
         base_url=settings.fhir_base,
         timezone=settings.zone,
-        capability=encode(_statement(settings, known, index)),
+        capability=encode(_statement(settings, index)),
         operations=operations.ALL,
         references=settings.references,
     )
 
 
-def _statement(settings: Settings, known: definitions.Definitions, index: Index) -> dict[str, Any]:
-    surface = capability.Surface(
-        types=known.types,
-        codes=frozenset(ROUTES.values()) | {"batch"},
-        offers=offers,
-        parameters=lambda type: _parameters(index, type),
-        includes=index.includes,
-        revincludes=index.revincludes,
-        operations=[
-            capability.Offered(each.code, each.definition, each.types, each.levels)
-            for each in operations.ALL.values()
-        ],
-        patch_formats=(MEDIA_TYPE,),
-    )
+def _statement(settings: Settings, index: Index) -> dict[str, Any]:
     about = capability.Software("Salus", VERSION, settings.fhir_base, instant(now()), _OPEN)
-    return capability.statement(surface, about)
-
-
-def _parameters(index: Index, type: str) -> Iterable[capability.Parameter]:
-    for each in index.parameters(type):
-        yield capability.Parameter(each.code, each.url, each.type)
+    return capability.statement(surface(index), about)
 
 
 def _caller(settings: Settings) -> Callable[[Mapping[bytes, bytes], str], Caller]:

@@ -21,7 +21,7 @@ async def reindex(
 ) -> int:
     """Give every current version the entries of this extraction; how many. The place reached is
     committed with the entries, so that an interrupted run repeats nothing and skips nothing."""
-    done, total = 0, store.resources()
+    done, total = 0, store.sizes()["rows resource"]
 
     async def step(tx: Transaction) -> int:
         kept = await tx.kept(*_PLACE)

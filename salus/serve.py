@@ -22,6 +22,7 @@ from fastapi import FastAPI
 from granian.constants import HTTPModes, Interfaces
 from granian.server.embed import Server
 from rich.console import Console
+from rich.progress import Progress
 
 from salus.problem import Problem
 from salus.settings import Settings
@@ -62,19 +63,29 @@ def serve(settings: Settings, console: Console) -> None:
     """Serve until SIGTERM or SIGINT. CannotServe, and StoreError from the store."""
     may_serve(settings)
     _port_is_free(settings.host, settings.port)
-    app = _application(settings)
     sys.setswitchinterval(SWITCH_SECONDS)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(app, settings, lambda: _started(settings, console)))
+        bar = Progress(console=console, transient=True)  # appears only when indexing anew
+        app = _application(settings, bar)
+
+        def ready() -> None:
+            bar.stop()
+            _started(settings, console)
+
+        runner.run(_serve(app, settings, ready))
     console.print("Stopped; everything acknowledged is on disk.")
 
 
-def _application(settings: Settings) -> FastAPI:
+def _application(settings: Settings, bar: Progress) -> FastAPI:
     """Imported here: commands that do not serve start without it."""
     from salus.app import create_app
 
-    app: FastAPI = create_app(settings)
-    return app
+    def progress(done: int, total: int) -> None:
+        bar.start()
+        task = bar.tasks[0].id if bar.tasks else bar.add_task("indexing anew")
+        bar.update(task, completed=done, total=total)
+
+    return create_app(settings, progress)
 
 
 async def _serve(app: FastAPI, settings: Settings, ready: Callable[[], None]) -> None:
