@@ -15,6 +15,7 @@ from conformance.outcome import FhirError, Issue
 from fhir_server import owners
 from fhir_server.core import Core
 from fhir_server.interaction import Resource
+from fhir_server.search.references import literal
 from fhir_server.storage.store import Entry, Version
 from fhir_server.times import instant
 
@@ -48,11 +49,11 @@ class Prepared:
 
     def references(self, core: Core) -> set[str]:
         """Literal references to resources of this server, as Type/id."""
-        return {
-            local
+        found = (
+            literal(text, core.base_url, core.definitions.types)
             for text in literal_references(self.resource)
-            if (local := core.index.local(text)) is not None
-        }
+        )
+        return {f"{each.type}/{each.id}" for each in found if each is not None}
 
     def version(self, id: str, number: int, updated: int) -> Version:
         """The version to put."""

@@ -7,7 +7,7 @@ https://hl7.org/fhir/R4/http.html
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -34,7 +34,32 @@ _ONCE = "once"
 _ONCE_MICROSECONDS = 30 * 24 * 3600 * 1_000_000
 _BUNDLES = {"batch": batch, "transaction": transaction}
 _encode = msgspec.msgpack.encode
-_decode = msgspec.msgpack.Decoder(Result).decode
+
+
+class _Kept(NamedTuple):
+    """What is remembered of a Result under its `once` key."""
+
+    status: int
+    body: bytes
+    etag: int | None
+    updated: int | None
+    location: str | None
+
+    @classmethod
+    def of(cls, result: Result) -> _Kept:
+        return cls(result.status, result.body, result.etag, result.updated, result.location)
+
+    def result(self) -> Result:
+        return Result(
+            self.status,
+            self.body,
+            etag=self.etag,
+            updated=self.updated,
+            location=self.location,
+        )
+
+
+_decode = msgspec.msgpack.Decoder(_Kept).decode
 
 
 class Server:
@@ -110,13 +135,13 @@ class Server:
         async def work(tx: Transaction) -> Result:
             kept = await tx.kept(_ONCE, asked.once) if asked.once else None
             if kept is not None:
-                return _decode(kept.value)
+                return _decode(kept.value).result()
             result = await act(tx)
             for each in self._audited(asked, caller, result):
                 await tx.record(each)
             if asked.once:
                 until = tx.now + _ONCE_MICROSECONDS
-                await tx.keep(_ONCE, asked.once, _encode(result), until=until)
+                await tx.keep(_ONCE, asked.once, _encode(_Kept.of(result)), until=until)
             return result
 
         return await self.store.transaction(work, write=True)

@@ -20,7 +20,7 @@ from fhir_server.interaction import Interaction, Parameters, Result
 from fhir_server.links import Link, Place
 from fhir_server.search import params
 from fhir_server.search.context import Include
-from fhir_server.search.params import include_queries
+from fhir_server.search.includes import include_queries
 from fhir_server.storage.store import EVENTS, Found, Page, Version
 
 PAGE = "_page"  # the one parameter of a paging link

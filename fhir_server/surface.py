@@ -1,0 +1,52 @@
+"""What this server offers, gathered from the tables that it runs on, for its CapabilityStatement.
+
+https://hl7.org/fhir/R4/capabilitystatement.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from conformance import capability
+from fhir_server import operations
+from fhir_server.interaction import ROUTES, offers
+from fhir_server.patch import MEDIA_TYPE
+from fhir_server.search.index import Index
+
+
+def surface(index: Index) -> capability.Surface:
+    """Everything that can be asked of this server."""
+    types = index.definitions.types
+    includes = {type: tuple(_includes(index, type)) for type in types}
+    return capability.Surface(
+        types=types,
+        codes=frozenset(ROUTES.values()) | {"batch"},
+        offers=offers,
+        parameters=lambda type: _parameters(index, type),
+        includes=lambda type: (name for name, _ in includes[type]),
+        revincludes=lambda type: _revincludes(includes, type),
+        operations=[
+            capability.Offered(each.code, each.definition, each.types, each.levels)
+            for each in operations.ALL.values()
+        ],
+        patch_formats=(MEDIA_TYPE,),
+    )
+
+
+def _parameters(index: Index, type: str) -> Iterator[capability.Parameter]:
+    for code, each in sorted(index.parameters(type).items()):
+        yield capability.Parameter(code, each.definition.url, each.definition.type)
+
+
+def _includes(index: Index, type: str) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """What _include takes of a type, and the types that it brings."""
+    for code, each in index.parameters(type).items():
+        if each.kind == "reference":
+            yield f"{type}:{code}", each.targets
+
+
+def _revincludes(
+    includes: Mapping[str, tuple[tuple[str, tuple[str, ...]], ...]], type: str
+) -> Iterator[str]:
+    for found in includes.values():
+        yield from (name for name, targets in found if type in targets)
