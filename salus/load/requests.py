@@ -59,7 +59,7 @@ class _Bundle(msgspec.Struct):
 class _Document(msgspec.Struct):
     resourceType: str | None = None
     id: Any = None
-    content: msgspec.Raw | None = None
+    content: msgspec.Raw = msgspec.Raw()
 
 
 _document = msgspec.json.Decoder(_Document).decode
@@ -70,7 +70,7 @@ def requests(line: Line) -> list[Request]:
     """What a line asks, in order. Refused when it holds no resource."""
     try:
         found = _document(line.data)
-        if found.resourceType is None and isinstance(found.content, msgspec.Raw):
+        if found.resourceType is None and bytes(found.content):
             # a line of a .failed.ndjson file: what failed is in it
             return requests(line._replace(data=bytes(found.content)))
         if found.resourceType == "Bundle":

@@ -1,0 +1,126 @@
+"""Settings are read once, from options and environment, and refuse what would be unsafe."""
+
+import dataclasses
+
+import pytest
+
+from fhir_server.limits import Limits
+from salus.settings import LIMITS, Settings, SettingsError, read_settings, variables
+
+
+@pytest.fixture(autouse=True)
+def home(monkeypatch, tmp_path):
+    """A user of whom nothing is set."""
+    for name in ("HOST", "PORT", "DATA", "KEYS", "BASE_URL", "OPEN", "TIMEZONE", "LIMITS_BODY"):
+        monkeypatch.delenv(f"SALUS_{name}", raising=False)
+    monkeypatch.delenv("XDG_DATA_HOME", raising=False)
+    monkeypatch.delenv("XDG_STATE_HOME", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    return tmp_path
+
+
+def test_nothing_need_be_set(home):
+    settings = read_settings()
+
+    assert settings.host == "127.0.0.1"
+    assert settings.port == 8080
+    assert settings.data == home / ".local/share/salus"
+    assert settings.keys == home / ".local/state/salus/keys"
+    assert settings.base_url == "http://127.0.0.1:8080"
+    assert settings.fhir_base == "http://127.0.0.1:8080/fhir"
+    assert settings.open is False
+    assert settings.timezone == "UTC"
+    assert settings.references == "accept"
+    assert settings.limits == Limits()
+
+
+def test_the_folders_follow_the_users_own_base_folders(monkeypatch, home):
+    monkeypatch.setenv("XDG_DATA_HOME", str(home / "d"))
+    monkeypatch.setenv("XDG_STATE_HOME", str(home / "s"))
+
+    assert read_settings().data == home / "d/salus"
+    assert read_settings().keys == home / "s/salus/keys"
+
+
+def test_an_option_wins_over_the_environment_and_that_over_the_default(monkeypatch):
+    monkeypatch.setenv("SALUS_PORT", "9000")
+
+    assert read_settings().port == 9000
+    assert read_settings(port=9001).port == 9001
+    assert read_settings(port=None).port == 9000
+
+
+def test_the_base_url_follows_host_and_port_unless_it_is_set(monkeypatch):
+    assert read_settings(port=9001).base_url == "http://127.0.0.1:9001"
+    assert read_settings(host="::1").base_url == "http://[::1]:8080"
+    assert read_settings(base_url="https://a.example/x/").fhir_base == "https://a.example/x/fhir"
+    monkeypatch.setenv("SALUS_PORT", "9002")
+    assert read_settings().base_url == "http://127.0.0.1:9002"
+
+
+def test_a_limit_is_set_by_a_variable_of_its_own_and_the_others_stay(monkeypatch):
+    monkeypatch.setenv("SALUS_LIMITS_SEARCH_SECONDS", "2.5")
+
+    assert read_settings().limits == dataclasses.replace(Limits(), search_seconds=2.5)
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"port": 0}, "SALUS_PORT: Input should be greater than or equal to 1"),
+        ({"timezone": "Mars/North"}, "SALUS_TIMEZONE: is not a time zone; write it like"),
+        ({"references": "maybe"}, "SALUS_REFERENCES: Input should be 'accept' or 'check'"),
+        ({"base_url": "ftp://a.example"}, "SALUS_BASE_URL: must begin with http:// or https://"),
+        ({"base_url": "http://a.example?x=1"}, "SALUS_BASE_URL: must be a plain address"),
+        ({"limits": {"body": 0}}, "SALUS_LIMITS: body must be above 0"),
+        ({"open": True, "host": "0.0.0.0"}, "--open serves everybody who can connect"),
+        ({"data": "/srv/d", "keys": "/srv/d"}, "The keys (/srv/d) lie inside the data folder"),
+        ({"data": "/srv/d", "keys": "/srv/d/k"}, "The keys (/srv/d/k) lie inside the data folder"),
+    ],
+)
+def test_what_is_wrong_or_unsafe_is_refused_in_the_operators_words(options, text):
+    with pytest.raises(SettingsError) as refused:
+        read_settings(**options)
+
+    assert str(refused.value).startswith(text)
+
+
+def test_keys_that_reach_into_the_data_by_a_link_are_refused(tmp_path):
+    data = tmp_path / "data"
+    (data / "inside").mkdir(parents=True)
+    (tmp_path / "keys").symlink_to(data / "inside")
+
+    with pytest.raises(SettingsError, match="inside the data folder"):
+        read_settings(data=data, keys=tmp_path / "keys")
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "::1", "localhost"])
+def test_an_open_server_listens_to_its_own_machine(host):
+    assert read_settings(open=True, host=host).open is True
+
+
+def test_a_misspelt_variable_is_refused_and_the_right_one_named(monkeypatch):
+    monkeypatch.setenv("SALUS_LIMITS_BODDY", "1")
+
+    with pytest.raises(SettingsError, match=r"did you mean SALUS_LIMITS_BODY\?"):
+        read_settings()
+
+
+def test_settings_do_not_change():
+    with pytest.raises(ValueError, match="frozen"):
+        read_settings().port = 1
+
+
+def test_every_variable_is_listed_with_its_meaning():
+    listed = list(variables(read_settings(port=9000)))
+
+    assert {each.name for each in listed} == {
+        *(f"SALUS_{name.upper()}" for name in Settings.model_fields if name != "limits"),
+        *(f"SALUS_LIMITS_{each.name.upper()}" for each in dataclasses.fields(Limits)),
+    }
+    assert all(each.meaning for each in listed)
+    assert [each.name for each in listed if not each.default] == ["SALUS_PORT"]
+
+
+def test_every_limit_has_a_meaning():
+    assert set(LIMITS) == {each.name for each in dataclasses.fields(Limits)}
