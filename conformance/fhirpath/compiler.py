@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from conformance.fhirpath import arithmetic, conversion, filtering, resolution, strings
+from conformance.fhirpath import arithmetic, boundaries, conversion, filtering, resolution, strings
 from conformance.fhirpath.equality import distinct, equal, equivalent, order, within
 from conformance.fhirpath.function import Function
 from conformance.fhirpath.items import (
@@ -45,6 +45,7 @@ FUNCTIONS: dict[str, Function] = {
     **filtering.TABLE,
     **strings.TABLE,
     **arithmetic.TABLE,
+    **boundaries.TABLE,
     **conversion.TABLE,
     **resolution.TABLE,
 }
@@ -82,7 +83,7 @@ class Compiler:
             case Total():
                 return lambda focus: focus.total or []
             case Variable(name):
-                return variable(name)
+                return variable(self.types, name)
             case Member():
                 return self._member(tree)
             case Call():
@@ -191,13 +192,13 @@ def type_name(tree: Node) -> str:
     raise FhirPathError("A type was expected as argument")
 
 
-def variable(name: str) -> Run:
+def variable(types: Types, name: str) -> Run:
     """The closure of `%name`. FhirPathError when no such variable is defined."""
     match name:
         case "resource":
-            return lambda focus: _resource(focus.world.environment.resource)
+            return lambda focus: _resource(types, focus.world.environment.resource)
         case "rootResource":
-            return lambda focus: _resource(focus.world.environment.root)
+            return lambda focus: _resource(types, focus.world.environment.root)
         case "context":
             return lambda focus: [focus.world.context]
     if name in _CONSTANTS:
@@ -208,10 +209,8 @@ def variable(name: str) -> Run:
     raise FhirPathError(f"The variable %{name} is not defined")
 
 
-def _resource(resource: object) -> Collection:
-    if not isinstance(resource, dict):
-        return []
-    return [(resource["resourceType"], resource, None)]
+def _resource(types: Types, resource: object) -> Collection:
+    return [(types.own(resource), resource, None)] if isinstance(resource, dict) else []
 
 
 def _constant(collection: Collection) -> Run:

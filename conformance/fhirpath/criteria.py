@@ -49,7 +49,7 @@ def _general(types: Types, tree: Node, type: str) -> Test:
     own = types.resource(type)
 
     def test(value: Any, environment: Environment) -> bool | None:
-        item = (value["resourceType"] if own else type, value, None)
+        item = (types.own(value) if own else type, value, None)
         return truth(run(Focus([item], World(types, environment, item))), "A criterion")
 
     return test

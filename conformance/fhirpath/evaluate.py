@@ -6,7 +6,6 @@ http://hl7.org/fhirpath/N1/
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from decimal import DecimalException
 from typing import Any
 
 from conformance.definitions import Definitions
@@ -35,8 +34,8 @@ def compile_expression(
         context = this[0] if this else ("System.Any", None, None)
         try:
             return run(Focus(this, World(types, environment, context)))
-        except (DecimalException, RecursionError) as error:
-            raise FhirPathError(f"The expression cannot be evaluated: {error}") from None
+        except (ArithmeticError, RecursionError):
+            raise FhirPathError("A number is too large, or a step too deep") from None
 
     return evaluate
 

@@ -71,7 +71,7 @@ def resource_equals(types: Types, name: str, literal: Literal, wanted: bool, gen
 
     def test(value: Any, environment: Environment) -> bool | None:
         resource = environment.resource
-        name_of_type = resource["resourceType"]
+        name_of_type = types.own(resource)
         direct = known.get(name_of_type)
         if direct is None:
             here = Member(This(), name)

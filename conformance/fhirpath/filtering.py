@@ -161,7 +161,8 @@ def _iif(
 
 
 def _sort(focus: Focus, input: Collection, *keys: tuple[Run, bool]) -> Collection:
-    """Sorts by each key in turn; a key is an expression and whether it descends."""
+    """Sorts by each key in turn; a key is an expression and whether it descends. Items without a
+    key come first either way."""
 
     def rank(item: Item) -> list[Item | None]:
         return [_sort_key(focus, run, item) for run, _ in keys] if keys else [plain(item)]
@@ -173,9 +174,9 @@ def _sort(focus: Focus, input: Collection, *keys: tuple[Run, bool]) -> Collectio
             if one is None or other is None:
                 found = int(one is not None) - int(other is not None)
             else:
-                found = order_items(one, other, "sort()") or 0
+                found = (order_items(one, other, "sort()") or 0) * (-1 if down else 1)
             if found:
-                return -found if down else found
+                return found
         return 0
 
     ranked = [(rank(item), item) for item in input]

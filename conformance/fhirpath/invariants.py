@@ -20,6 +20,16 @@ Invariant: TypeAlias = Callable[[Any, Environment], bool]
 _CACHED = 10_000  # pairs of expression and type that are remembered
 _compiled: dict[tuple[str, str, str], Invariant] = {}
 
+# An evaluation that has no meaning, or a value that is not of its type at all.
+_FAILURES = (
+    ValueError,
+    ArithmeticError,
+    TypeError,
+    AttributeError,
+    LookupError,
+    RecursionError,
+)
+
 
 def compile_invariant(expression: str, type_path: str, definitions: Definitions) -> Invariant:
     """A function from the JSON value of an element at `type_path` (or of the type of that name) and
@@ -43,8 +53,7 @@ def _compile(expression: str, type_path: str, types: Types) -> Invariant:
     def holds(value: Any, environment: Environment) -> bool:
         try:
             return test(value, environment) is True
-        except (ValueError, ArithmeticError, TypeError, AttributeError, LookupError):
-            # An evaluation that has no meaning, or a value that is not of its type at all.
+        except _FAILURES:
             return False
 
     return holds

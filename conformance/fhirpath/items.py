@@ -84,7 +84,7 @@ def members(types: Types, node: Mapping[str, Any], step: Step, out: Collection) 
         return
     elif types.resource(step.type):
         for each in value if step.many else (value,):
-            out.append((each["resourceType"], each, None))
+            out.append((types.own(each), each, None))
     elif step.many:
         for each in value:
             out.append((step.type, each, None))

@@ -67,7 +67,7 @@ def _resolve(focus: Focus, input: Collection) -> Collection:
         if reference.startswith("#"):
             resource = contained(reference, focus.world.environment.root)
             if resource is not None:
-                found.append((resource["resourceType"], resource, None))
+                found.append((focus.world.types.own(resource), resource, None))
         elif focus.world.resolve is not None:
             resolved = focus.world.resolve(reference)
             if resolved is not None:

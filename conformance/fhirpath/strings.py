@@ -93,6 +93,15 @@ def _join(focus: Focus, input: Collection, separator: Collection | None = None) 
     return string(by.join(parts)) if input else []
 
 
+_JSON_ESCAPE = re.compile(r"\\(u[0-9a-fA-F]{4}|.)", re.DOTALL)
+
+
+def _unescaped(escape: str) -> str:
+    if len(escape) > 1:
+        return chr(int(escape[1:], 16))
+    return {"n": "\n", "r": "\r", "t": "\t", "b": "\b", "f": "\f"}.get(escape, escape)
+
+
 _ENCODE: dict[str, Callable[[str], str]] = {
     "base64": lambda value: base64.b64encode(value.encode()).decode(),
     "urlbase64": lambda value: base64.urlsafe_b64encode(value.encode()).decode(),
@@ -109,7 +118,7 @@ _ESCAPE: dict[str, Callable[[str], str]] = {
 }
 _UNESCAPE: dict[str, Callable[[str], str]] = {
     "html": html.unescape,
-    "json": lambda value: str(json.loads(f'"{value}"')),
+    "json": lambda value: _JSON_ESCAPE.sub(lambda found: _unescaped(found[1]), value),
 }
 
 

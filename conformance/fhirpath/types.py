@@ -6,6 +6,7 @@ https://hl7.org/fhir/R4/fhirpath.html#types
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any, NamedTuple
 
@@ -94,6 +95,12 @@ class Types:
         """Whether a value's own resourceType tells its type."""
         return type in ("Resource", "DomainResource")
 
+    def own(self, resource: Mapping[str, Any]) -> str:
+        """The type that a resource says it is; Resource when the definitions do not know it (what
+        is remembered by type must not grow with what is sent)."""
+        name = resource.get("resourceType")
+        return name if name in self._definitions.types else "Resource"
+
     def kinds(self, type: str) -> frozenset[str]:
         """The type and all that it specialises, by FHIR or System name."""
         found = self._kinds.get(type)
@@ -121,11 +128,12 @@ class Types:
         )
 
     def named(self, name: str) -> str:
-        """The type that a type specifier names: a FHIR type first, then one of System."""
+        """The type that a type specifier names: a FHIR type first, then one of System. Nothing is
+        of a System type that there is not."""
         namespace, _, rest = name.rpartition(".")
         if namespace != "System" and rest in self._definitions.structures:
             return rest
-        if namespace != "FHIR" and f"System.{rest}" in _SYSTEM_TYPES:
+        if namespace == "System" or (not namespace and f"System.{rest}" in _SYSTEM_TYPES):
             return f"System.{rest}"
         raise FhirPathError(f"`{name}` is not a type")
 
