@@ -60,9 +60,11 @@ ATTRIBUTES = {
 }
 LINKS = frozenset({"cite", "href", "longdesc", "src"})
 _ALLOWED = {name: ANYWHERE | ATTRIBUTES.get(name, frozenset()) for name in ELEMENTS}
-# Schemes that make a page do something. Browsers skip white space and control characters in them.
-_ACTIVE = re.compile(r"[\x00-\x20]*(?:javascript|vbscript|data(?!:image/))\s*:", re.IGNORECASE)
-_GAPS = re.compile(r"[\t\r\n]")
+# Addresses that make a page do something; only the source of an image may hold data.
+_SCRIPT = re.compile(r"(?:java|vb)script:|data:(?!image/)", re.IGNORECASE)
+_DATA = re.compile(r"data:", re.IGNORECASE)
+# Browsers skip these in an address.
+_SKIPPED = re.compile(r"[\x00-\x20]+")
 _NAME = re.compile(r"\w{1,32}", re.ASCII)
 _MOST = 10  # problems told about one narrative
 
@@ -134,12 +136,17 @@ class _Reader:
         for attribute, value in attributes.items():
             if attribute not in allowed:
                 self._tell(f"{_shown(local)} may not have the attribute {_shown(attribute)}")
-            elif attribute in LINKS and _ACTIVE.match(_GAPS.sub("", value)):
+            elif attribute in LINKS and _active(attribute, value):
                 self._tell(f"The {attribute} of {_shown(local)} may not run a script")
 
     def _tell(self, text: str) -> None:
         if len(self.found) < _MOST:
             self.found.append(Problem("txt-1", text))
+
+
+def _active(attribute: str, address: str) -> bool:
+    start = _SKIPPED.sub("", address)[:20]
+    return bool(_SCRIPT.match(start) or (attribute != "src" and _DATA.match(start)))
 
 
 def _shown(name: str) -> str:

@@ -111,13 +111,14 @@ def is_time(value: Any) -> bool:
 
 
 def is_base64(value: Any) -> bool:
-    if type(value) is not str or not value:
+    if type(value) is not str:
         return False
+    packed = "".join(value.split())
     try:
-        binascii.a2b_base64("".join(value.split()), strict_mode=True)
+        binascii.a2b_base64(packed, strict_mode=True)
     except ValueError:
         return False
-    return True
+    return bool(packed)
 
 
 def _on_calendar(value: str) -> bool:

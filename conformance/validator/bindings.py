@@ -17,15 +17,28 @@ _LISTED = 12  # codes that an issue names
 
 # Value sets whose codes cannot be listed: the form that their code systems give.
 _TOKEN = r"[A-Za-z0-9!#$&^_.+-]+"
+_MIME = (
+    rf'{_TOKEN}/{_TOKEN}\s*(?:;\s*{_TOKEN}=(?:"[^"]*"\s*|[^";]+))*',
+    "a MIME type",
+)
 FORMS: Mapping[str, tuple[str, str]] = {
-    "mimetypes": (rf'{_TOKEN}/{_TOKEN}(?:\s*;\s*{_TOKEN}=(?:{_TOKEN}|"[^"]*"))*', "a MIME type"),
-    "all-languages": (r"[A-Za-z]{1,8}(?:-[A-Za-z0-9]{1,8})*", "a language as in BCP 47"),
-    "currencies": (r"[A-Z]{3}", "a currency as in ISO 4217"),
+    f"{VALUE_SETS}mimetypes": _MIME,
+    "http://www.rfc-editor.org/bcp/bcp13.txt": _MIME,
+    f"{VALUE_SETS}all-languages": (
+        r"[A-Za-z]{1,8}(?:-[A-Za-z0-9]{1,8})*",
+        "a language as in BCP 47",
+    ),
+    f"{VALUE_SETS}currencies": (r"[A-Z]{3}", "a currency as in ISO 4217"),
 }
-# Formats that go by a short name beside their MIME type.
-SHORT_FORMATS = frozenset({"xml", "json", "ttl", "turtle", "html", "none"})
+# The formats of FHIR itself go by a short name too, where an element names such formats.
+SHORT_FORMATS = frozenset({"xml", "json", "ttl"})
 FORMATS = frozenset(
-    {"CapabilityStatement.format", "CapabilityStatement.patchFormat", "Endpoint.payloadMimeType"}
+    {
+        "CapabilityStatement.format",
+        "TestScript.setup.action.operation.accept",
+        "TestScript.setup.action.operation.contentType",
+        "TestScript.setup.action.assert.contentType",
+    }
 )
 
 Legal = Callable[[Any], bool]
@@ -46,7 +59,7 @@ def codes_of(value_set: str, definitions: Definitions) -> frozenset[str] | None:
 
 def form_of(path: str, value_set: str) -> tuple[Legal, Rule] | None:
     """The form that codes of a value set without a list must have."""
-    found = FORMS.get(value_set.removeprefix(VALUE_SETS))
+    found = FORMS.get(value_set)
     if found is None:
         return None
     matches = re.compile(found[0], re.ASCII).fullmatch
