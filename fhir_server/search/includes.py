@@ -54,6 +54,8 @@ def _refuse_unknown(include: Include, type: str, what: str, context: SearchConte
             f"`{include.param}` is no reference parameter of {include.source}"
             f"{nearest(include.param, codes)}"
         )
+    if include.target and include.param != ANY and include.target not in found[0].targets:
+        raise Unsupported(f"`{include.param}` of {include.source} refers to no {include.target}")
     context.check(include.source)
     for target in _explicit_targets(include, found):
         context.check(target)

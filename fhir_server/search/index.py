@@ -73,9 +73,11 @@ CARRIED: Mapping[str, str] = {
     "VisionPrescription": "datewritten",
 }
 
-# A path: its first step is needed. Not what is computed, which has a value for what is absent too.
+# A path: its first step is needed, of a choice perhaps as one type. Not what is computed, which has
+# a value for what is absent too.
 _FIRST_STEP = re.compile(
-    r"\(?(?P<type>[A-Z]\w*)\.(?P<name>\w+)(?!.*(?:\b(?:and|or|xor|not|empty|count)\b|!=))"
+    r"\(?(?P<type>[A-Z]\w*)\.(?P<name>\w+)(?:(?: as |\.(?:as|ofType)\()(?P<cast>\w+)\))?"
+    r"(?!.*(?:\b(?:and|or|xor|not|empty|count)\b|!=))"
 )
 _ALWAYS = ("resourceType",)  # the member that every resource has
 
@@ -136,7 +138,8 @@ class Index:
         children = self.definitions.children(type)
         choice = children.get(f"{step['name']}[x]")
         if choice:
-            return [step["name"] + each.code[0].upper() + each.code[1:] for each in choice.types]
+            types = [each.code for each in choice.types if step["cast"] in (None, each.code)]
+            return [step["name"] + code[0].upper() + code[1:] for code in types]
         return [step["name"]] if step["name"] in children else _ALWAYS
 
     def _writer(self, parameter: Parameter, part: str) -> Late:

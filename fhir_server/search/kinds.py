@@ -53,8 +53,6 @@ def writer(parameter: Parameter, param: str, datatype: str, place: Place) -> Wri
     """What writes the entries of `param` for one value of a datatype."""
     datatype = _SYSTEM_TYPES.get(datatype, datatype)
     factory = KINDS[parameter.kind].writers.get(datatype)
-    if factory is None and parameter.kind == "reference":
-        factory = references.resource_writer(datatype, place.types)
     return (factory or presence)(param, place)
 
 

@@ -5,9 +5,9 @@ https://hl7.org/fhir/R4/search.html#date
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import tzinfo
-from typing import Any
+from typing import Any, TypeAlias
 
 from fhir_server.search import dates
 from fhir_server.search.context import Modifiers, SearchContext, malformed
@@ -18,61 +18,55 @@ from fhir_server.search.ranges import Bounds, any_of, compared
 from fhir_server.storage.store import Query
 
 
-def _moment(param: str, place: Place) -> Writer:
-    zone = place.timezone
-
-    def write(value: Any, add: Add) -> None:
-        low, high = dates.stored(value, zone)
-        add(range_entry(param, low, high))
-
-    return write
+Covered: TypeAlias = tuple[int, int] | None
 
 
-def _period(param: str, place: Place) -> Writer:
-    zone = place.timezone
+def _of(covered: Callable[[Any, tzinfo], Covered]) -> Factory:
+    """Writes the range that a value covers; for what is no date, only that it is there."""
 
-    def write(value: Any, add: Add) -> None:
-        found = _covered(value, zone)
-        if found:
-            add(range_entry(param, *found))
-        else:
-            add_present(param, add)
+    def factory(param: str, place: Place) -> Writer:
+        zone = place.timezone
 
-    return write
+        def write(value: Any, add: Add) -> None:
+            try:
+                found = covered(value, zone)
+            except (ValueError, OverflowError):
+                found = None
+            if found is None or found[0] > found[1]:
+                add_present(param, add)
+            else:
+                add(range_entry(param, found[0], found[1]))
+
+        return write
+
+    return factory
 
 
-def _covered(period: Mapping[str, Any], zone: tzinfo) -> tuple[int, int] | None:
+def _period(period: Mapping[str, Any], zone: tzinfo) -> Covered:
     start, end = period.get("start"), period.get("end")
     if start is None and end is None:
         return None
     low = dates.EARLIEST if start is None else dates.stored(start, zone)[0]
     high = dates.LATEST if end is None else dates.stored(end, zone)[1]
-    return (low, high) if low <= high else None
+    return low, high
 
 
-def _timing(param: str, place: Place) -> Writer:
+def _timing(timing: Mapping[str, Any], zone: tzinfo) -> Covered:
     """The outer bounds of all events and of the period that a repetition keeps within."""
-    zone = place.timezone
-
-    def write(value: Any, add: Add) -> None:
-        events = value.get("event") or ()
-        covered = [dates.stored(each, zone) for each in events if each is not None]
-        bounds = (value.get("repeat") or {}).get("boundsPeriod")
-        if bounds and (found := _covered(bounds, zone)):
-            covered.append(found)
-        if covered:
-            low, high = min(low for low, _ in covered), max(high for _, high in covered)
-            add(range_entry(param, low, high))
-        else:
-            add_present(param, add)
-
-    return write
+    events = timing.get("event") or ()
+    covered = [dates.stored(each, zone) for each in events if each is not None]
+    bounds = _period((timing.get("repeat") or {}).get("boundsPeriod") or {}, zone)
+    if bounds:
+        covered.append(bounds)
+    if not covered:
+        return None
+    return min(low for low, _ in covered), max(high for _, high in covered)
 
 
 WRITERS: Mapping[str, Factory] = {
-    **dict.fromkeys(("date", "dateTime", "instant"), _moment),
-    "Period": _period,
-    "Timing": _timing,
+    **dict.fromkeys(("date", "dateTime", "instant"), _of(dates.stored)),
+    "Period": _of(_period),
+    "Timing": _of(_timing),
 }
 
 

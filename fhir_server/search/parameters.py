@@ -15,6 +15,10 @@ from conformance.definitions import Definitions, SearchParameter
 # What a parameter is when its definition does not say: the names of people as they sound.
 PHONETIC = "phonetic"
 
+# Composites whose two components name each other's parameters in R4 4.0.1: `code` is a relation,
+# `target` what it relates to.
+_SWAPPED = frozenset({"http://hl7.org/fhir/SearchParameter/DocumentReference-relationship"})
+
 _NARROWED = re.compile(r"(?P<path>.+)\.where\(resolve\(\) is (?P<type>[A-Za-z]+)\)")
 _PLAIN = re.compile(r"[A-Za-z]+(?:\.[A-Za-z]+)*")
 _RANGES = frozenset({"date", "number", "quantity"})
@@ -171,6 +175,8 @@ def _composites(
 
 def _composite(type: str, defined: SearchParameter, by_url: Mapping[str, Parameter]) -> Parameter:
     components = tuple(by_url[url] for url, _ in defined.components if url in by_url)
+    if defined.url in _SWAPPED:
+        components = components[::-1]
     if len(components) != len(defined.components):
         return Parameter(type, defined.code, "special", defined, (defined.code,))
     conjunction = defined.expression == type

@@ -5,6 +5,7 @@ https://hl7.org/fhir/R4/patient.html#search, https://www.archives.gov/research/c
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ from fhir_server.search.place import Add, Factory, Place, Writer, token_entry
 from fhir_server.search.ranges import any_of
 from fhir_server.storage.store import All, Condition, Match, Query
 
+_WORD = re.compile(r"[^\W_]+")
 _DIGITS = {
     letter: digit
     for digit, letters in enumerate(("bfpv", "cgjkqsxz", "dt", "l", "mn", "r"), start=1)
@@ -37,7 +39,7 @@ def soundex(word: str) -> str:
 
 
 def _sounds(text: str) -> list[str]:
-    return [soundex(word) for word in fold(text).replace("-", " ").split()]
+    return [soundex(word) for word in _WORD.findall(fold(text))]
 
 
 def _name(param: str, _: Place) -> Writer:

@@ -49,8 +49,10 @@ def _quantity(param: str, _: Place) -> Writer:
             low, high = _OPEN[value["comparator"]](number)
         else:
             low = high = numbers.stored(number)
-        unit = value.get("code") or value.get("unit")
-        add(range_entry(param, low, high, value.get("system"), unit))
+        code, unit = value.get("code"), value.get("unit")
+        add(range_entry(param, low, high, value.get("system"), code or unit))
+        if code and unit and code != unit:  # found by what people call the unit, too
+            add(range_entry(param, low, high, None, unit))
 
     return write
 

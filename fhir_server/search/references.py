@@ -110,13 +110,9 @@ def _resource(param: str, place: Place) -> Writer:
     return write
 
 
-def resource_writer(datatype: str, types: Collection[str]) -> Factory | None:
-    """The writer of a whole resource (Bundle's composition and message)."""
-    return _resource if datatype in types else None
-
-
 WRITERS: Mapping[str, Factory] = {
     "Reference": _reference,
+    "Resource": _resource,  # Bundle's composition and message
     **dict.fromkeys(("canonical", "uri", "url", "oid", "uuid"), _canonical),
 }
 
