@@ -17,6 +17,7 @@ EXPECTED = {
     "crud_even": 2_500,
 }
 SLOWEST_SHAPE = 300
+WIDTH = 140  # columns where no terminal tells its own
 NAMED = (
     ("read, 1 client", "read_1"),
     ("read, 32 clients", "read_32"),
@@ -29,7 +30,9 @@ NAMED = (
 
 
 def report(figures: dict[str, Any], shapes: list[Shape], console: Console) -> None:
-    """Print everything that bench.json holds."""
+    """Print what bench.json holds."""
+    if not console.is_terminal:
+        console = Console(width=WIDTH)
     _machine(figures, console)
     _gate(figures, shapes, console)
     console.print(_phases(figures))

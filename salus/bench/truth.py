@@ -39,6 +39,19 @@ def truth(shape: str, world: World, draw: Draw) -> set[str] | None:
     return {id for id, resource in world.types[type].items() if holds({"id": id, **resource})}
 
 
+def arguable(shape: str, world: World, draw: Draw) -> set[str]:
+    """Further ids that a server may find: with ge and le the standard's words leave open whether a
+    period that only reaches into the day is equal to it."""
+    if shape != "d3" or draw["pfx"] not in ("ge", "le"):
+        return set()
+    low, high = day(draw["encdate"])
+    return {
+        id
+        for id, encounter in world.types["Encounter"].items()
+        if (span := met(encounter)) and span[0] <= high and span[1] >= low
+    }
+
+
 # --- what is compared ----------------------------------------------------------------------------
 
 

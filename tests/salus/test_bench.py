@@ -5,6 +5,7 @@ import json
 from random import Random
 
 import pytest
+import uvloop
 
 from salus.bench import steps, truth
 from salus.bench.gate import Gate
@@ -88,6 +89,17 @@ def test_the_right_answer_is_known(world, shape, draw, right):
     assert truth.truth(shape, world, draw) == right
 
 
+def test_a_period_that_reaches_into_a_day_may_count_as_that_day():
+    world = World()
+    world.types["Encounter"]["e"] = {
+        "period": {"start": "2020-01-01T23:00:00+00:00", "end": "2020-01-02T01:00:00+00:00"}
+    }
+    le, lt = ({"pfx": prefix, "encdate": "2020-01-01"} for prefix in ("le", "lt"))
+
+    assert truth.truth("d3", world, le) == truth.truth("d3", world, lt) == set()
+    assert (truth.arguable("d3", world, le), truth.arguable("d3", world, lt)) == ({"e"}, set())
+
+
 def test_the_right_answers_agree_with_the_counted_totals():
     path = shared("data/synthea/smart-bench60.ndjson.gz")
     world, number = World(), 0
@@ -161,7 +173,8 @@ def served(answers, check):
         finally:
             server.close()
 
-    return asyncio.run(go())
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(go())
 
 
 def reply(status, body=b"", chunked=False):
