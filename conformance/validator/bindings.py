@@ -51,6 +51,15 @@ def required_set(binding: Binding | None) -> str | None:
     return binding.value_set if binding.strength == "required" else binding.max_value_set
 
 
+def concept_set(binding: Binding | None, definitions: Definitions) -> str | None:
+    """The value set that a Coding or CodeableConcept must be from. A maximum that cannot be listed
+    (all languages) does not bind a concept: its systems have synonyms that are in use."""
+    found = required_set(binding)
+    if binding is not None and binding.strength != "required" and found in definitions.open_lists:
+        return None
+    return found
+
+
 def codes_of(value_set: str, definitions: Definitions) -> frozenset[str] | None:
     """The codes of a value set over all its systems; None if they cannot be listed."""
     systems = definitions.code_lists.get(value_set)
@@ -73,13 +82,14 @@ def form_of(path: str, value_set: str) -> tuple[Legal, Rule] | None:
 
 def unlisted(path: str, value_set: str, codes: frozenset[str]) -> Rule:
     """The rule that a code outside a required value set breaks."""
-    if len(codes) <= _LISTED:
+    if 0 < len(codes) <= _LISTED:
         return Rule("error", "code-invalid", f"`{path}` must be one of: {', '.join(sorted(codes))}")
     return Rule("error", "code-invalid", f"`{path}` must be a code of the value set {value_set}")
 
 
 def coding_is_bound(value_set: str, definitions: Definitions) -> Legal | None:
-    """Whether a Coding is of a value set; None if that cannot be told."""
+    """Whether a Coding is of a value set; None if that cannot be told. Of a set that cannot be
+    listed its system is checked."""
     systems: Mapping[str, frozenset[str] | None] | None = definitions.code_lists.get(value_set)
     if systems is None:
         systems = dict.fromkeys(definitions.open_lists.get(value_set, ()))

@@ -7,11 +7,12 @@ https://hl7.org/fhir/R4/conformance-rules.html#constraints
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from conformance.definitions import Constraint, Definitions
 from conformance.fhirpath import Environment, Invariant, compile_invariant, errata
+from conformance.json import encode
 from conformance.validator.rules import Rule
 
 # Checked where the value itself is: on every object, and on the div of a narrative.
@@ -21,6 +22,8 @@ _LITERAL = re.compile(r"'(?:[^'\\]|\\.)*'")
 _WORD = re.compile(r"[A-Za-z_]\w*")
 # What looks further than at the children that the expression names.
 _FAR = re.compile(r"%|\b(?:children|descendants|hasValue|htmlChecks)\b")
+# A text that begins with #, where a value of an object or array stands in compact JSON.
+_LOCAL = re.compile(rb'[:,\[]"(#[^"\\]*)"')
 _NOWHERE = Environment({}, {})
 
 
@@ -65,36 +68,47 @@ def _guard(expression: str, holds: Invariant, keys: Mapping[str, str]) -> frozen
 
 def value_or_extensions(value: Any, environment: Environment) -> bool:
     """ext-1: an extension has either a value or extensions of its own."""
-    has_value = any(key.startswith(("value", "_value")) for key in value)
-    return ("extension" in value) != has_value
+    extended = "extension" in value
+    for key in value:
+        if key[:5] == "value" or key[:6] == "_value":
+            return not extended
+    return extended
+
+
+def contained_is_there(value: Any, environment: Environment) -> bool:
+    """ref-1: a local reference names a contained resource; `#` alone is the container itself, as
+    seen from a contained one."""
+    reference = value.get("reference")
+    if type(reference) is not str or reference[:1] != "#":
+        return True
+    if reference == "#":
+        return environment.root is not environment.resource
+    contained = environment.root.get("contained")
+    return type(contained) is list and any(
+        type(each) is dict and each.get("id") == reference[1:] for each in contained
+    )
 
 
 def contained_is_used(resource: Any, environment: Environment) -> bool:
     """dom-3: each contained resource is referred to, or refers to its container. Its expression
-    would walk the whole resource several times for each; one walk is enough."""
+    would walk the whole resource several times for each; one search in its JSON is enough."""
     contained = resource.get("contained")
     if type(contained) is not list:
         return True
-    local = set(_local(resource))
+    local = set(_LOCAL.findall(encode(resource)))
     return all(
-        f"#{each.get('id')}" in local or "#" in set(_local(each))
+        f"#{each.get('id')}".encode() in local or b"#" in _LOCAL.findall(encode(each))
         for each in contained
         if type(each) is dict
     )
 
 
-def _local(value: Any) -> Iterator[str]:
-    """All texts in a value that may be references within the resource."""
-    left = [value]
-    while left:
-        node = left.pop()
-        for each in node.values() if type(node) is dict else node:
-            if type(each) is str:
-                if each[:1] == "#":
-                    yield each
-            elif type(each) is dict or type(each) is list:
-                left.append(each)
-
-
-NATIVE: Mapping[str, Invariant] = {"ext-1": value_or_extensions, "dom-3": contained_is_used}
-NATIVE_GUARDS: Mapping[str, frozenset[str]] = {"dom-3": frozenset({"contained"})}
+NATIVE: Mapping[str, Invariant] = {
+    "dom-3": contained_is_used,
+    "ext-1": value_or_extensions,
+    "ref-1": contained_is_there,
+}
+NATIVE_GUARDS: Mapping[str, frozenset[str]] = {
+    "dom-3": frozenset({"contained"}),
+    "ref-1": frozenset({"reference"}),
+}

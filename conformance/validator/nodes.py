@@ -89,28 +89,27 @@ def _closure(path: str, shape: Shape) -> Whole:
         for name, partner, rule in required:
             if name not in value and partner not in value:
                 run.add(value, None, rule)
-        for choice in choices:
-            _choose(choice, value, run)
+        for keys, lacking, several in choices:
+            chosen = len(keys.intersection(value))
+            if chosen > 1:
+                _choose(keys, several, value, run)
+            elif lacking is not None and not chosen:
+                run.add(value, None, lacking)
         for guard, holds, rule in errors:
             if guard is not None and guard.isdisjoint(value):
                 continue
             if not holds(value, run.environment):
                 run.add(value, None, rule)
-        if advice and run.warnings:
+        if advice and run.advice is not None:
             _advise(advice, value, run)
 
     return check
 
 
-def _choose(choice: Choice, value: dict[str, Any], run: Run) -> None:
-    chosen = choice.keys.intersection(value)
-    if len(chosen) == 1:
-        return
-    if not chosen:
-        if choice.lacking:
-            run.add(value, None, choice.lacking)
-    elif len({key.lstrip("_") for key in chosen}) > 1:
-        run.add(value, None, choice.several)
+def _choose(keys: frozenset[str], several: Rule, value: dict[str, Any], run: Run) -> None:
+    """A value and its own partner are one choice, not two."""
+    if len({key.lstrip("_") for key in keys.intersection(value)}) > 1:
+        run.add(value, None, several)
 
 
 def _advise(advice: Sequence[Held], value: dict[str, Any], run: Run) -> None:
@@ -189,7 +188,7 @@ class Nodes:
         if not _is_attribute(element, type_):
             node = self.node("Element")
             partner = values.one_partner if element.max == 1 else values.many_partners
-            yield f"_{key}", Part(name, partner(element.path, _checking(node)), node)
+            yield f"_{key}", Part(name, partner(element.path, node), node)
 
     def _primitive_member(self, element: Element, type_: str) -> Member:
         path = element.path
@@ -226,12 +225,12 @@ class Nodes:
         return Part(name, _with_held(member, held, element.max != 1) if held else member, node)
 
     def _objects(self, element: Element, node: Node, type_: TypeRef | None = None) -> Member:
-        each = values.one_object(element.path, _checking(node))
+        each = values.one_object(element.path, node)
         many = element.max != 1
         special = self._narrow_object(element, each, type_) if type_ else None
         if special is not None:
             return _each(element.path, special) if many else special
-        return values.many_objects(element.path, _checking(node)) if many else each
+        return values.many_objects(element.path, node) if many else each
 
     def _narrow_object(self, element: Element, each: Member, type_: TypeRef) -> Member | None:
         """The check of an object whose element narrows its type: where a Reference may go, which
@@ -241,7 +240,7 @@ class Nodes:
             if not targets or len(targets) < len(type_.targets):
                 return None
             return aimed(element.path, targets, self._definitions.types, each)
-        value_set = bindings.required_set(element.binding)
+        value_set = bindings.concept_set(element.binding, self._definitions)
         bound = _BOUND.get(type_.code)
         if value_set is None or bound is None:
             return None
@@ -278,15 +277,6 @@ class Nodes:
 
 
 _BOUND = {"Coding": bindings.coding_is_bound, "CodeableConcept": bindings.concept_is_bound}
-
-
-def _checking(node: Node) -> Whole:
-    """The node's check, looked up at each call, since the first one compiles it."""
-
-    def check(value: dict[str, Any], run: Run) -> None:
-        node.check(value, run)
-
-    return check
 
 
 def _choice(element: Element, parts: dict[str, Part]) -> Choice:
@@ -358,7 +348,7 @@ def _with_held(member: Member, held: tuple[Held, ...], many: bool) -> Member:
 
     def ask(value: Any, holder: Any, at: Any, run: Run) -> None:
         for _, holds, rule in held:
-            if rule.severity != "error" and not run.warnings:
+            if rule.severity != "error" and run.advice is None:
                 continue
             if not holds(value, run.environment):
                 run.add(holder, at, rule)

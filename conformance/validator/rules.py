@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from conformance.fhirpath import Environment
 
@@ -37,34 +37,48 @@ class Full(Exception):
 
 
 class Run:
-    """One validation, as one resource of it sees it: `environment` has that resource and its root;
-    `found` is shared."""
+    """One validation, as one resource of it sees it: `environment` has that resource and its root.
+    What is found is shared: errors in `found`, what is only advised in `advice` (None: not asked
+    for), so that no advice crowds out an error."""
 
-    __slots__ = ("environment", "found", "limit", "warnings")
+    __slots__ = ("advice", "environment", "found", "limit")
 
     def __init__(
-        self, environment: Environment, found: list[Found], limit: int, warnings: bool
+        self,
+        environment: Environment,
+        found: list[Found],
+        advice: list[Found] | None,
+        limit: int,
     ) -> None:
         self.environment = environment
         self.found = found
+        self.advice = advice
         self.limit = limit
-        self.warnings = warnings
 
     def add(self, holder: dict[str, Any] | list[Any], at: str | int | None, rule: Rule) -> None:
         """Keep what was found. Raises Full beyond the limit."""
-        if len(self.found) >= self.limit:
-            raise Full
-        self.found.append(Found(holder, at, rule))
+        if rule.severity == "error":
+            if len(self.found) >= self.limit:
+                raise Full
+            self.found.append(Found(holder, at, rule))
+        elif self.advice is not None and len(self.advice) <= self.limit:
+            self.advice.append(Found(holder, at, rule))
 
     def within(self, environment: Environment) -> Run:
         """The same validation, inside another resource."""
-        return Run(environment, self.found, self.limit, self.warnings)
+        return Run(environment, self.found, self.advice, self.limit)
 
 
 # Checks the member `at` of `holder`.
 Member: TypeAlias = Callable[[Any, Any, Any, Run], None]
 # Checks the members and invariants of an object.
 Whole: TypeAlias = Callable[[dict[str, Any], Run], None]
+
+
+class Checked(Protocol):
+    """What has a `check` for objects; it is looked up at each call, since the first compiles it."""
+
+    check: Whole
 
 
 def structure(text: str) -> Rule:

@@ -27,17 +27,23 @@ class Validator:
         self, resource: dict[str, Any], limit: int = LIMIT, *, warnings: bool = True
     ) -> list[Issue]:
         """What is wrong with a resource, nothing if it is valid: errors, and with `warnings` also
-        what the standard only advises. At most `limit` issues, and then one that says so."""
+        what the standard only advises. At most `limit` issues, errors first, and then one that
+        says that there are more."""
         type_ = resource.get("resourceType")
         if type(type_) is not str or type_ not in self._nodes.types:
             return [Issue("error", "structure", "`resourceType` must name a type of FHIR R4")]
-        found: list[Found] = []
-        run = Run(Environment(resource, resource), found, limit, warnings)
+        errors: list[Found] = []
+        advice: list[Found] = []
+        run = Run(Environment(resource, resource), errors, advice if warnings else None, limit)
+        full = False
         try:
             self._nodes.node(type_).check(resource, run)
         except Full:
-            return [*places.issues(resource, found, self._nodes), _more(limit)]
-        return places.issues(resource, found, self._nodes) if found else []
+            full = True
+        if not errors and not advice:
+            return []
+        told = places.issues(resource, [*errors, *advice][:limit], self._nodes)
+        return [*told, _more(limit)] if full or len(errors) + len(advice) > limit else told
 
 
 def _more(limit: int) -> Issue:

@@ -8,24 +8,24 @@ from __future__ import annotations
 from typing import Any
 
 from conformance.primitives import Check
-from conformance.validator.rules import Member, Rule, Run, Whole, structure
+from conformance.validator.rules import Checked, Member, Rule, Run, structure
 
 _BARE = "has neither a value nor children"
 
 
-def one_object(path: str, check: Whole) -> Member:
+def one_object(path: str, node: Checked) -> Member:
     """An object that does not repeat."""
 
     def member(value: Any, holder: Any, at: Any, run: Run) -> None:
         if type(value) is dict and (len(value) > 1 or (value and "id" not in value)):
-            check(value, run)
+            node.check(value, run)
         else:
             run.add(holder, at, _no_object(path, value))
 
     return member
 
 
-def many_objects(path: str, check: Whole) -> Member:
+def many_objects(path: str, node: Checked) -> Member:
     """An array of objects."""
 
     def member(value: Any, holder: Any, at: Any, run: Run) -> None:
@@ -34,7 +34,7 @@ def many_objects(path: str, check: Whole) -> Member:
             return
         for item in value:
             if type(item) is dict and (len(item) > 1 or (item and "id" not in item)):
-                check(item, run)
+                node.check(item, run)
             else:
                 run.add(value, _index(value, item), _no_object(path, item))
 
@@ -76,21 +76,21 @@ def many_primitives(path: str, legal: Check, rule: Rule) -> Member:
     return member
 
 
-def one_partner(path: str, check: Whole) -> Member:
+def one_partner(path: str, node: Checked) -> Member:
     """The `_` partner of a primitive: its id and extensions."""
 
     def member(value: Any, holder: Any, at: Any, run: Run) -> None:
         if type(value) is not dict or not value:
             run.add(holder, at, _no_object(path, value))
             return
-        check(value, run)
+        node.check(value, run)
         if holder.get(at[1:]) is None and "extension" not in value:
             run.add(holder, at, _bare(path))
 
     return member
 
 
-def many_partners(path: str, check: Whole) -> Member:
+def many_partners(path: str, node: Checked) -> Member:
     """The `_` partners of a repeating primitive."""
 
     def member(value: Any, holder: Any, at: Any, run: Run) -> None:
@@ -100,7 +100,7 @@ def many_partners(path: str, check: Whole) -> Member:
         values = holder.get(at[1:])
         for index, item in enumerate(value):
             if type(item) is dict and item:
-                check(item, run)
+                node.check(item, run)
                 if "extension" not in item and _at(values, index) is None:
                     run.add(value, index, _bare(path))
             elif item is not None:

@@ -82,6 +82,15 @@ def test_no_more_than_the_limit_is_told_and_that_is_said():
     assert (more.severity, more.code) == ("information", "incomplete")
 
 
+def test_advice_never_crowds_out_an_error():
+    entries = [{"resource": {"resourceType": "Patient", "active": True}} for _ in range(5)]
+    bundle = {"resourceType": "Bundle", "type": "collection", "entry": [*entries, {"resource": {}}]}
+    error, advice, more = VALIDATOR.validate(bundle, limit=2)
+    assert (error.severity, error.expression) == ("error", "Bundle.entry[5].resource")
+    assert (advice.key, advice.expression) == ("dom-6", "Bundle.entry[0].resource")
+    assert more.code == "incomplete"
+
+
 @pytest.mark.parametrize("type", [None, 1, [], "Resource", "DomainResource", "HumanName", "Patient ", "NutritionProduct"])  # fmt: skip
 def test_what_names_no_type_of_r4_is_refused(type):
     (issue,) = VALIDATOR.validate({"resourceType": type})
