@@ -1,0 +1,185 @@
+"""The program as a process: it starts, says where things are, refuses a second one, and stops."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from datetime import date
+
+import httpx
+import pytest
+
+from conformance.json import encode
+from salus.demo import clinic
+
+SECONDS = 60
+
+
+def environment(home):
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("SALUS_")}
+    return {**kept, "HOME": str(home), "COLUMNS": "200", "NO_COLOR": "1"}
+
+
+def salus(home, *arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "salus", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        env=environment(home),
+        cwd=home,
+        check=False,
+    )
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class Served:
+    """A server in a process of its own, with everything below one folder."""
+
+    def __init__(self, home, *command):
+        self.home, self.port = home, free_port()
+        self.base = f"http://127.0.0.1:{self.port}"
+        self.fhir = f"{self.base}/fhir"
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "salus", *command, "--port", str(self.port)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=environment(home),
+            cwd=home,
+        )
+
+    def ready(self):
+        until = time.monotonic() + SECONDS
+        while time.monotonic() < until:
+            assert self.process.poll() is None, self.process.stdout.read()
+            try:
+                if httpx.get(f"{self.base}/health/ready", trust_env=False).status_code == 200:
+                    return
+            except httpx.TransportError:
+                time.sleep(0.05)
+        pytest.fail("the server did not start")
+
+    def stop(self, how=signal.SIGTERM):
+        """What it printed, and its exit code."""
+        self.process.send_signal(how)
+        output, _ = self.process.communicate(timeout=SECONDS)
+        return output, self.process.returncode
+
+
+@contextmanager
+def served(home, *command):
+    server = Served(home, *(command or ("serve", "--open")))
+    try:
+        server.ready()
+        yield server
+    finally:
+        if server.process.poll() is None:
+            server.process.kill()
+            server.process.communicate()
+
+
+def total(server, query):
+    return httpx.get(f"{server.fhir}/{query}", trust_env=False).json()["total"]
+
+
+@pytest.fixture
+def home(tmp_path):
+    (tmp_path / "home").mkdir()
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def patients(home):
+    """A file of the invented clinic, and how many resources are in it."""
+    made = [encode(each) for each in clinic(6, date(2026, 1, 1))]
+    path = home / "clinic.ndjson"
+    path.write_bytes(b"\n".join(made))
+    return path, sum(len(json.loads(each)["entry"]) for each in made)
+
+
+def test_it_says_where_everything_is_and_stops_when_asked(home):
+    with served(home) as server:
+        output, code = server.stop()
+
+    assert code == 0
+    for place in (server.fhir, home / ".local/share/salus", home / ".local/state/salus/keys"):
+        assert str(place) in output
+    assert "Anybody on this machine can read and change everything" in output
+    assert "Stopped" in output
+
+
+def test_an_interrupt_stops_it_too(home):
+    with served(home) as server:
+        _, code = server.stop(signal.SIGINT)
+
+    assert code == 0
+
+
+def test_a_second_process_is_refused_and_told_of_the_first(home):
+    with served(home) as server:
+        second = salus(home, "serve", "--open", "--port", free_port())
+
+        assert second.returncode == 2
+        assert re.search(rf"in use by process {server.process.pid}\b", second.stderr)
+        assert httpx.get(f"{server.base}/health/live", trust_env=False).status_code == 200
+
+
+def test_what_was_loaded_outlives_a_kill_and_is_not_doubled(home, patients):
+    path, count = patients
+    with served(home) as server:
+        first = salus(home, "load", path, "--url", server.fhir)
+        server.stop(signal.SIGKILL)
+    with served(home) as server:
+        again = salus(home, "load", path, "--url", server.fhir)
+
+        assert total(server, "Patient?_summary=count") == 6
+        assert total(server, "Encounter?_summary=count") == 18
+    for told in (first, again):
+        assert told.returncode == 0, told.stdout + told.stderr
+        assert re.search(rf"resources stored\s+│\s+{count}\b", told.stdout)
+    assert not list(home.glob("*.failed.ndjson"))
+
+
+def test_a_folder_is_loaded_without_a_server_and_then_examined(home, patients):
+    path, count = patients
+    folder = home / "elsewhere"
+
+    loaded = salus(home, "load", path, "--data", folder, "--keys", home / "k")
+    examined = salus(home, "doctor", "--deep", "--data", folder, "--keys", home / "k")
+
+    assert loaded.returncode == 0, loaded.stdout + loaded.stderr
+    assert re.search(rf"resources stored\s+│\s+{count}\b", loaded.stdout)
+    assert examined.returncode == 0, examined.stdout + examined.stderr
+    assert "Nothing is wrong" in examined.stdout
+
+
+def test_what_the_server_refuses_is_told_and_the_rest_is_stored(home):
+    (home / "a.ndjson").write_text(
+        '{"resourceType":"Patient","gender":"female"}\n{"resourceType":"Patient","gender":"f"}\n'
+    )
+    with served(home) as server:
+        told = salus(home, "load", "a.ndjson", "--url", server.fhir)
+
+        assert total(server, "Patient?_summary=count") == 1
+    (failed,) = map(json.loads, (home / "a.failed.ndjson").read_text().splitlines())
+    assert told.returncode == 1
+    assert (failed["line"], failed["content"]["gender"]) == (2, "f")
+    assert any(each.startswith("Patient.gender: ") for each in failed["reasons"])
+
+
+def test_the_demo_is_there_the_second_time_too(home):
+    for _ in range(2):
+        with served(home, "demo", "--patients", "3") as server:
+            assert total(server, "Patient?_summary=count") == 3
+            assert total(server, "Observation?code=8867-4&_summary=count") >= 1
