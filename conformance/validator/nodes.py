@@ -20,8 +20,6 @@ from conformance.validator.rules import Member, Rule, Run, Whole, shown, structu
 
 _OWN_CHILDREN = frozenset({"BackboneElement", "Element"})
 _RESOURCES = frozenset({"Resource", "DomainResource"})
-# In XML these are attributes: they have neither id nor extensions.
-_ATTRIBUTES = frozenset({"xhtml"})
 
 
 class Part(NamedTuple):
@@ -290,11 +288,9 @@ def _lacking(element: Element) -> Rule:
 
 
 def _is_attribute(element: Element, type_: str) -> bool:
-    return (
-        type_ == "xhtml"
-        or element.path == "Extension.url"
-        or (element.name == "id" and type_ == "string")
-    )
+    """Whether the value can have neither id nor extensions: an attribute in XML, or XHTML; and the
+    id of a resource, which is a logical id and nothing more."""
+    return type_ == "xhtml" or element.name == "id" or element.path == "Extension.url"
 
 
 def _one_of(codes: frozenset[str]) -> Check:

@@ -133,6 +133,21 @@ def test_a_resource_in_a_bundle_is_a_root_of_its_own():
     assert errors(bundle) == []
 
 
+def test_ids_and_urls_of_extensions_have_no_extensions_themselves():
+    partner = {"extension": [{"url": "http://example.org/e", "valueString": "x"}]}
+    resource = {
+        "resourceType": "Patient",
+        "_id": partner,
+        "name": [{"_id": partner, "family": "A"}],
+        "extension": [{"url": "http://example.org/e", "_url": partner, "valueString": "x"}],
+    }
+    assert errors(resource) == [
+        ["structure", None, "Patient"],
+        ["structure", None, "Patient.name[0]"],
+        ["structure", None, "Patient.extension[0]"],
+    ]
+
+
 def test_items_within_items_are_checked_as_deep_as_they_go():
     resource = json.loads(json.dumps(MUTANTS["bases"]["questionnaire"], default=float))
     resource["item"][0]["item"][1]["item"] = [{"linkId": "1.2.1", "type": "wrong"}]
