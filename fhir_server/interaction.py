@@ -58,6 +58,31 @@ class Interaction:
     prefer: Preferences = Preferences()
     once: str | None = None
 
+    def settled(
+        self,
+        *,
+        code: str | None = None,
+        id: str | None = None,
+        resource: Resource | None = None,
+    ) -> Interaction:
+        """The same with its condition settled, and what is given put in its place."""
+        return Interaction(
+            code or self.code,
+            self.type,
+            id or self.id,
+            self.version,
+            self.operation,
+            self.parameters,
+            resource or self.resource,
+            self.content,
+            None if id else self.condition,
+            self.if_match,
+            self.if_none_match,
+            self.if_modified_since,
+            self.prefer,
+            self.once,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Result:

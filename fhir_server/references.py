@@ -6,7 +6,7 @@ https://hl7.org/fhir/R4/http.html#trules, https://hl7.org/fhir/R4/bundle.html#re
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from conformance.definitions import Definitions
@@ -34,19 +34,26 @@ def conditional(reference: str) -> tuple[str, str] | None:
     return (match[1], match[2]) if match else None
 
 
-def conditional_references(value: Any) -> Iterator[str]:
+def conditional_references(resource: Resource | None) -> list[str]:
     """Every conditional reference in a resource."""
-    if isinstance(value, dict):
-        text = value.get("reference")
-        if isinstance(text, str) and "?" in text and conditional(text):
-            yield text
-        for child in value.values():
-            if isinstance(child, dict | list):
-                yield from conditional_references(child)
-    elif isinstance(value, list):
-        for child in value:
-            if isinstance(child, dict | list):
-                yield from conditional_references(child)
+    found: list[str] = []
+    if resource is not None:
+        _collect(resource, found)
+    return [text for text in found if conditional(text)]
+
+
+def _collect(value: dict[str, Any], found: list[str]) -> None:
+    for key, child in value.items():
+        kind = type(child)
+        if kind is str:
+            if key == "reference" and "?" in child:
+                found.append(child)
+        elif kind is dict:
+            _collect(child, found)
+        elif kind is list:
+            for each in child:
+                if type(each) is dict:
+                    _collect(each, found)
 
 
 def base_of(full_url: str) -> str | None:
@@ -61,7 +68,7 @@ def resolved(
     """A copy whose references name resources of this server. FhirError 422 for a urn that no entry
     of the Bundle has."""
     walk = _Walk(targets, base, definitions)
-    made: Resource = walk.object(resource, [resource["resourceType"]])
+    made: Resource = walk.object(resource, ())
     return made
 
 
@@ -69,46 +76,54 @@ class _Walk:
     def __init__(self, targets: Targets, base: str | None, definitions: Definitions) -> None:
         self.targets, self.base, self.definitions = targets, base, definitions
 
-    def object(self, value: dict[str, Any], path: list[str]) -> dict[str, Any]:
+    def object(self, value: dict[str, Any], path: tuple[str, ...]) -> dict[str, Any]:
         """A copy of an object; only what changes is made anew."""
         if "resourceType" in value:
-            path = [value["resourceType"]]
+            path = (value["resourceType"],)
         made = value
         for key, child in value.items():
-            new = child
-            if isinstance(child, str):
+            kind = type(child)
+            new: Any
+            if kind is str:
                 new = self.text(key, child, path)
-            elif isinstance(child, dict):
-                new = self.object(child, [*path, key])
-            elif isinstance(child, list):
+            elif kind is dict:
+                new = self.object(child, (*path, key))
+            elif kind is list:
                 new = self.array(key, child, path)
+            else:
+                continue
             if new is not child:
                 made = dict(value) if made is value else made
                 made[key] = new
         return made
 
-    def array(self, key: str, value: list[Any], path: list[str]) -> list[Any]:
-        made = [
-            self.object(each, [*path, key])
-            if isinstance(each, dict)
-            else self.text(key, each, path)
-            if isinstance(each, str)
-            else each
-            for each in value
-        ]
-        return value if all(a is b for a, b in zip(made, value, strict=True)) else made
+    def array(self, key: str, value: list[Any], path: tuple[str, ...]) -> list[Any]:
+        inner = (*path, key)
+        made = value
+        for number, each in enumerate(value):
+            new = each
+            if type(each) is dict:
+                new = self.object(each, inner)
+            elif type(each) is str:
+                new = self.text(key, each, path)
+            if new is not each:
+                made = list(value) if made is value else made
+                made[number] = new
+        return made
 
-    def text(self, key: str, text: str, path: list[str]) -> str:
+    def text(self, key: str, text: str, path: tuple[str, ...]) -> str:
         if key == "reference":
             return self.reference(text, path)
+        if key == "div":
+            return self._narrative(text)
+        if ":" not in text:
+            return text
         name, mark, fragment = text.partition("#")
         if name in self.targets.names and self._links(path, key):
             return self.targets.names[name] + mark + fragment
-        if key == "div" and ("urn:" in text or "http" in text):
-            return self._narrative(text)
         return text
 
-    def reference(self, text: str, path: list[str]) -> str:
+    def reference(self, text: str, path: tuple[str, ...]) -> str:
         names = self.targets.names
         name, mark, fragment = text.partition("#")
         if name in names:
@@ -126,7 +141,7 @@ class _Walk:
             )
         return text
 
-    def _links(self, path: list[str], key: str) -> bool:
+    def _links(self, path: tuple[str, ...], key: str) -> bool:
         """Whether an element holds a link: typed uri, url, oid, uuid or canonical."""
         at = path[0]
         for step in (*path[1:], key):
@@ -142,6 +157,8 @@ class _Walk:
 
     def _narrative(self, text: str) -> str:
         """Links and images of a narrative."""
+        if "href" not in text and "src" not in text:
+            return text
         return re.sub(
             r'((?:href|src)\s*=\s*")([^"]*)(")',
             lambda found: found[1] + self.targets.names.get(found[2], found[2]) + found[3],

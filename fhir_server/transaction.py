@@ -138,14 +138,14 @@ async def _plan(
     core = server.core
     named = [_named(core, each, selected) for each in requests]
     names = {
-        each.full_url: f"{each.asked.type}/{each.asked.id}"
-        for each in named
-        if each.full_url and each.asked.id and server.writes(each.asked)
+        each.full_url: f"{asked.type}/{asked.id}"
+        for each, asked in zip(requests, named, strict=True)
+        if each.full_url and asked.id and asked.code != "operation"
     }
     planned = []
-    for each in named:
+    for each, asked in zip(requests, named, strict=True):
         try:
-            planned.append(_planned(server, caller, each, names, selected))
+            planned.append(_planned(server, caller, each, asked, names, selected))
         except FhirError as error:
             raise located(error, each.place) from error
         await breathe(each.place)
@@ -153,44 +153,42 @@ async def _plan(
     return planned
 
 
-def _named(core: Core, request: Request, selected: Selected) -> Request:
-    """The entry with the id that its resource has or will have. What its condition selects is
+def _named(core: Core, request: Request, selected: Selected) -> Interaction:
+    """The interaction with the id that its resource has or will have. What its condition selects is
     settled here; a conditional create that selects something becomes a read of it."""
     asked = request.asked
     if asked.condition is None or asked.code not in _SELECTING:
-        id = core.new_id() if asked.code == "create" else asked.id
-        return replace(request, asked=replace(asked, id=id))
+        return asked.settled(id=core.new_id()) if asked.code == "create" else asked
     found = selected[asked.type or "", asked.condition]
     if asked.code == "create":
-        code = "read" if found else "create"
-        settled = replace(asked, code=code, id=found or core.new_id(), condition=None)
-        return replace(request, asked=settled, plan="found" if found else None)
+        return asked.settled(code="read" if found else "create", id=found or core.new_id())
     if asked.code == "patch" and found is None:
         raise located(FhirError("not-found", f"No {asked.type} meets the condition"), request.place)
     body = (asked.resource or {}).get("id")
     if found and asked.code == "update" and body not in (None, found):
         text = "The condition selects a resource with another id than the body has"
         raise located(FhirError("value", text, f"{asked.type}.id"), request.place)
-    return replace(request, asked=replace(asked, id=found or body or core.new_id(), condition=None))
+    return asked.settled(id=found or body or core.new_id())
 
 
 def _planned(
     server: Performer,
     caller: Caller,
     request: Request,
+    asked: Interaction,
     names: Mapping[str, str],
     selected: Selected,
 ) -> Request:
-    asked = request.asked
-    if asked.resource is not None and asked.code in ("create", "update"):
-        targets = Targets(names, _found(server.core, asked.resource, selected))
+    if asked.resource is not None and asked.code in WRITES:
+        found = _found(server.core, asked.resource, selected) if selected else {}
         base = base_of(request.full_url) if request.full_url else None
+        targets = Targets(names, found)
         resource = resolved(asked.resource, targets, base, server.core.definitions)
         if asked.code == "update" and "id" not in resource:
             resource = {**resource, "id": asked.id}
-        asked = replace(asked, resource=resource)
+        asked = asked.settled(resource=resource)
     plan = server.prepared(asked, caller)
-    return replace(request, asked=asked, plan=request.plan or plan)
+    return Request(request.place, request.method, request.full_url, asked, plan)
 
 
 def _found(core: Core, resource: dict[str, Any], selected: Selected) -> dict[str, str]:
@@ -250,7 +248,7 @@ async def _acted(server: Performer, tx: Transaction, caller: Caller, request: Re
         result = await server.act(tx, request.asked, caller, request.plan)
     except FhirError as error:
         raise located(error, request.place) from error
-    if request.plan == "found":
+    if request.asked.code == "read" and request.method == "POST":
         location = f"{request.asked.type}/{request.asked.id}/_history/{result.etag}"
         result = replace(result, location=location, body=b"")
     return Done(request, result)
