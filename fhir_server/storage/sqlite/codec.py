@@ -1,0 +1,113 @@
+"""How the SQLite engine writes bodies (zstd with a trained dictionary), ids and keys as bytes.
+
+https://datatracker.ietf.org/doc/html/rfc8878
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from importlib.resources import files
+from uuid import UUID
+
+import apsw
+import msgspec
+import zstandard
+
+LEVEL = 3
+_RAW = b"\0"  # the number of a body that is stored as it is
+
+
+class Bodies:
+    """Packs and unpacks bodies. The first byte is the number of the dictionary, which the store
+    keeps in a table of its own: data outlives the dictionary that a version of Salus ships."""
+
+    def __init__(self, dictionaries: dict[int, bytes]) -> None:
+        self._unpack = {number: _decompressor(data) for number, data in dictionaries.items()}
+        number = max(dictionaries)
+        self._mark = bytes((number,))
+        self._pack = _compressor(dictionaries[number])
+
+    def pack(self, body: bytes) -> bytes:
+        packed = self._pack.compress(body)
+        return self._mark + packed if len(packed) < len(body) else _RAW + body
+
+    def unpack(self, packed: bytes) -> bytes:
+        number = packed[0]
+        return self._unpack[number].decompress(packed[1:]) if number else packed[1:]
+
+
+def load_bodies(conn: apsw.Connection) -> Bodies:
+    """The codec of a store, with every dictionary that it was written with."""
+    return Bodies(dict(conn.execute("SELECT number, data FROM dictionary")))
+
+
+def store_dictionary(conn: apsw.Connection) -> None:
+    """Copy the dictionary of this version into the store, unless it is there."""
+    data = files("fhir_server.storage").joinpath("zdict.bin").read_bytes()
+    if not conn.execute("SELECT 1 FROM dictionary WHERE data = ?", (data,)).fetchone():
+        conn.execute("INSERT INTO dictionary (data) VALUES (?)", (data,))
+
+
+def pack_id(id: str) -> str | bytes:
+    """A canonical lower-case UUID as 16 bytes, any other id as it is."""
+    if len(id) == 36 and id[8] == id[13] == id[18] == id[23] == "-":
+        digits = id.replace("-", "")
+        if len(digits) == 32 and digits == digits.lower():
+            try:
+                return bytes.fromhex(digits)
+            except ValueError:
+                return id
+    return id
+
+
+def unpack_id(packed: str | bytes) -> str:
+    return packed if isinstance(packed, str) else str(UUID(bytes=packed))
+
+
+# The same in SQL, to compare and sort by ids.
+ID_TEXT = (
+    "iif(typeof({0}) = 'text', {0}, lower(substr(hex({0}), 1, 8) || '-' || "
+    "substr(hex({0}), 9, 4) || '-' || substr(hex({0}), 13, 4) || '-' || "
+    "substr(hex({0}), 17, 4) || '-' || substr(hex({0}), 21)))"
+)
+
+_keys = msgspec.msgpack.Decoder(list[int])
+pack_numbers = msgspec.msgpack.Encoder().encode
+
+
+def pack_keys(pairs: Iterable[tuple[int, int]]) -> bytes:
+    """The tokens of a resource, (param, value) after (param, value)."""
+    return pack_numbers([number for pair in sorted(pairs) for number in pair])
+
+
+def unpack_keys(packed: bytes | None) -> set[tuple[int, int]]:
+    if not packed:
+        return set()
+    numbers = iter(_keys.decode(packed))
+    return set(zip(numbers, numbers, strict=True))
+
+
+def tokens_of(packed: bytes | None, params: str) -> str:
+    """The values of some params among packed keys; a function of SQL, so both lists are JSON."""
+    wanted = json.loads(params)
+    return json.dumps([v for p, v in unpack_keys(packed) if p in wanted])
+
+
+def _parameters() -> zstandard.ZstdCompressionParameters:
+    return zstandard.ZstdCompressionParameters.from_level(
+        LEVEL, format=zstandard.FORMAT_ZSTD1_MAGICLESS, write_dict_id=False
+    )
+
+
+def _compressor(data: bytes) -> zstandard.ZstdCompressor:
+    dictionary = zstandard.ZstdCompressionDict(data)
+    parameters = _parameters()
+    dictionary.precompute_compress(compression_params=parameters)
+    return zstandard.ZstdCompressor(dict_data=dictionary, compression_params=parameters)
+
+
+def _decompressor(data: bytes) -> zstandard.ZstdDecompressor:
+    return zstandard.ZstdDecompressor(
+        dict_data=zstandard.ZstdCompressionDict(data), format=zstandard.FORMAT_ZSTD1_MAGICLESS
+    )

@@ -1,0 +1,174 @@
+"""The SQLite engine: one encrypted file, one process, durable when it answers.
+
+https://www.sqlite.org/wal.html
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import apsw
+
+from fhir_server.storage.sqlite import codec, doctor
+from fhir_server.storage.sqlite.folder import Lock
+from fhir_server.storage.sqlite.lane import Lane
+from fhir_server.storage.sqlite.names import Names
+from fhir_server.storage.sqlite.readers import Patience, Reader, Readers
+from fhir_server.storage.sqlite.schema import FILE, connect, prepare, writing
+from fhir_server.storage.sqlite.state import Reach, Shared
+from fhir_server.storage.sqlite.threads import Threads
+from fhir_server.storage.sqlite.transaction import SqliteTransaction
+from fhir_server.storage.store import Event, StoreError, Transaction
+
+T = TypeVar("T")
+
+READER_THREADS = 2  # for searches that take long
+
+
+def _now() -> int:
+    return time.time_ns() // 1000
+
+
+class SqliteStore:
+    """A Store in one data folder. Made by `open`."""
+
+    def __init__(
+        self,
+        folder: Path,
+        page_key: bytes,
+        *,
+        search_seconds: float = 30.0,
+        clock: Callable[[], int] = _now,
+        vfs: str | None = None,
+    ) -> None:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._folder = folder
+        self._lock = Lock(folder)
+        try:
+            self._connect = partial(connect, folder / FILE, page_key, vfs=vfs)
+            self._writer = self._connect(writes=True)
+            self._shared = _load(self._writer, folder, clock)
+        except BaseException as error:
+            self._lock.close()
+            if isinstance(error, apsw.Error):
+                raise StoreError(f"{folder / FILE} cannot be opened: {error}") from error
+            raise
+        self._seconds = search_seconds
+        self._threads = Threads(READER_THREADS, "salus-read")
+        self._lane = Lane(self._writer, self._shared)
+        self._patience = Patience(self._writer, self._threads, search_seconds)
+        self._readers = Readers(self._reader)
+        self.extraction_current = True
+        self._closed = False
+
+    @classmethod
+    async def open(
+        cls,
+        folder: Path,
+        page_key: bytes,
+        *,
+        extraction: str = "",
+        search_seconds: float = 30.0,
+        clock: Callable[[], int] = _now,
+        vfs: str | None = None,
+    ) -> SqliteStore:
+        """Open or make the store in a folder. `extraction` names the version of what makes the
+        entries; when the stored ones were made by another, `extraction_current` is False until
+        `finish_reindex`. StoreError when the folder is in use, of a newer version, or the key is
+        not its own."""
+        store = cls(folder, page_key, search_seconds=search_seconds, clock=clock, vfs=vfs)
+        made_by = doctor.read_meta(store._writer, "extraction")
+        if made_by is None:
+            with writing(store._writer):
+                doctor.write_meta(store._writer, "extraction", extraction)
+        store.extraction_current = made_by in (None, extraction)
+        return store
+
+    async def transaction(
+        self, work: Callable[[Transaction], Awaitable[T]], write: bool = False
+    ) -> T:
+        if write:
+            return await self._lane.run(partial(self._written, work))
+        if self._closed:
+            raise StoreError("The store is closed")
+        reader = await self._readers.take()
+        conn = reader.conn
+        try:
+            conn.execute("BEGIN")
+            now = self._shared.clock()
+            reach = Reach(conn, self._shared)
+            return await work(SqliteTransaction(reach, now, reader.patience, None))
+        finally:
+            conn.execute("COMMIT")
+            self._readers.give(reader)
+
+    async def record(self, events: Sequence[Event]) -> None:
+        await self._lane.record(events)
+
+    async def finish_reindex(self, extraction: str) -> None:
+        """Note that all entries are made by this version of the extraction."""
+
+        async def note(reach: Reach) -> None:
+            doctor.write_meta(reach.conn, "extraction", extraction)
+
+        await self._lane.run(note)
+        self.extraction_current = True
+
+    def check(self) -> Iterator[str]:
+        """What is wrong with the store, a sentence each: the file, entries that do not agree with
+        their resource, bodies that cannot be read."""
+        conn = self._connect(writes=False)
+        try:
+            yield from doctor.problems(Reach(conn, self._shared))
+        finally:
+            conn.close()
+
+    def sizes(self) -> dict[str, int]:
+        """Bytes of the files and of each table with its indexes; rows of the main tables."""
+        conn = self._connect(writes=False)
+        try:
+            return doctor.sizes(conn, self._folder)
+        finally:
+            conn.close()
+
+    async def close(self) -> None:
+        """Wait for what was begun and leave the folder, with everything in its main file."""
+        if self._closed:
+            return
+        self._closed = True
+        await self._lane.close()
+        self._threads.close()
+        self._readers.close()
+        self._writer.close()
+        self._lock.close()
+
+    def _written(self, work: Callable[[Transaction], Awaitable[T]], reach: Reach) -> Awaitable[T]:
+        now = self._shared.updated
+        return work(SqliteTransaction(reach, now, self._patience, self._lane.erasing))
+
+    def _reader(self) -> Reader:
+        conn = self._connect(writes=False)
+        return Reader(conn, Patience(conn, self._threads, self._seconds))
+
+
+def _load(conn: apsw.Connection, folder: Path, clock: Callable[[], int]) -> Shared:
+    """What the connections share, read from the database."""
+    prepare(conn, folder)
+    with writing(conn):
+        codec.store_dictionary(conn)
+    updated, sequence = conn.execute(
+        "SELECT coalesce(max(updated), 0), coalesce(max(t), 0) FROM"
+        " (SELECT updated, t FROM resource WHERE ver > 0 ORDER BY t DESC LIMIT 1)"
+    ).get
+    return Shared(
+        names=Names(conn),
+        bodies=codec.load_bodies(conn),
+        clock=clock,
+        sequence=max(sequence, doctor.read_meta(conn, "sequence") or 0),
+        event=conn.execute("SELECT max(n) FROM event").get or 0,
+        updated=max(updated, doctor.read_meta(conn, "updated") or 0),
+    )

@@ -1,0 +1,115 @@
+"""What a search looks through: the candidates for its terms, and the versions behind what it found.
+
+https://www.sqlite.org/optoverview.html#crossjoin
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from fhir_server.storage.sqlite import events
+from fhir_server.storage.sqlite.matches import live
+from fhir_server.storage.sqlite.sql import Sql, Value, all_of
+from fhir_server.storage.sqlite.state import COLUMNS, Reach
+from fhir_server.storage.sqlite.term import Term
+from fhir_server.storage.store import EVENTS, Version
+
+
+class Line(NamedTuple):
+    """What was found: the number in the order of creation, the sort values, the version."""
+
+    number: int
+    values: tuple[Value, ...]
+    version: Version
+
+
+class Candidates(NamedTuple):
+    """Rows to look through: FROM, the SQL of their pk, what must hold, whether a pk comes once, and
+    the column of the order of creation with whether it counts down."""
+
+    rows: Sql
+    pk: str
+    tests: list[Sql]
+    once: bool
+    place: str
+    down: bool
+
+
+@dataclass(slots=True)
+class Frame:
+    """The terms of a search on one type, and the first page's bounds: the newest sequence (`top`)
+    and the newest number (`last`) that it saw."""
+
+    reach: Reach
+    type: str
+    terms: list[Term]
+    top: int | None = None
+    last: int | None = None
+    events: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.events = self.type == EVENTS
+
+    def candidates(self, driver: Term | None) -> Candidates:
+        """The rows of a driver, or else all of the type."""
+        if driver is not None and driver.source is not None:
+            rows = "(" + driver.source + ") c"
+            tests = self.tests("c.pk", driver)
+            return Candidates(rows, "c.pk", tests, driver.ordered, "c.pk", self.events)
+        if self.events:
+            tests = self.tests("(-c.n)", None)
+            return Candidates(Sql("event c"), "(-c.n)", tests, True, "c.n", False)
+        of_type = Sql("c.type = ? AND c.deleted = 0", (self.reach.kind(self.type),))
+        tests = [of_type, *self.tests("c.pk", None, scanned=True)]
+        return Candidates(Sql("resource c"), "c.pk", tests, True, "c.pk", False)
+
+    def tests(self, pk: str, driver: Term | None, scanned: bool = False) -> list[Sql]:
+        """What must hold of a candidate besides the driver, cheapest first."""
+        found = [
+            term.probe(pk)
+            for term in sorted(self.terms, key=lambda term: term.rank)
+            if term is not driver
+        ]
+        if not scanned and not self.events and not any(term.own for term in self.terms):
+            found.append(live(self.reach, self.type)(pk))
+        if self.top is not None and self.last is not None:
+            found.insert(0, self._known(pk))
+        return found
+
+    def _known(self, pk: str) -> Sql:
+        """That the first page could have seen it."""
+        if self.events:
+            return Sql(f"{pk} >= ?", (-(self.last or 0),))
+        return Sql(f"EXISTS (SELECT 1 FROM resource WHERE pk = {pk} AND t <= ?)", (self.top,))
+
+    def newest(self) -> tuple[int, int]:
+        """The newest sequence and number in this transaction's state."""
+        if self.events:
+            return 0, self.reach.conn.execute("SELECT max(n) FROM event").get or 0
+        sql = "SELECT (SELECT max(t) FROM resource WHERE ver > 0), (SELECT max(pk) FROM resource)"
+        top, last = self.reach.conn.execute(sql).get
+        return top or 0, last or 0
+
+    def lines(self, found: Sql, values: int) -> list[Line]:
+        """The versions for a SELECT of pk and sort values, in its order."""
+        if self.events:
+            sql = f"SELECT f.*, r.at, r.body FROM ({found.text}) f CROSS JOIN event r"
+            sql += " ON r.n = -f.pk"
+        else:
+            sql = f"SELECT f.*, {COLUMNS} FROM ({found.text}) f CROSS JOIN resource r"
+            sql += " ON r.pk = f.pk"
+        end = values + 1
+        return [
+            Line(abs(row[0]), row[1:end], self._version(row[0], row[end:]))
+            for row in self.reach.conn.execute(sql, found.values)
+        ]
+
+    def _version(self, pk: int, columns: tuple[Value, ...]) -> Version:
+        if self.events:
+            return events.version(self.reach, str(-pk), *columns)  # type: ignore[arg-type]
+        return self.reach.version(self.type, columns)  # type: ignore[arg-type]
+
+
+def select(columns: Sql | str, rows: Sql | str, tests: list[Sql]) -> Sql:
+    return "SELECT " + (columns + Sql(" FROM ")) + rows + " WHERE " + all_of(tests)

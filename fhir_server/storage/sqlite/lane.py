@@ -1,0 +1,241 @@
+"""The write lane: one transaction after another on one connection, and one COMMIT for many.
+
+The work of a transaction runs on the event loop, in the task of its caller, inside a SAVEPOINT
+(https://www.sqlite.org/lang_savepoint.html). When nobody waits any more, or the batch is full, a
+thread commits, and everything in the batch is answered. Meanwhile the next batch gathers: commits
+grow with the load. The lane stays occupied while a work awaits something else, so works should not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from time import monotonic
+from typing import TypeVar
+
+import apsw
+
+from fhir_server.storage.sqlite import events as log
+from fhir_server.storage.sqlite import records
+from fhir_server.storage.sqlite.schema import unavailable
+from fhir_server.storage.sqlite.state import Reach, Shared
+from fhir_server.storage.sqlite.threads import Threads
+from fhir_server.storage.store import Event, StoreError
+
+T = TypeVar("T")
+
+BATCH = 128  # transactions in one commit
+BATCH_SECONDS = 0.010  # after which no further one joins
+SWEEP_SECONDS = 60  # between two sweeps of expired records
+
+
+class Lane:
+    """The writer's connection and who may use it now."""
+
+    def __init__(self, conn: apsw.Connection, shared: Shared) -> None:
+        self._conn = conn
+        self._shared = shared
+        self._thread = Threads(1, "salus-commit")
+        self._loop = asyncio.get_running_loop()
+        self._busy = False  # a work or a COMMIT is running
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._recording: list[tuple[Sequence[Event], asyncio.Future[None]]] = []
+        self._batch: list[asyncio.Future[None]] = []
+        self._begun = 0.0
+        self._erased = False
+        self._swept = monotonic()
+        self._closed = False
+        self._committed = (shared.sequence, shared.event)
+
+    async def run(self, work: Callable[[Reach], Awaitable[T]]) -> T:
+        """Run a work when its turn comes; what it returned, once it is durable."""
+        await self._turn()
+        try:
+            result = await self._attempt(work)
+            done = self._loop.create_future()
+            self._batch.append(done)
+        finally:
+            self._pass_on()
+        await done
+        return result
+
+    async def record(self, events: Sequence[Event]) -> None:
+        """Append events in the next commit."""
+        for event in events:
+            for entry in event.entries:
+                if entry.shape not in ("token", "link"):
+                    raise ValueError(f"an event has no {entry.shape} entries")
+        if self._closed:
+            raise StoreError("The store is closed")
+        done: asyncio.Future[None] = self._loop.create_future()
+        self._recording.append((events, done))
+        if not self._busy:
+            self._occupy()
+            self._loop.call_soon(self._settle)
+        await done
+
+    def erasing(self) -> None:
+        """The running work frees numbers."""
+        self._erased = True
+        self._shared.names.drop()
+        self._shared.owners.clear()
+
+    async def close(self) -> None:
+        """Wait for everything that was begun."""
+        self._closed = True
+        await self._idle.wait()
+        self._thread.close()
+
+    # --- turns -----------------------------------------------------------------------------------
+
+    async def _turn(self) -> None:
+        if self._closed:
+            raise StoreError("The store is closed")
+        if not self._busy:
+            self._occupy()
+            return
+        turn: asyncio.Future[None] = self._loop.create_future()
+        self._waiting.append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self._pass_on()
+            raise
+
+    def _occupy(self) -> None:
+        self._busy = True
+        self._idle.clear()
+
+    def _pass_on(self) -> None:
+        """Give the turn to the next who waits; commit when there is none, but look once more after
+        the tasks that are ready now have run: they may want to join."""
+        if not self._grant():
+            self._loop.call_soon(self._settle)
+
+    def _grant(self) -> bool:
+        full = len(self._batch) >= BATCH or (
+            self._batch and monotonic() - self._begun > BATCH_SECONDS
+        )
+        while self._waiting and not full:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                return True
+        return False
+
+    # --- one work --------------------------------------------------------------------------------
+
+    async def _attempt(self, work: Callable[[Reach], Awaitable[T]]) -> T:
+        conn, shared = self._conn, self._shared
+        self._begin()
+        mark, before = shared.names.mark(), (shared.sequence, shared.event)
+        erased = self._erased
+        shared.updated = max(shared.updated, shared.clock())
+        conn.execute("SAVEPOINT work")
+        try:
+            result = await work(Reach(conn, shared))
+            conn.execute("RELEASE work")
+        except BaseException as error:
+            shared.names.undo(mark)
+            shared.sequence, shared.event = before
+            if self._erased and not erased:
+                shared.names.drop()
+            self._withdraw()
+            if isinstance(error, apsw.IOError | apsw.FullError | apsw.ReadOnlyError):
+                raise unavailable(error) from error
+            raise
+        return result
+
+    def _begin(self) -> None:
+        if not self._conn.in_transaction:
+            try:
+                self._conn.execute("BEGIN IMMEDIATE")
+            except apsw.Error as error:
+                raise unavailable(error) from error
+            self._begun = monotonic()
+
+    def _withdraw(self) -> None:
+        """Undo the running work; SQLite itself may have undone the whole batch, on a full disk."""
+        if self._conn.in_transaction:
+            self._conn.execute("ROLLBACK TO work")
+            self._conn.execute("RELEASE work")
+        else:
+            batch, self._batch = self._batch, []
+            self._lose(batch, unavailable(apsw.FullError()))
+
+    # --- commit ----------------------------------------------------------------------------------
+
+    def _settle(self) -> None:
+        """Commit, unless somebody came meanwhile."""
+        if not self._grant():
+            task = self._loop.create_task(self._commit())
+            task.add_done_callback(lambda done: done.result())
+
+    async def _commit(self) -> None:
+        batch, self._batch = self._batch, []
+        try:
+            batch += self._append()
+            if monotonic() - self._swept > SWEEP_SECONDS:
+                self._swept = monotonic()
+                self._begin()
+                records.sweep(Reach(self._conn, self._shared), self._shared.clock())
+            if self._conn.in_transaction:
+                await self._thread.run(self._commit_here)
+        except Exception as error:
+            cause = unavailable(error) if isinstance(error, apsw.Error) else error
+            if self._conn.in_transaction:
+                self._conn.execute("ROLLBACK")
+            self._lose(batch, cause)
+        else:
+            self._keep(batch)
+        if not self._grant():
+            self._rest()
+
+    def _commit_here(self) -> None:
+        self._conn.execute("COMMIT")
+
+    def _append(self) -> list[asyncio.Future[None]]:
+        """Write the events that wait; whose they are."""
+        asked, self._recording = self._recording, []
+        if not asked:
+            return []
+        self._begin()
+        try:
+            log.record(self._conn, self._shared, [event for each, _ in asked for event in each])
+        except BaseException as error:
+            self._lose([done for _, done in asked], error)
+            raise
+        return [done for _, done in asked]
+
+    def _keep(self, batch: list[asyncio.Future[None]]) -> None:
+        shared = self._shared
+        shared.names.settle()
+        if self._erased:
+            self._erased = False
+            shared.names.drop()
+            shared.owners.clear()
+            shared.counted.clear()
+        self._committed = (shared.sequence, shared.event)
+        for done in batch:
+            if not done.done():
+                done.set_result(None)
+
+    def _lose(self, batch: list[asyncio.Future[None]], error: BaseException) -> None:
+        """Nothing of the batch is stored: forget what was made in it and tell everybody."""
+        self._shared.names.drop()
+        self._shared.owners.clear()
+        self._shared.sequence, self._shared.event = self._committed
+        for done in batch:
+            if not done.done():
+                done.set_exception(error)
+
+    def _rest(self) -> None:
+        if self._recording:
+            self._loop.call_soon(self._settle)
+        else:
+            self._busy = False
+            self._idle.set()

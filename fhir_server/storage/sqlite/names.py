@@ -1,0 +1,176 @@
+"""Numbers for what recurs: types, params, systems, values, phrases, and ids that links name.
+
+Entries are rows of small integers (https://www.sqlite.org/fileformat2.html#varint); this module
+knows which integer stands for what.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple, TypeAlias
+
+import apsw
+
+from fhir_server.storage.sqlite.codec import pack_id, pack_numbers
+
+Key: TypeAlias = tuple[Any, ...]
+
+
+class _Table(NamedTuple):
+    """How a numbered row is found and made; `make` takes the number before the key."""
+
+    number: str
+    find: str
+    make: str
+
+
+_TABLES = {
+    "kind": _Table(
+        "SELECT max(k) FROM kind",
+        "SELECT k FROM kind WHERE name = ?",
+        "INSERT INTO kind (k, name) VALUES (?, ?)",
+    ),
+    "param": _Table(
+        "SELECT max(p) FROM param",
+        "SELECT p FROM param WHERE type = ? AND param = ? AND shape = ?",
+        "INSERT INTO param (p, type, param, shape) VALUES (?, ?, ?, ?)",
+    ),
+    "system": _Table(
+        "SELECT max(s) FROM system",
+        "SELECT s FROM system WHERE name IS ?",
+        "INSERT INTO system (s, name) VALUES (?, ?)",
+    ),
+    "value": _Table(
+        "SELECT max(v) FROM value",
+        "SELECT v FROM value WHERE s = ? AND code IS ?",
+        "INSERT INTO value (v, s, code) VALUES (?, ?, ?)",
+    ),
+    "phrase": _Table(
+        "SELECT max(w) FROM phrase",
+        "SELECT w FROM phrase WHERE p = ? AND text IS ? AND code IS ?",
+        "INSERT INTO phrase (w, p, text, code) VALUES (?, ?, ?, ?)",
+    ),
+    "mix": _Table(
+        "SELECT max(h) FROM mix",
+        "SELECT h FROM mix WHERE params = ?",
+        "INSERT INTO mix (h, params) VALUES (?, ?)",
+    ),
+    "resource": _Table(
+        "SELECT max(pk) FROM resource",
+        "SELECT pk FROM resource WHERE type = ? AND id = ?",
+        "INSERT INTO resource (pk, type, id, ver, t, updated, deleted)"
+        " VALUES (?, ?, ?, 0, 0, 0, 1)",
+    ),
+}
+_BOUND = 100_000  # how many of each table are remembered
+
+
+class Numbers:
+    """The numbers of one table. What is remembered is forgotten again when the transaction that
+    made it rolls back; a number is given once in the life of a process."""
+
+    def __init__(self, name: str, conn: apsw.Connection, made: list[tuple[Numbers, Key]]) -> None:
+        self._table = _TABLES[name]
+        self._known: dict[Key, int] = {}
+        self._made = made
+        self.last: int = conn.execute(self._table.number).get or 0
+
+    def find(self, conn: apsw.Connection, key: Key, remember: bool = True) -> int | None:
+        """The number of a key, if it has one."""
+        known = self._known.get(key) if remember else None
+        if known is None:
+            known = conn.execute(self._table.find, key).get
+            if known is not None and remember:
+                self._remember(key, known)
+        return known
+
+    def number(self, conn: apsw.Connection, key: Key) -> int:
+        """The number of a key; a new one gets its row. Only on the writer's connection."""
+        known = self._known.get(key)
+        if known is None:
+            known = conn.execute(self._table.find, key).get
+            if known is None:
+                self.last += 1
+                known = self.last
+                conn.execute(self._table.make, (known, *key))
+                self._made.append((self, key))
+            self._remember(key, known)
+        return known
+
+    def forget(self, key: Key) -> None:
+        self._known.pop(key, None)
+
+    def clear(self) -> None:
+        self._known.clear()
+
+    def _remember(self, key: Key, number: int) -> None:
+        if len(self._known) >= _BOUND:
+            self._known.clear()
+        self._known[key] = number
+
+
+class Names:
+    """All numbers of a store. Its readers share them with its writer: a number that a reader's
+    state does not hold yet finds nothing there. Numbers that erasure freed are another matter:
+    `era` grows with each, and a reader whose transaction began in an earlier one looks for itself.
+    """
+
+    def __init__(self, conn: apsw.Connection) -> None:
+        self._made: list[tuple[Numbers, Key]] = []
+        self.era = 0
+        self.kinds = Numbers("kind", conn, self._made)
+        self.params = Numbers("param", conn, self._made)
+        self.systems = Numbers("system", conn, self._made)
+        self.values = Numbers("value", conn, self._made)
+        self.phrases = Numbers("phrase", conn, self._made)
+        self.mixes = Numbers("mix", conn, self._made)
+        self.resources = Numbers("resource", conn, self._made)
+
+    # --- making, on the writer's connection ------------------------------------------------------
+
+    def mark(self) -> int:
+        """A place to return to with `undo`."""
+        return len(self._made)
+
+    def undo(self, mark: int) -> None:
+        """Forget what was made since the mark: its rows were rolled back."""
+        for numbers, key in self._made[mark:]:
+            numbers.forget(key)
+        del self._made[mark:]
+
+    def settle(self) -> None:
+        """What was made is committed."""
+        self._made.clear()
+
+    def drop(self) -> None:
+        """Forget everything that is remembered: a commit failed, or rows were erased."""
+        self.era += 1
+        self._made.clear()
+        for numbers in (
+            self.kinds,
+            self.params,
+            self.systems,
+            self.values,
+            self.phrases,
+            self.mixes,
+            self.resources,
+        ):
+            numbers.clear()
+
+    def make_value(self, conn: apsw.Connection, system: str | None, code: str | None) -> int:
+        return self.values.number(conn, (self.systems.number(conn, (system,)), code))
+
+    def make_resource(self, conn: apsw.Connection, type: str, id: str) -> int:
+        """The pk of a resource; its row is reserved when it is not there."""
+        return self.resources.number(conn, (self.kinds.number(conn, (type,)), pack_id(id)))
+
+    def make_mix(self, conn: apsw.Connection, params: Iterable[int]) -> int:
+        """The number of a set of params."""
+        ordered = sorted(params)
+        last = self.mixes.last
+        number = self.mixes.number(conn, (pack_numbers(ordered),))
+        if number > last:
+            conn.executemany(
+                "INSERT INTO mixed (p, h) VALUES (?, ?)", [(p, number) for p in ordered]
+            )
+        return number

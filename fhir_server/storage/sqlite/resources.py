@@ -1,0 +1,186 @@
+"""Versions of resources in SQLite: read, put, walk and history.
+
+https://hl7.org/fhir/R4/http.html#versions
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from heapq import merge
+from itertools import islice
+
+from fhir_server.storage.sqlite.codec import pack_id
+from fhir_server.storage.sqlite.entries import NONE, packed, read_rows, rows_of, write_rows
+from fhir_server.storage.sqlite.state import COLUMNS, Reach, split_row
+from fhir_server.storage.store import EVENTS, Conflict, Entry, Version
+
+_GET = f"SELECT {COLUMNS} FROM resource r WHERE r.type = ? AND r.id = ? AND r.ver > 0"
+_GET_OLD = (
+    "SELECT x.id, r.ver, r.updated, r.body, r.owner, r.deleted, r.t"
+    " FROM resource x CROSS JOIN old r ON r.pk = x.pk"
+    " WHERE x.type = ? AND x.id = ? AND r.ver = ?"
+)
+_STATE = "SELECT pk, ver, keys, mix FROM resource WHERE type = ? AND id = ?"
+_INSERT = (
+    "INSERT INTO resource (pk, type, id, ver, t, updated, deleted, owner, mix, keys, body)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
+_ARCHIVE = (
+    "INSERT INTO old (t, pk, type, ver, updated, deleted, owner, body)"
+    " SELECT t, pk, type, ver, updated, deleted, owner, body FROM resource WHERE pk = ?"
+)
+_UPDATE = (
+    "UPDATE resource SET ver = ?, t = ?, updated = ?, deleted = ?, owner = ?, mix = ?, keys = ?,"
+    " body = ? WHERE pk = ?"
+)
+
+
+def get(reach: Reach, type: str, id: str, number: int | None = None) -> Version | None:
+    kind = reach.kind(type)
+    if kind is None:
+        return None
+    row = reach.conn.execute(_GET, (kind, pack_id(id))).fetchone()
+    if row is not None and number not in (None, row[1]):
+        row = reach.conn.execute(_GET_OLD, (kind, pack_id(id), number)).fetchone()
+    return None if row is None else reach.version(type, row)
+
+
+def put(
+    reach: Reach, now: int, version: Version, entries: Sequence[Entry], expect: int | None
+) -> Version:
+    conn, shared = reach.conn, reach.shared
+    names = shared.names
+    if version.type == EVENTS:
+        raise ValueError("events are recorded, not put")
+    kind, id = names.kinds.number(conn, (version.type,)), pack_id(version.id)
+    state = conn.execute(_STATE, (kind, id)).fetchone()
+    pk, current, keys, mix = state or (0, 0, None, None)
+    if current != (version.number - 1 if expect is None else expect):
+        raise Conflict(version.type, version.id, current)
+    if version.number != current + 1 or version.updated != now:
+        raise ValueError(f"version {version.number} cannot follow {current}, nor at another time")
+    rows = NONE if version.deleted else rows_of(conn, names, version.type, entries)
+    owner = None
+    if version.owner is not None:
+        owner = names.make_resource(conn, *version.owner.split("/", 1))
+    if not pk:  # it may have been reserved just now, by a link or an owner that is itself
+        pk = names.resources.find(conn, (kind, id)) or 0
+        state = (pk,) if pk else None
+    shared.sequence += 1
+    body = shared.bodies.pack(version.body) if version.body else None
+    values = (version.number, shared.sequence, now, int(version.deleted), owner, rows.mix)
+    if state is None:
+        names.resources.last += 1
+        pk = names.resources.last
+        conn.execute(_INSERT, (pk, kind, id, *values, packed(rows), body))
+    else:
+        if current:
+            conn.execute(_ARCHIVE, (pk,))
+        conn.execute(_UPDATE, (*values, packed(rows), body, pk))
+    write_rows(conn, pk, read_rows(conn, pk, keys, mix), rows)
+    return replace(version, sequence=shared.sequence)
+
+
+def reindex(reach: Reach, type: str, id: str, entries: Sequence[Entry]) -> None:
+    conn = reach.conn
+    kind = reach.kind(type)
+    state = conn.execute(_STATE + " AND deleted = 0", (kind, pack_id(id))).fetchone()
+    if state is None:
+        return
+    pk, _, keys, mix = state
+    rows = rows_of(conn, reach.shared.names, type, entries)
+    write_rows(conn, pk, read_rows(conn, pk, keys, mix), rows)
+    conn.execute("UPDATE resource SET mix = ?, keys = ? WHERE pk = ?", (rows.mix, packed(rows), pk))
+
+
+_WALK = (
+    f"SELECT k.name, {COLUMNS} FROM resource r CROSS JOIN kind k ON k.k = r.type"
+    " WHERE r.t > ? AND r.ver > 0 AND r.deleted = 0 ORDER BY r.t LIMIT 100"
+)
+
+
+def walk(reach: Reach, after: int) -> list[Version]:
+    """The next hundred live versions."""
+    found = reach.conn.execute(_WALK, (after,))
+    return [reach.version(*split_row(row)) for row in found]
+
+
+# --- history -------------------------------------------------------------------------------------
+
+_HISTORY = (
+    f"SELECT k.name, {COLUMNS} FROM resource r CROSS JOIN kind k ON k.k = r.type"
+    " WHERE r.ver > 0 AND r.t >= ? AND r.t < ?",
+    "SELECT k.name, x.id, r.ver, r.updated, r.body, r.owner, r.deleted, r.t FROM old r"
+    " CROSS JOIN kind k ON k.k = r.type CROSS JOIN resource x ON x.pk = r.pk"
+    " WHERE r.t >= ? AND r.t < ?",
+)
+_END = 9_223_372_036_854_775_807
+
+
+def history(
+    reach: Reach,
+    type: str | None,
+    id: str | None,
+    limit: int,
+    before: int | None,
+    since: int | None,
+    until: int | None,
+) -> list[Version]:
+    where, named = "", list[int | None]()
+    if type is not None:
+        where, named = " AND r.type = ?", [reach.kind(type)]
+    if type is not None and id is not None:
+        where, named = " AND r.pk = ?", [reach.pk(type, id)]
+    return list(
+        islice(
+            merge(
+                *(
+                    _versions(reach, number, where, named, limit, (before, since, until))
+                    for number in range(len(_HISTORY))
+                ),
+                key=lambda version: -version.sequence,
+            ),
+            limit,
+        )
+    )
+
+
+def _versions(
+    reach: Reach,
+    number: int,
+    where: str,
+    named: list[int | None],
+    limit: int,
+    bounds: tuple[int | None, int | None, int | None],
+) -> Iterator[Version]:
+    """The newest versions of one of the two tables."""
+    before, since, until = bounds
+    low = 0 if since is None else first_at(reach, number, since)
+    high = _END if until is None else first_at(reach, number, until + 1)
+    found = reach.conn.execute(
+        f"{_HISTORY[number]}{where} ORDER BY r.t DESC LIMIT ?",
+        (low, min(high, _END if before is None else before), *named, limit),
+    )
+    for row in found.fetchall():
+        yield reach.version(*split_row(row))
+
+
+_FIRST = (
+    "SELECT t, updated FROM resource WHERE t >= ? AND ver > 0 ORDER BY t LIMIT 1",
+    "SELECT t, updated FROM old WHERE t >= ? ORDER BY t LIMIT 1",
+)
+
+
+def first_at(reach: Reach, number: int, updated: int) -> int:
+    """The least sequence in one of the two tables (0: current versions, 1: old ones) whose time is
+    at or after `updated`, found by halving: time never decreases along the sequence."""
+    low, high = 0, reach.shared.sequence + 1
+    while low < high:
+        middle = (low + high) // 2
+        row = reach.conn.execute(_FIRST[number], (middle,)).fetchone()
+        if row is None or row[1] >= updated:
+            high = middle
+        else:
+            low = row[0] + 1
+    return low

@@ -1,0 +1,171 @@
+"""The tables of the SQLite engine, how its files are opened, and how older ones are migrated.
+
+https://www.sqlite.org/withoutrowid.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeAlias
+
+import apsw
+
+from fhir_server.storage.sqlite.codec import tokens_of
+from fhir_server.storage.store import StoreError, Unavailable
+
+VERSION = 1
+APPLICATION = 0x53414C55  # "SALU": what the file says it is
+FILE = "salus.db"
+
+# What opens the file. A cipher is chosen by its row; the key follows it.
+CIPHERS: dict[str, tuple[tuple[str, str], ...]] = {
+    "aegis-256": (("cipher", "aegis"), ("algorithm", "aegis-256")),
+    "aes-256-cbc": (("cipher", "sqlcipher"),),
+}
+
+# What every connection is set to: (pragma, the writer's value, a reader's value). Sizes in KiB are
+# negative. The automatic checkpoint counts pages; it runs inside COMMIT, which has its own thread.
+PRAGMAS: tuple[tuple[str, str | int, str | int], ...] = (
+    ("busy_timeout", 10_000, 10_000),
+    ("cache_size", -65_536, -16_384),
+    ("temp_store", "memory", "memory"),
+    ("trusted_schema", 0, 0),
+    ("synchronous", "full", "full"),
+    ("wal_autocheckpoint", 4_000, 0),
+    ("journal_size_limit", 67_108_864, 67_108_864),
+    ("query_only", 0, 1),
+)
+
+# resource  one row a resource, its current version; `pk` is for ever. A link to a resource that is
+#           not there yet reserves its row, with `ver` 0. `deleted` is 1 for those too, so that
+#           `deleted = 0` says live. `t` is the sequence. `mix` numbers the set of params it has
+# old       the versions before the current ones
+# token, text, range, link   the entries, by the number of the param, which says the type too;
+#           the entries of event n stand under pk -n
+# value, phrase, system, param, kind, mix   the numbers of what recurs
+TABLES = """
+CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
+CREATE TABLE dictionary (number INTEGER PRIMARY KEY, data BLOB NOT NULL);
+CREATE TABLE kind (k INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
+CREATE TABLE param (p INTEGER PRIMARY KEY, type INT NOT NULL, shape TEXT NOT NULL,
+    param TEXT NOT NULL, UNIQUE (type, param, shape));
+CREATE TABLE system (s INTEGER PRIMARY KEY, name TEXT UNIQUE);
+CREATE TABLE value (v INTEGER PRIMARY KEY, s INT NOT NULL, code);
+CREATE INDEX value_code ON value (code, s);
+CREATE TABLE phrase (w INTEGER PRIMARY KEY, p INT NOT NULL, text, code);
+CREATE INDEX phrase_text ON phrase (p, text, code);
+CREATE TABLE mix (h INTEGER PRIMARY KEY, params BLOB NOT NULL UNIQUE);
+CREATE TABLE mixed (p INT NOT NULL, h INT NOT NULL, PRIMARY KEY (p, h)) WITHOUT ROWID;
+
+CREATE TABLE resource (pk INTEGER PRIMARY KEY, type INT NOT NULL, id NOT NULL, ver INT NOT NULL,
+    t INT NOT NULL, updated INT NOT NULL, deleted INT NOT NULL, owner INT, mix INT, keys BLOB,
+    body BLOB);
+CREATE UNIQUE INDEX resource_id ON resource (type, id);
+CREATE INDEX resource_live ON resource (type) WHERE deleted = 0;
+CREATE INDEX resource_type ON resource (type, t) WHERE ver > 0;
+CREATE INDEX resource_all ON resource (t) WHERE ver > 0;
+CREATE INDEX resource_owner ON resource (owner) WHERE owner IS NOT NULL;
+CREATE TABLE old (t INTEGER PRIMARY KEY, pk INT NOT NULL, type INT NOT NULL, ver INT NOT NULL,
+    updated INT NOT NULL, deleted INT NOT NULL, owner INT, body BLOB);
+CREATE INDEX old_pk ON old (pk, ver);
+CREATE INDEX old_type ON old (type, t);
+CREATE INDEX old_owner ON old (owner) WHERE owner IS NOT NULL;
+
+CREATE TABLE token (p INT NOT NULL, v INT NOT NULL, pk INT NOT NULL,
+    PRIMARY KEY (p, v, pk)) WITHOUT ROWID;
+CREATE TABLE text (w INT NOT NULL, pk INT NOT NULL, PRIMARY KEY (w, pk)) WITHOUT ROWID;
+CREATE INDEX text_pk ON text (pk, w);
+CREATE TABLE range (p INT NOT NULL, low NOT NULL, high NOT NULL, unit INT NOT NULL,
+    pk INT NOT NULL, PRIMARY KEY (p, low, high, unit, pk)) WITHOUT ROWID;
+CREATE INDEX range_pk ON range (pk, p, low, high, unit);
+CREATE TABLE link (dst INT NOT NULL, p INT NOT NULL, at NOT NULL, src INT NOT NULL,
+    PRIMARY KEY (dst, p, at, src)) WITHOUT ROWID;
+CREATE INDEX link_src ON link (src, p, dst, at) WHERE src > 0;
+
+CREATE TABLE event (n INTEGER PRIMARY KEY, at INT NOT NULL, body BLOB NOT NULL);
+CREATE INDEX event_at ON event (at);
+CREATE TABLE kept (space TEXT NOT NULL, key TEXT NOT NULL, value BLOB NOT NULL,
+    revision INT NOT NULL, until INT, PRIMARY KEY (space, key)) WITHOUT ROWID;
+CREATE INDEX kept_until ON kept (until) WHERE until IS NOT NULL;
+"""
+
+Migration: TypeAlias = Callable[[apsw.Connection], None]
+
+# The change from version n to n + 1 stands at place n - 1.
+MIGRATIONS: tuple[Migration, ...] = ()
+
+
+def connect(
+    file: Path,
+    page_key: bytes,
+    *,
+    writes: bool,
+    cipher: str = "aegis-256",
+    vfs: str | None = None,
+) -> apsw.Connection:
+    """Open the database with its 32-byte key and set the connection up. StoreError when the key is
+    not the one it was written with."""
+    flags = apsw.SQLITE_OPEN_READWRITE | (apsw.SQLITE_OPEN_CREATE if writes else 0)
+    conn = apsw.Connection(str(file), flags=flags, vfs=vfs, statementcachesize=400)
+    for name, value in CIPHERS[cipher]:
+        conn.execute(f"PRAGMA {name} = '{value}'")
+    conn.execute(f"PRAGMA key = 'raw:{page_key.hex()}'")
+    try:
+        conn.execute("SELECT count(*) FROM sqlite_schema")
+    except apsw.NotADBError:
+        conn.close()
+        raise StoreError(
+            f"{file} cannot be read with this key; start with the key folder it was made with"
+        ) from None
+    if writes:
+        conn.execute("PRAGMA journal_mode = wal")
+    conn.create_scalar_function("tokens_of", tokens_of, 2, deterministic=True)  # type: ignore[arg-type]
+    for name, writer, reader in PRAGMAS:
+        conn.execute(f"PRAGMA {name} = {writer if writes else reader}")
+    return conn
+
+
+def prepare(conn: apsw.Connection, folder: Path) -> None:
+    """Make the tables of a new database, or bring an older one to this version. StoreError when
+    the database is newer than this program."""
+    version = conn.pragma("user_version")
+    if version > VERSION:
+        raise StoreError(
+            f"{folder} was written by a newer Salus (schema {version}; this one knows {VERSION}): "
+            "start that version, or restore a backup"
+        )
+    steps: tuple[Migration, ...] = (_create,) if version == 0 else MIGRATIONS[version - 1 :]
+    for number, step in enumerate(steps, start=version + 1):
+        with writing(conn):
+            step(conn)
+            conn.pragma("user_version", VERSION if version == 0 else number)
+
+
+def _create(conn: apsw.Connection) -> None:
+    conn.pragma("application_id", APPLICATION)
+    conn.execute(TABLES)
+
+
+class writing:
+    """A transaction of its own on the writer's connection, for opening and migration."""
+
+    def __init__(self, conn: apsw.Connection) -> None:
+        self._conn = conn
+
+    def __enter__(self) -> None:
+        self._conn.execute("BEGIN IMMEDIATE")
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self._conn.execute("COMMIT")
+        elif self._conn.in_transaction:
+            self._conn.execute("ROLLBACK")
+
+
+def unavailable(error: apsw.Error) -> Unavailable:
+    """The error to raise when the file system refuses."""
+    return Unavailable(
+        f"The data folder cannot be written or read now ({type(error).__name__}): "
+        "free space on its disk, or check the disk, and try again"
+    )

@@ -1,0 +1,107 @@
+"""What the parts of the SQLite engine share: the connection of a transaction, the store's numbers
+and codec, and how a row becomes a Version.
+
+https://www.sqlite.org/isolation.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import apsw
+
+from fhir_server.storage.sqlite.codec import Bodies, pack_id, unpack_id
+from fhir_server.storage.sqlite.entries import event_number
+from fhir_server.storage.sqlite.names import Names
+from fhir_server.storage.store import EVENTS, Version
+
+Row: TypeAlias = tuple[str | bytes, int, int, bytes | None, int | None, int, int]
+
+# The columns of a version, in the order of a Row; `old` has no id of its own.
+COLUMNS = "r.id, r.ver, r.updated, r.body, r.owner, r.deleted, r.t"
+
+
+def split_row(row: tuple[Any, ...]) -> tuple[str, Row]:
+    """The type's name, which stands before the columns of a version, and the Row."""
+    return row[0], row[1:]
+
+
+@dataclass(slots=True)
+class Shared:
+    """What all connections of a store share. `owners` remembers "Patient/id" by pk."""
+
+    names: Names
+    bodies: Bodies
+    clock: Callable[[], int]
+    sequence: int  # of the newest version
+    event: int  # number of the newest event
+    updated: int  # of the newest version
+    owners: dict[int, str] = field(default_factory=dict)
+    counted: dict[tuple[object, ...], tuple[float, int]] = field(default_factory=dict)
+
+
+class Reach:
+    """A connection while one transaction has it, with what that transaction may remember."""
+
+    __slots__ = ("conn", "era", "shared")
+
+    def __init__(self, conn: apsw.Connection, shared: Shared) -> None:
+        self.conn = conn
+        self.shared = shared
+        self.era = shared.names.era
+
+    @property
+    def current(self) -> bool:
+        """Whether no erasure has freed numbers since this transaction began."""
+        return self.era == self.shared.names.era
+
+    def kind(self, type: str) -> int | None:
+        return self.shared.names.kinds.find(self.conn, (type,), self.current)
+
+    def param(self, kind: int, param: str, shape: str) -> int | None:
+        return self.shared.names.params.find(self.conn, (kind, param, shape), self.current)
+
+    def pk(self, type: str, id: str) -> int | None:
+        """The pk of a resource, of a reserved row too; of an event, its number below zero."""
+        number = event_number(id) if type == EVENTS else 0
+        if number:
+            return -number
+        kind = self.kind(type)
+        if kind is None:
+            return None
+        return self.shared.names.resources.find(self.conn, (kind, pack_id(id)), self.current)
+
+    def value(self, system: str | None, code: str | None) -> int | None:
+        names = self.shared.names
+        number = names.systems.find(self.conn, (system,), self.current)
+        if number is None:
+            return None
+        return names.values.find(self.conn, (number, code), self.current)
+
+    def version(self, type: str, row: Row) -> Version:
+        id, number, updated, body, owner, deleted, sequence = row
+        return Version(
+            type,
+            unpack_id(id),
+            number,
+            updated,
+            self.shared.bodies.unpack(body) if body else b"",
+            None if owner is None else self.owner(owner),
+            bool(deleted),
+            sequence,
+        )
+
+    def owner(self, pk: int) -> str:
+        known = self.shared.owners.get(pk)
+        if known is None:
+            name, id = self.conn.execute(
+                "SELECT k.name, r.id FROM resource r JOIN kind k ON k.k = r.type WHERE r.pk = ?",
+                (pk,),
+            ).get
+            known = f"{name}/{unpack_id(id)}"
+            if len(self.shared.owners) >= 50_000:
+                self.shared.owners.clear()
+            self.shared.owners[pk] = known
+        return known

@@ -1,0 +1,78 @@
+"""The SQLite engine answers what the plain meaning answers, whatever is stored and asked."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from fhir_server.storage.memory import MemoryStore, sort_values
+from fhir_server.storage.sqlite import SqliteStore
+from fhir_server.storage.store import Page, Store, Version
+from tests.storage import worlds
+
+KEY = bytes(range(32))
+often = settings(
+    max_examples=150, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True
+)
+
+
+@asynccontextmanager
+async def both():
+    """An empty store of each kind, with clocks that agree."""
+    with tempfile.TemporaryDirectory() as folder:
+        sqlite = await SqliteStore.open(Path(folder), KEY, clock=worlds.Clock())
+        memory = MemoryStore(worlds.Clock())
+        try:
+            yield sqlite, memory
+        finally:
+            await sqlite.close()
+
+
+async def pages(store: Store, type, query, sort, limit) -> list[Version]:
+    """All pages of a search, one after another."""
+    found, after = [], None
+    while True:
+        page = await store.transaction(
+            lambda tx, after=after: tx.find(type, query, sort, Page(limit, after))
+        )
+        assert len(page.versions) <= limit
+        found += page.versions
+        after = page.after
+        if after is None:
+            return found
+
+
+def ranks(oracle: MemoryStore, sort, versions: list[Version]):
+    """What the plain meaning sorts these by."""
+    return [sort_values(oracle.entries(version), sort) for version in versions]
+
+
+async def agree(sqlite: SqliteStore, memory: MemoryStore, search) -> None:
+    type, query, sort, limit = search
+    ours = await pages(sqlite, type, query, sort, limit)
+    theirs = await pages(memory, type, query, sort, limit)
+    assert {v.id: v for v in ours} == {v.id: v for v in theirs}
+    assert len(ours) == len(theirs)
+    assert ranks(memory, sort, ours) == ranks(memory, sort, theirs)
+    for bound in (None, 2):
+        number = await sqlite.transaction(lambda tx, bound=bound: tx.count(type, query, bound))
+        assert number == min(len(theirs), bound or len(theirs))
+
+
+@often
+@given(worlds.worlds, st.lists(worlds.searches, min_size=1, max_size=8), st.integers(1, 5))
+def test_every_search_finds_what_the_plain_meaning_finds(world, searches, together):
+    async def check():
+        async with both() as (sqlite, memory):
+            for store in (sqlite, memory):
+                await worlds.grow(store, world, together)
+            for search in searches:
+                await agree(sqlite, memory, search)
+            assert list(sqlite.check()) == []
+
+    asyncio.run(check())
