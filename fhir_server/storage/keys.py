@@ -1,0 +1,147 @@
+"""Keys that protect data are themselves kept wrapped, under a key that never lies beside the data.
+
+AES-256-GCM (https://csrc.nist.gov/pubs/sp/800/38/d/final), with what the key is for as associated
+data, so that one wrapped key cannot stand in for another.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import stat
+from pathlib import Path
+from typing import Protocol
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from fhir_server.storage.sqlite.schema import FILE
+from fhir_server.storage.store import StoreError
+
+KEY_FILE = "salus.key"
+PAGE_KEY = "page.key"  # in the data folder: the wrapped key of its pages
+
+_SIZE = 32  # bytes of a key
+_ID = 8  # bytes of the name of a wrapping key
+_NONCE = 12
+_FORMAT = b"SK1\n"  # begins a wrapped key
+_PAGES = b"salus pages"  # what the page key is for
+
+
+class KeyProvider(Protocol):
+    """Wraps keys and unwraps them again. `context` says what a key is for and must be the same
+    both times. StoreError when it cannot, with what to do."""
+
+    def wrap(self, key: bytes, context: bytes) -> bytes: ...
+
+    def unwrap(self, wrapped: bytes, context: bytes) -> bytes: ...
+
+    def keep_apart(self, data: Path) -> None:
+        """StoreError when these keys lie with the data that they open."""
+        ...
+
+
+class FileKeys:
+    """A KeyProvider with its key in a file that only its owner can read, in a folder of its own.
+    The file is made when something is first wrapped; unwrapping never makes one."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._file = folder / KEY_FILE
+
+    def wrap(self, key: bytes, context: bytes) -> bytes:
+        outer = self._read() if self._file.exists() else self._make()
+        nonce = secrets.token_bytes(_NONCE)
+        name = outer[:_ID]
+        sealed = AESGCM(outer[_ID:]).encrypt(nonce, key, context + name)
+        return _FORMAT + name + nonce + sealed
+
+    def unwrap(self, wrapped: bytes, context: bytes) -> bytes:
+        if not wrapped.startswith(_FORMAT):
+            raise StoreError("A wrapped key is damaged: restore it from a backup")
+        body = wrapped[len(_FORMAT) :]
+        name, nonce, sealed = body[:_ID], body[_ID : _ID + _NONCE], body[_ID + _NONCE :]
+        if not self._file.exists():
+            raise StoreError(
+                f"{self._file} is missing: it is the key of this data, which cannot be read "
+                f"without it (key {name.hex()}). Bring it back, or name its folder with --keys"
+            )
+        outer = self._read()
+        if outer[:_ID] != name:
+            raise StoreError(
+                f"{self._file} is the key {outer[:_ID].hex()}, but this data was written with "
+                f"{name.hex()}: name the right folder with --keys"
+            )
+        try:
+            return AESGCM(outer[_ID:]).decrypt(nonce, sealed, context + name)
+        except (InvalidTag, ValueError):
+            raise StoreError(
+                f"{self._file} does not open this data: the key or the wrapped key is damaged. "
+                "Restore both from a backup"
+            ) from None
+
+    def keep_apart(self, data: Path) -> None:
+        """Who copies the data would copy the key that opens it."""
+        here, there = data.resolve(), self._folder.resolve()
+        if here == there or here in there.parents or there in here.parents:
+            raise StoreError(
+                f"The keys ({self._folder}) and the data ({data}) must not lie in one another: "
+                "name another folder with --keys"
+            )
+
+    def _read(self) -> bytes:
+        """The name and the key in the file."""
+        try:
+            mode = self._file.stat().st_mode
+            held = self._file.read_bytes()
+        except OSError as error:
+            raise StoreError(f"{self._file} cannot be read: {error.strerror}") from None
+        if mode & (stat.S_IRWXG | stat.S_IRWXO):
+            raise StoreError(
+                f"{self._file} can be read by others: make it its owner's alone "
+                f"(chmod 600 {self._file}), and think about who has seen it"
+            )
+        if len(held) != _ID + _SIZE:
+            raise StoreError(f"{self._file} is no key of Salus: restore it from a backup")
+        return held
+
+    def _make(self) -> bytes:
+        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        held = secrets.token_bytes(_ID) + AESGCM.generate_key(_SIZE * 8)
+        write_durably(self._file, held)
+        return held
+
+
+def page_key(data: Path, keys: KeyProvider) -> bytes:
+    """The key of the pages of a data folder, made at the first start. StoreError when the keys lie
+    with the data, are not those of the data, or the wrapped key is gone."""
+    keys.keep_apart(data)
+    wrapped = data / PAGE_KEY
+    if wrapped.exists():
+        return keys.unwrap(wrapped.read_bytes(), _PAGES)
+    if (data / FILE).exists():
+        raise StoreError(
+            f"{wrapped} is missing: without it {data / FILE} cannot be read. "
+            "Restore the whole folder from a backup"
+        )
+    data.mkdir(parents=True, exist_ok=True, mode=0o700)
+    key = secrets.token_bytes(_SIZE)
+    write_durably(wrapped, keys.wrap(key, _PAGES))
+    return key
+
+
+def write_durably(file: Path, content: bytes) -> None:
+    """Make a file that only its owner can read, whole or not at all, also after a power cut."""
+    partial = file.with_name(f"{file.name}.{os.getpid()}")
+    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    try:
+        os.write(descriptor, content)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    partial.replace(file)
+    folder = os.open(file.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
