@@ -50,8 +50,9 @@ class _Places:
             for index, item in enumerate(value):
                 self._walk(item, f"{path}[{index}]", node)
         elif type(value) is dict:
-            if node is None and value.get("resourceType") in self._nodes.types:
-                node = self._nodes.node(value["resourceType"])
+            type_ = value.get("resourceType") if node is None else None
+            if type(type_) is str and type_ in self._nodes.types:
+                node = self._nodes.node(type_)
             self._known[id(value)] = (path, node)
             for key, item in value.items():
                 if type(item) is dict or type(item) is list:

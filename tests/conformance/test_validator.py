@@ -9,6 +9,8 @@ from pathlib import Path
 
 import jsonpatch
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from conformance.definitions import load
 from conformance.json import parse
@@ -105,6 +107,27 @@ def test_no_element_takes_just_anything_and_no_value_breaks_the_validator(value)
     patient = MUTANTS["bases"]["patient"]
     for name in ("name", "contact", "maritalStatus", "contained", "meta", "text"):
         assert errors({**patient, name: value}, warnings=False)
+
+
+NAMES = st.sampled_from(
+    "resourceType id extension url valueString value _value reference contained name given _given"
+    " coding system code entry resource item linkId text div status period start subject".split()
+)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.sampled_from(["", "#", "#a", "Patient", "Bundle", "2024", "x"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=4),
+    max_leaves=20,
+)  # fmt: skip
+
+
+@settings(deadline=None)
+@given(st.sampled_from(sorted(MUTANTS["bases"])), NAMES, JSON)
+def test_whatever_json_it_gets_it_answers_with_issues_about_the_resource(base, name, value):
+    resource = {**MUTANTS["bases"][base], name: value}
+    for issue in VALIDATOR.validate(resource):
+        assert (
+            issue.expression is None or issue.expression.split(".")[0] == resource["resourceType"]
+        )
 
 
 def test_a_contained_resource_is_checked_as_part_of_its_container():
