@@ -6,36 +6,46 @@ https://hl7.org/fhir/R4/search.html#chaining, https://hl7.org/fhir/R4/search.htm
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from conformance.outcome import FhirError
 from fhir_server.search import composites, kinds
 from fhir_server.search.context import SearchContext, Unsupported, malformed
 from fhir_server.search.literals import split
-from fhir_server.search.nearest import nearest
+from fhir_server.search.nearest import nearest, shown
 from fhir_server.search.parameters import Parameter
 from fhir_server.search.ranges import any_of
 from fhir_server.storage.store import All, Query, ReferredBy, RefersTo
 
 HAS = "_has"
-_AMBIGUOUS = 12  # types that a chain may lead to without naming one
+_AMBIGUOUS = 12  # ways that a chain may lead over types that it does not name
 
+
+class Way(NamedTuple):
+    """How a chain came here: its hops, and over how many sequences of types."""
+
+    hops: int = 0
+    ways: int = 1
+
+
+_START = Way()
 _FLAGS = {"true": kinds.missing, "false": kinds.present}
 
 
-def read(type: str, name: str, value: str, context: SearchContext, hops: int = 0) -> Query:
+def read(type: str, name: str, value: str, context: SearchContext, way: Way = _START) -> Query:
     """The query of one parameter of a search on `type`. Unsupported for what this server does not
     know, FhirError for a value that cannot be read or a type that may not be searched."""
-    if hops > context.limits.chain:
+    if way.hops > context.limits.chain:
         raise FhirError(
             "too-costly", f"A chain has at most {context.limits.chain} hops", status=400
         )
     if name == HAS or name.startswith(f"{HAS}:"):
-        return _reverse(type, name, value, context, hops)
+        return _reverse(type, name, value, context, way)
     first, dot, rest = name.partition(".")
     code, _, modifier = first.partition(":")
     parameter = _parameter(type, code, context)
     if dot:
-        return _chained(parameter, modifier, rest, value, context, hops)
+        return _chained(parameter, modifier, rest, value, context, way)
     if modifier == "missing":
         return _missing(parameter, value)
     values = split(value, ",")
@@ -43,7 +53,7 @@ def read(type: str, name: str, value: str, context: SearchContext, hops: int = 0
     if parameter.kind != "composite":
         return kinds.query(parameter, modifier or None, values, context)
     if modifier:
-        raise Unsupported(f"`{code}` of {type} (composite) has no modifier `:{modifier}`")
+        raise Unsupported(f"`{code}` of {type} (composite) has no modifier `:{shown(modifier)}`")
     return composites.query(parameter, values, context)
 
 
@@ -51,7 +61,9 @@ def _parameter(type: str, code: str, context: SearchContext) -> Parameter:
     known = context.index.parameters(type)
     parameter = known.get(code)
     if parameter is None:
-        raise Unsupported(f"`{code}` is not a search parameter of {type}{nearest(code, known)}")
+        raise Unsupported(
+            f"`{shown(code)}` is not a search parameter of {type}{nearest(code, known)}"
+        )
     return parameter
 
 
@@ -77,7 +89,7 @@ def _refuse_too_many(parameter: Parameter, values: Sequence[str], context: Searc
 
 
 def _chained(
-    parameter: Parameter, type: str, rest: str, value: str, context: SearchContext, hops: int
+    parameter: Parameter, type: str, rest: str, value: str, context: SearchContext, way: Way
 ) -> Query:
     """`reference.rest` or `reference:Type.rest`."""
     if parameter.kind != "reference":
@@ -85,31 +97,32 @@ def _chained(
             f"`{parameter.code}` of {parameter.type} is a {parameter.kind}, so nothing can be"
             " chained to it"
         )
-    targets = _named(parameter, type, context) if type else _possible(parameter, rest, context)
+    targets = _named(parameter, type, context) if type else _possible(parameter, rest, context, way)
+    onward = Way(way.hops + 1, way.ways * len(targets))
     return any_of(
         [
-            RefersTo(key, target, _visible(target, rest, value, context, hops))
+            RefersTo(key, target, _visible(target, rest, value, context, onward))
             for target in targets
             for key in parameter.keys
         ]
     )
 
 
-def _visible(type: str, rest: str, value: str, context: SearchContext, hops: int) -> Query:
-    return All((read(type, rest, value, context, hops + 1), context.visible(type)))
+def _visible(type: str, rest: str, value: str, context: SearchContext, way: Way) -> Query:
+    return All((read(type, rest, value, context, way), context.visible(type)))
 
 
 def _named(parameter: Parameter, type: str, context: SearchContext) -> list[str]:
     if type not in context.definitions.types or type not in parameter.targets:
         raise Unsupported(
-            f"`{parameter.code}` of {parameter.type} has no target `{type}`"
+            f"`{parameter.code}` of {parameter.type} has no target `{shown(type)}`"
             f"{nearest(type, parameter.targets)}"
         )
     context.check(type)
     return [type]
 
 
-def _possible(parameter: Parameter, rest: str, context: SearchContext) -> list[str]:
+def _possible(parameter: Parameter, rest: str, context: SearchContext, way: Way) -> list[str]:
     """The types that the chain may lead to: those that have its next parameter, and that the
     caller may search; at least one must be left of each."""
     code = rest.partition(".")[0].partition(":")[0]
@@ -120,10 +133,10 @@ def _possible(parameter: Parameter, rest: str, context: SearchContext) -> list[s
     ]
     if not known:
         raise Unsupported(
-            f"`{code}` is not a search parameter of any type that `{parameter.code}` of"
+            f"`{shown(code)}` is not a search parameter of any type that `{parameter.code}` of"
             f" {parameter.type} refers to"
         )
-    if len(known) > _AMBIGUOUS:
+    if way.ways * len(known) > _AMBIGUOUS:
         raise Unsupported(
             f"`{parameter.code}` of {parameter.type} refers to many types: name one, as in"
             f" `{parameter.code}:{known[0]}.{code}`"
@@ -137,7 +150,7 @@ def _possible(parameter: Parameter, rest: str, context: SearchContext) -> list[s
     return allowed
 
 
-def _reverse(type: str, name: str, value: str, context: SearchContext, hops: int) -> Query:
+def _reverse(type: str, name: str, value: str, context: SearchContext, way: Way) -> Query:
     """`_has:Source:reference:rest`: some Source refers to this and meets the rest."""
     parts = name.split(":", 3)
     if len(parts) != 4 or not all(parts):
@@ -151,5 +164,5 @@ def _reverse(type: str, name: str, value: str, context: SearchContext, hops: int
     parameter = _parameter(source, code, context)
     if parameter.kind != "reference" or (parameter.targets and type not in parameter.targets):
         raise Unsupported(f"`{code}` of {source} does not refer to {type}")
-    found = _visible(source, rest, value, context, hops)
+    found = _visible(source, rest, value, context, way._replace(hops=way.hops + 1))
     return any_of([ReferredBy(source, key, found) for key in parameter.keys])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from itertools import product
 from typing import Any, TypeAlias
 
@@ -28,6 +29,7 @@ Late: TypeAlias = Callable[[dict[str, Any], list[Entry]], None]
 _VALUE = ""  # the param of a component's entries before they have their key
 
 
+@lru_cache(maxsize=16_384)
 def _exact(system: str | None, code: str) -> str:
     return f"{escape(system or '')}|{escape(code)}"
 
@@ -68,8 +70,8 @@ def joined(parameter: Parameter) -> Late:
             return
         tokens = [[e for e in found if e[1] in keys and e[0] == "token"] for keys in leading]
         for chosen in product(*tokens):
-            key = _key(parameter, [_exact(each[2], each[3] or "") for each in chosen])
-            found += [each._replace(param=key) for each in ranges]
+            key = _key(parameter, [_exact(e[2], e[3] or "") for e in chosen])
+            found += [range_entry(key, e[5] or 0, e[6] or 0, e[2], e[3]) for e in ranges]
 
     return write
 
@@ -112,11 +114,12 @@ def _component(
         expression = f"where(true).{expression}"
     find = compile_relative(expression, path, definitions)
     shapes = kinds.KINDS[component.kind].shapes
+    write = kinds.hit_writer(component, _VALUE, place)
 
     def entries(node: Any, resource: dict[str, Any]) -> list[Entry]:
         found: list[Entry] = []
-        for datatype, value, at in find(node, resource):
-            kinds.writer(component, _VALUE, datatype, place(at))(value, found.append)
+        for hit in find(node, resource):
+            write(hit, found.append)
         return [each for each in found if each.param == _VALUE and each.shape in shapes]
 
     return entries
@@ -184,8 +187,8 @@ def _interval(parameter: Parameter, parts: Sequence[str]) -> Query:
     *leading, starts, ends = parameter.components
     forms = [_form(token(each, text)) for each, text in zip(leading, parts, strict=False)]
     prefix, text = prefixed(parts[-2])
-    low = alternatives(prefix, quantities.bounds(starts, text), "low", "low")
+    low = alternatives(prefix, quantities.bounds(starts, prefix, text), "low", "low")
     prefix, text = prefixed(parts[-1])
-    high = alternatives(prefix, quantities.bounds(ends, text), "high", "high")
+    high = alternatives(prefix, quantities.bounds(ends, prefix, text), "high", "high")
     key = _key(parameter, forms)
     return any_of([Match(key, "range", (*one, *other)) for one, other in product(low, high)])

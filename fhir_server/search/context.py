@@ -65,8 +65,8 @@ Modifiers: TypeAlias = Mapping[str | None, Asked]
 
 
 class Include(NamedTuple):
-    """One _include or _revinclude. `source` is the type that holds the reference (`*`: any, of
-    _revinclude), `param` its search parameter (`*`: each of type reference)."""
+    """One _include or _revinclude. `source` is the type that holds the reference (`*`: any),
+    `param` its search parameter (`*`: each of type reference)."""
 
     source: str
     param: str

@@ -28,7 +28,7 @@ def read_include(type: str, name: str, value: str, context: SearchContext) -> In
         raise Unsupported(f"`{what}` has no modifier `:{modifier}`; it takes :iterate")
     iterate, reverse = bool(modifier), what == "_revinclude"
     if value == ANY:
-        return Include(ANY if reverse else type, ANY, None, iterate, reverse)
+        return Include(ANY if reverse or iterate else type, ANY, None, iterate, reverse)
     source, *rest = value.split(":")
     if not 1 <= len(rest) <= 2 or not all(rest):
         raise malformed(f"A value of `{what}` is written Type:parameter, Type:parameter:Type or *")
@@ -87,22 +87,23 @@ def include_queries(
 ) -> list[tuple[str, Query]]:
     """What an include adds to the resources on a page (ids by type): types and the queries that
     find them there, the caller's rights among them."""
-    if include.reverse:
-        return _referring_to(include, page, context)
-    ids = page.get(include.source)
-    return _referred_by(include, ids, context) if ids else []
+    found = (_referring_to if include.reverse else _referred_by)(include, page, context)
+    return _allowed(found, context)
 
 
 def _referred_by(
-    include: Include, ids: Collection[str], context: SearchContext
-) -> list[tuple[str, Query]]:
-    on_page = Match(ID, "token", (Condition("code", "in", frozenset(ids)),))
+    include: Include, page: Mapping[str, Collection[str]], context: SearchContext
+) -> Mapping[str, list[Query]]:
     by_target: dict[str, list[Query]] = {}
-    for parameter in _referring(include, context):
-        for target in _targets(include, parameter):
-            queries = by_target.setdefault(target, [])
-            queries += [ReferredBy(include.source, key, on_page) for key in parameter.keys]
-    return _allowed(by_target, context)
+    for source, ids in page.items():
+        if include.source not in (source, ANY) or not ids:
+            continue
+        on_page = Match(ID, "token", (Condition("code", "in", frozenset(ids)),))
+        for parameter in _referring(include._replace(source=source), context):
+            for target in _targets(include, parameter):
+                queries = by_target.setdefault(target, [])
+                queries += [ReferredBy(source, key, on_page) for key in parameter.keys]
+    return by_target
 
 
 def _targets(include: Include, parameter: Parameter) -> Collection[str]:
@@ -113,7 +114,7 @@ def _targets(include: Include, parameter: Parameter) -> Collection[str]:
 
 def _referring_to(
     include: Include, page: Mapping[str, Collection[str]], context: SearchContext
-) -> list[tuple[str, Query]]:
+) -> Mapping[str, list[Query]]:
     sources = sorted(context.definitions.types) if include.source == ANY else [include.source]
     found: dict[str, list[Query]] = {}
     for source in sources:
@@ -122,7 +123,7 @@ def _referring_to(
                 if type in _targets(include, parameter) and ids:
                     queries = found.setdefault(source, [])
                     queries += [link(key, (type,), ids) for key in parameter.keys]
-    return _allowed(found, context)
+    return found
 
 
 def _allowed(found: Mapping[str, list[Query]], context: SearchContext) -> list[tuple[str, Query]]:

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from datetime import tzinfo
 from typing import Any, TypeAlias
 
-from conformance.definitions import Definitions
+from conformance.definitions import Definitions, Element
 from conformance.fhirpath.search import compile_search
 from fhir_server.search import composites, kinds
 from fhir_server.search.composites import Late
 from fhir_server.search.parameters import Parameter, parameters, parts_of
-from fhir_server.search.place import Place, Writer
+from fhir_server.search.place import Place, link_entry
 from fhir_server.storage.store import ID, UPDATED, Entry
 
 # Raise this by one whenever the same resource gives other entries than before.
@@ -79,7 +79,7 @@ _FIRST_STEP = re.compile(
     r"\(?(?P<type>[A-Z]\w*)\.(?P<name>\w+)(?:(?: as |\.(?:as|ofType)\()(?P<cast>\w+)\))?"
     r"(?!.*(?:\b(?:and|or|xor|not|empty|count)\b|!=))"
 )
-_ALWAYS = ("resourceType",)  # the member that every resource has
+_ALWAYS = "resourceType"  # the member that every resource has
 
 ENGINE = (ID, UPDATED)  # every version has these without our writing them
 
@@ -125,38 +125,56 @@ class Index:
                 joined.append(composites.joined(parameter))
             elif parameter.code not in ENGINE and (parameter.baked or _written(parameter)):
                 for part in sorted(parts_of(parameter.definition.expression)):
-                    write = self._writer(parameter, part)
-                    for key in self._first_keys(type, part):
+                    for key, write in self._writers(parameter, part):
                         by_key.setdefault(key, []).append(write)
         return _fused(by_key, joined, self.carried(type))
 
-    def _first_keys(self, type: str, part: str) -> Sequence[str]:
-        """The members of a resource of which one must be there for this part to find something."""
+    def _writers(self, parameter: Parameter, part: str) -> Iterator[tuple[str, Late]]:
+        """What writes the entries of one part of an expression, by the member of a resource that
+        must be there for it to find something."""
         step = _FIRST_STEP.match(part)
-        if step is None or step["type"] not in (type, "Resource", "DomainResource"):
-            return _ALWAYS
-        children = self.definitions.children(type)
-        choice = children.get(f"{step['name']}[x]")
-        if choice:
-            types = [each.code for each in choice.types if step["cast"] in (None, each.code)]
-            return [step["name"] + code[0].upper() + code[1:] for code in types]
-        return [step["name"]] if step["name"] in children else _ALWAYS
+        element = self._element(parameter.type, step) if step else None
+        if step is None or element is None:
+            yield _ALWAYS, self._evaluated(parameter, part)
+            return
+        whole = step.end() == len(part) and not parameter.baked
+        evaluated = None if whole else self._evaluated(parameter, part)
+        choice = element.name.endswith("[x]")
+        for each in element.types:
+            if step["cast"] in (None, each.code):
+                suffix = each.code[0].upper() + each.code[1:] if choice else ""
+                key = step["name"] + suffix
+                yield key, evaluated or self._member(parameter, key, each.code, element)
 
-    def _writer(self, parameter: Parameter, part: str) -> Late:
+    def _element(self, type: str, step: re.Match[str]) -> Element | None:
+        if step["type"] not in (type, "Resource", "DomainResource"):
+            return None
+        children = self.definitions.children(type)
+        return children.get(step["name"]) or children.get(f"{step['name']}[x]")
+
+    def _member(self, parameter: Parameter, key: str, datatype: str, element: Element) -> Late:
+        """For a part that is no more than a member of the resource: three of four values."""
+        write = kinds.writer(parameter, parameter.code, datatype, self._place(element.path))
+
+        def one(resource: dict[str, Any], found: list[Entry]) -> None:
+            write(resource[key], found.append)
+
+        def many(resource: dict[str, Any], found: list[Entry]) -> None:
+            for each in resource[key]:
+                if each is not None:
+                    write(each, found.append)
+
+        return one if element.max == 1 else many
+
+    def _evaluated(self, parameter: Parameter, part: str) -> Late:
         if parameter.baked:
             return composites.nodes(parameter, part, self.definitions, self._place)
         evaluate = compile_search(part, parameter.type, self.definitions)
-        writers: dict[tuple[str, str], Writer] = {}
+        write_hit = kinds.hit_writer(parameter, parameter.code, self._place)
 
         def write(resource: dict[str, Any], found: list[Entry]) -> None:
-            for datatype, value, path in evaluate(resource):
-                try:
-                    writer = writers[datatype, path]
-                except KeyError:
-                    place = self._place(path)
-                    writer = kinds.writer(parameter, parameter.code, datatype, place)
-                    writers[datatype, path] = writer
-                writer(value, found.append)
+            for hit in evaluate(resource):
+                write_hit(hit, found.append)
 
         return write
 
@@ -188,14 +206,14 @@ def _fused(by_key: Mapping[str, list[Late]], joined: list[Late], carried: str | 
 
 
 def _carry(entries: list[Entry], carried: str) -> None:
-    low = None
-    for entry in entries:
-        if entry[1] == carried and entry[0] == "range":
-            low = entry[5]
-    if low is not None:
-        for at, entry in enumerate(entries):
-            if entry[0] == "link":
-                entries[at] = Entry("link", entry[1], entry[2], entry[3], None, low)
+    for dated in entries:
+        if dated[1] == carried and dated[0] == "range":
+            break
+    else:
+        return
+    for at, entry in enumerate(entries):
+        if entry[0] == "link":
+            entries[at] = link_entry(entry[1], entry[2] or "", entry[3] or "", dated[5])
 
 
 def _version(definitions: Definitions, timezone: tzinfo) -> str:

@@ -6,10 +6,11 @@ https://hl7.org/fhir/R4/search.html#ptypes
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple
 
 from conformance.definitions import Definitions
+from conformance.fhirpath.search import Hit
 from fhir_server.search import (
     moments,
     phonetic,
@@ -20,8 +21,9 @@ from fhir_server.search import (
     uris,
 )
 from fhir_server.search.context import Modifiers, SearchContext, Unsupported
+from fhir_server.search.nearest import shown
 from fhir_server.search.parameters import PHONETIC, Parameter
-from fhir_server.search.place import PRESENT, Factory, Place, Writer, presence
+from fhir_server.search.place import PRESENT, Add, Factory, Place, Writer, presence
 from fhir_server.search.ranges import any_of
 from fhir_server.storage.store import Condition, Match, Not, Query, Shape
 
@@ -56,6 +58,23 @@ def writer(parameter: Parameter, param: str, datatype: str, place: Place) -> Wri
     return (factory or presence)(param, place)
 
 
+def hit_writer(
+    parameter: Parameter, param: str, place: Callable[[str], Place]
+) -> Callable[[Hit, Add], None]:
+    """What writes the entries of `param` for what FHIRPath finds. `place` tells of an element's
+    path; it is asked once for each datatype and path."""
+    writers: dict[tuple[str, str], Writer] = {}
+
+    def write(hit: Hit, add: Add) -> None:
+        datatype, value, path = hit
+        key = (datatype, path)
+        if key not in writers:
+            writers[key] = writer(parameter, param, datatype, place(path))
+        writers[key](value, add)
+
+    return write
+
+
 def systems(definitions: Definitions, path: str) -> Mapping[str, str] | str | None:
     """The code system that the required binding of an element implies for its bare codes: one, or
     one for each code where the value set draws on several."""
@@ -88,7 +107,7 @@ def query(
     if asked is None:
         raise Unsupported(
             f"`{parameter.code}` of {parameter.type} ({parameter.kind}) has no modifier"
-            f" `:{modifier}`; it takes {_listed(kind.modifiers)}"
+            f" `:{shown(modifier or '')}`; it takes {_listed(kind.modifiers)}"
         )
     return asked(parameter, values, context)
 

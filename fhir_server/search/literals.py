@@ -15,12 +15,6 @@ PREFIXES = ("eq", "ne", "gt", "lt", "ge", "le", "sa", "eb", "ap")
 TEXT = 4_096
 
 _ESCAPED = re.compile(r"\\([\\,$|])")
-_PARTS = {
-    separator: re.compile(
-        rf"((?:[^\\{re.escape(separator)}]|\\.|\\$)*)(?:{re.escape(separator)}|$)"
-    )
-    for separator in ",|$"
-}
 
 
 def split(text: str, separator: str) -> list[str]:
@@ -28,15 +22,13 @@ def split(text: str, separator: str) -> list[str]:
     if "\\" not in text:
         return text.split(separator)
     parts: list[str] = []
-    offset = 0
-    while True:
-        found = _PARTS[separator].match(text, offset)
-        if found is None:  # cannot be: the pattern matches the empty string
-            return parts
-        parts.append(found[1])
-        offset = found.end()
-        if offset == found.end(1):
-            return parts
+    start = at = 0
+    while at < len(text):
+        if text[at] == separator:
+            parts.append(text[start:at])
+            start = at + 1
+        at += 2 if text[at] == "\\" else 1
+    return [*parts, text[start:]]
 
 
 def unescape(text: str) -> str:

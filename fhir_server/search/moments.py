@@ -17,7 +17,6 @@ from fhir_server.search.place import Add, Factory, Place, Writer, add_present, r
 from fhir_server.search.ranges import Bounds, any_of, compared
 from fhir_server.storage.store import Query
 
-
 Covered: TypeAlias = tuple[int, int] | None
 
 

@@ -8,7 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-_LENGTH = 64  # of a name that is worth comparing
+_LENGTH = 64  # of a name that is worth comparing or repeating
+
+
+def shown(name: str) -> str:
+    """A name from the URL, as a refusal repeats it."""
+    return name if len(name) <= _LENGTH else f"{name[:_LENGTH]}..."
 
 
 def nearest(name: str, names: Iterable[str]) -> str:

@@ -15,12 +15,13 @@ from fhir_server.search import kinds
 from fhir_server.search.chains import read
 from fhir_server.search.context import Include, Search, SearchContext, Unsupported, malformed
 from fhir_server.search.includes import read_include
-from fhir_server.search.nearest import nearest
+from fhir_server.search.nearest import nearest, shown
 from fhir_server.storage.store import All, Query, Sort
 
 __all__ = ["Search", "SearchContext", "parse"]
 
 _SUMMARIES = ("true", "text", "data", "count", "false")
+_SORT_KEYS = 8
 _TOTALS = ("none", "estimate", "accurate")
 _OURS = "_salus"  # what the index keeps for access is not for callers to ask
 _HTTP = frozenset({"_format", "_pretty"})  # read where the answer is written
@@ -93,7 +94,7 @@ class _Reading:
         if first in _ABSENT:
             raise Unsupported(f"`{first}` is not supported; {_ABSENT[first]}")
         if value == "":
-            raise Unsupported(f"`{_shown(name)}` has no value")
+            raise Unsupported(f"`{shown(name)}` has no value")
         if first in ("_include", "_revinclude"):
             self.includes.append(read_include(self.type, name, value, self.context))
         elif first in _CONTROLS:
@@ -102,10 +103,6 @@ class _Reading:
             _CONTROLS[first](self, value)
         else:
             self.queries.append(read(self.type, name, value, self.context))
-
-
-def _shown(name: str) -> str:
-    return name[:64]
 
 
 # --- how the result is ordered and shown ---------------------------------------------------------
@@ -126,6 +123,8 @@ def _sort(reading: _Reading, value: str) -> None:
             )
         keys.append(Sort(parameter.keys, kind.shapes[0], each != code, code == carried))
     reading.shown["sort"] = (*reading.shown.get("sort", ()), *keys)
+    if len(reading.shown["sort"]) > _SORT_KEYS:
+        raise malformed(f"`_sort` takes at most {_SORT_KEYS} keys")
 
 
 def _count(reading: _Reading, value: str) -> None:

@@ -24,9 +24,9 @@ def token_entry(param: str, system: str | None, code: str) -> Entry:
 known_token = lru_cache(maxsize=16_384)(token_entry)
 
 
-def link_entry(param: str, type: str, id: str) -> Entry:
-    """A link, still without its date."""
-    return _new(Entry, ("link", param, type, id, None, None, None))
+def link_entry(param: str, type: str, id: str, low: float | None = None) -> Entry:
+    """A link, perhaps with the date that it carries."""
+    return _new(Entry, ("link", param, type, id, None, low, None))
 
 
 def range_entry(

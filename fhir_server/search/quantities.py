@@ -119,8 +119,8 @@ QUANTITY_WRITERS: Mapping[str, Factory] = {
 # --- queries -------------------------------------------------------------------------------------
 
 
-def bounds(parameter: Parameter, text: str) -> Bounds:
-    """What a number without its prefix covers. FhirError when it is none."""
+def bounds(parameter: Parameter, prefix: str, text: str) -> Bounds:
+    """What a number behind its prefix covers. FhirError when it is none."""
     try:
         value = numbers.asked(text)
     except ValueError:
@@ -130,14 +130,15 @@ def bounds(parameter: Parameter, text: str) -> Bounds:
         ) from None
     exact = numbers.stored(value)
     low, high = numbers.implied(value)
-    return Bounds(low, high, exact, exact, exact, False, numbers.approximate(value))
+    near = numbers.approximate(value) if prefix == "ap" else (exact, exact)
+    return Bounds(low, high, exact, exact, exact, False, near)
 
 
 def _number_query(parameter: Parameter, values: Sequence[str], _: SearchContext) -> Query:
     found: list[Query] = []
     for text in values:
         prefix, number = prefixed(text)
-        covers = bounds(parameter, number)
+        covers = bounds(parameter, prefix, number)
         found += [each for key in parameter.keys for each in compared(key, prefix, covers)]
     return any_of(found)
 
@@ -153,7 +154,7 @@ def _quantity_query(parameter: Parameter, values: Sequence[str], _: SearchContex
                 f"A value of `{parameter.code}` of {parameter.type} is written number,"
                 " number|system|code or number||code"
             )
-        covers, of = bounds(parameter, number), _unit(unit)
+        covers, of = bounds(parameter, prefix, number), _unit(unit)
         found += [each for key in parameter.keys for each in compared(key, prefix, covers, of)]
     return any_of(found)
 

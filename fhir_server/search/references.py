@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from fhir_server.search.context import Modifiers, SearchContext, malformed
@@ -53,11 +54,15 @@ def literal(text: str, base_url: str, types: Collection[str]) -> Literal | None:
     return Literal(type, id) if _ID.fullmatch(id) else None
 
 
+# One patient is named in resource after resource.
+_known_literal = lru_cache(maxsize=4_096)(literal)
+
+
 # --- entries -------------------------------------------------------------------------------------
 
 
 def _add_address(param: str, text: str, place: Place, add: Add) -> None:
-    found = literal(text, place.base_url, place.types)
+    found = _known_literal(text, place.base_url, place.types)
     if found:
         add(link_entry(param, found[0], found[1]))
     else:

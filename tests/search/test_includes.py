@@ -61,6 +61,12 @@ def test_a_wildcard_follows_every_reference_and_each_resource_comes_once() -> No
     assert sorted(added("Patient?_revinclude=*", {"Patient": ["eve"]})) == ["Encounter/visit", "Observation/e"]  # fmt: skip
 
 
+def test_an_iterated_wildcard_follows_what_was_included_too() -> None:
+    url = "Observation?_include:iterate=*"
+    assert added(url, {"Patient": ["eve"]}) == ["Organization/o"]
+    assert added("Observation?_include=*", {"Patient": ["eve"]}) == []
+
+
 def test_an_include_is_read_with_its_parts() -> None:
     url = "Patient?_include=Patient:link:Patient&_revinclude:iterate=Observation:*&_revinclude=*"
     assert CLINIC.parse(url).includes == (

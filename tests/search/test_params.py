@@ -191,6 +191,22 @@ def test_a_chain_is_as_long_as_the_limit_and_no_longer() -> None:
     )
 
 
+def test_as_many_sort_keys_as_the_limit_and_no_more() -> None:
+    assert len(parsed(f"Patient?_sort={','.join(['name'] * 8)}").sort) == 8
+    assert refusal(f"Patient?_sort={','.join(['name'] * 9)}")[2] == "`_sort` takes at most 8 keys"
+
+
+def test_a_chain_over_many_types_must_name_them() -> None:
+    assert parsed("Observation?part-of.part-of.status=x").used
+    status, _, text = refusal("Observation?part-of.part-of.part-of.part-of.status=x")
+    assert (status, "name one, as in `part-of:" in text) == (400, True)
+
+
+def test_a_refusal_does_not_repeat_a_long_name() -> None:
+    assert len(refusal(f"Patient?{'x' * 9999}=1")[2]) < 200
+    assert len(refusal(f"Patient?name:{'x' * 9999}=1")[2]) < 200
+
+
 # --- the caller's rights -------------------------------------------------------------------------
 
 
