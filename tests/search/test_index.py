@@ -94,6 +94,13 @@ def test_the_date_that_links_carry_is_one_value_of_one_element(type: str, code: 
     assert (parameter.kind, parameter.own, len(path), element.max) == ("date", True, 2, 1)
 
 
+@pytest.mark.parametrize("reference", ["Nothing/1", "Patient/", "Patient/a/b", "Patient/a b"])
+def test_what_names_no_resource_is_an_address(reference: str) -> None:
+    entries = INDEX.entries({**HEIGHT, "subject": {"reference": reference}})
+    assert Entry("token", "subject", None, reference) in entries
+    assert not [each for each in entries if each.shape == "link"]
+
+
 def test_links_carry_no_date_where_there_is_none() -> None:
     undated = {key: value for key, value in HEIGHT.items() if key != "effectiveDateTime"}
     assert Entry("link", "subject", "Patient", "p") in INDEX.entries(undated)
