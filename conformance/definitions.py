@@ -173,7 +173,7 @@ _NONE: Mapping[str, Element] = MappingProxyType({})
 _NO_PARAMETERS: Mapping[str, SearchParameter] = MappingProxyType({})
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # one is itself: caches hold it by identity
 class Definitions:
     """FHIR R4 itself. `digest` is the SHA-256 of the file, `source` that of the package.
     `code_lists` has the codes of each required value set by code system; `open_lists` the required

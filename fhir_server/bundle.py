@@ -25,6 +25,7 @@ from fhir_server.interaction import (
     Resource,
     Result,
     interaction,
+    require_offered,
     route,
 )
 from fhir_server.search.results import bundle as bundle_of
@@ -109,6 +110,8 @@ def request_of(core: Core, asked: Interaction, place: int, item: Any) -> Request
     at = route(method, path, core.definitions.types)
     if at.code in ("transaction", "batch"):
         raise FhirError("invalid", "A Bundle is not sent inside a Bundle")
+    if at.type:
+        require_offered(at.type, at.code)
     one = Asked(
         method,
         path,

@@ -146,7 +146,7 @@ class Http:
         ]
         if result.stream is None:
             headers.append((b"content-length", str(len(body)).encode()))
-        if body or result.stream is not None:
+        if body or result.stream is not None or result.media_type != FHIR_JSON:
             charset = "; charset=utf-8" if result.media_type == FHIR_JSON else ""
             headers.append((b"content-type", (result.media_type + charset).encode("latin-1")))
         if result.etag is not None:

@@ -35,13 +35,14 @@ def apply(resource: Resource, operations: list[dict[str, Any]]) -> Resource:
     """The patched resource; the one given may be altered. FhirError 422 when an operation cannot
     be applied, 400 when it is malformed."""
     kept = {name: resource.get(name) for name in _FIXED}
-    patched = _applied(resource, operations)
+    patched = applied(resource, operations)
     if not isinstance(patched, dict) or any(patched.get(n) != v for n, v in kept.items()):
         raise FhirError("business-rule", "A patch cannot change resourceType or id")
     return patched
 
 
-def _applied(document: Any, operations: list[dict[str, Any]]) -> Any:
+def applied(document: Any, operations: list[dict[str, Any]]) -> Any:
+    """The patched document, whatever JSON it is. FhirError 400, 422."""
     try:
         return jsonpatch.apply_patch(document, operations, in_place=True)
     except jsonpatch.JsonPatchTestFailed as error:

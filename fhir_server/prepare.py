@@ -65,9 +65,10 @@ class Prepared:
         return Version(self.type, id, number, updated, body, owner)
 
 
-def prepare(core: Core, resource: Resource) -> Prepared:
-    """Validate, extract and encode. FhirError with every issue when the resource is not valid."""
-    issues = core.validator.validate(resource)
+def prepare(core: Core, resource: Resource, warnings: bool = False) -> Prepared:
+    """Validate, extract and encode; look for `warnings` too when the caller wants to know them.
+    FhirError with every issue when the resource is not valid."""
+    issues = core.validator.validate(resource, core.limits.issues, warnings=warnings)
     if any(each.severity in ("error", "fatal") for each in issues):
         raise FhirError("invalid", "The resource is not valid", status=422, issues=issues)
     _refuse_inert(resource)

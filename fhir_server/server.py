@@ -109,7 +109,8 @@ class Server:
         _offered(self.core, asked)
         access.check(caller.grant, asked.code, asked.type)
         if asked.code in ("create", "update"):
-            return prepare(self.core, _checked(asked))
+            told = asked.prefer.returns == "OperationOutcome"
+            return prepare(self.core, _checked(asked), told)
         if asked.code == "patch":
             return read_patch(self.core, asked.content)
         return None
