@@ -9,7 +9,7 @@ import os
 import platform
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 TICK_MS = 1000 / os.sysconf("SC_CLK_TCK")
 SYNC_SECONDS = 1.0
@@ -100,16 +100,27 @@ def filesystem(folder: Path) -> str:
     return kind
 
 
-def stolen_share(before: tuple[int, int], after: tuple[int, int]) -> float:
-    """The share of processor time that the hypervisor gave to others between two readings."""
-    whole = after[1] - before[1]
-    return (after[0] - before[0]) / whole if whole else 0.0
+class Ticks(NamedTuple):
+    """Milliseconds of all processors since the machine started: in all, at work, and given by the
+    hypervisor to others."""
+
+    whole: float
+    busy: float
+    stolen: float
 
 
-def stolen() -> tuple[int, int]:
-    """Stolen and all ticks of all processors since the machine started."""
+def ticks() -> Ticks:
     fields = [int(each) for each in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
-    return fields[7], sum(fields)
+    idle, stolen = fields[3] + fields[4], fields[7]
+    whole = sum(fields)
+    return Ticks(whole * TICK_MS, (whole - idle - stolen) * TICK_MS, stolen * TICK_MS)
+
+
+def others_share(before: Ticks, after: Ticks, ours_ms: float) -> float:
+    """The share of all processors' time that neither the server nor the load generator had."""
+    whole = after.whole - before.whole
+    others = after.stolen - before.stolen + max(0.0, after.busy - before.busy - ours_ms)
+    return others / whole if whole else 0.0
 
 
 def describe(folder: Path) -> dict[str, Any]:

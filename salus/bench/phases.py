@@ -26,6 +26,7 @@ from salus.bench.world import World, decode, lines
 SEED = 20_260
 IMPORTERS = 4
 LOADER_LIMIT = 0.85  # beyond this share of its core, the load generator measured itself
+OTHERS_LIMIT = 0.05  # beyond this share of the machine, others were measured
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,7 @@ class Times:
     some: int = 8
 
 
-QUICK = Times(warm_up=2, read=3, shape=0.5, blend=4, write=3, mix=5, draws=10)
+QUICK = Times(warm_up=1, read=2, shape=0.4, blend=3, write=2, mix=3, draws=5)
 
 
 @dataclass(slots=True)
@@ -202,7 +203,7 @@ class Run:
         found: dict[str, Any] = {}
         for shape in self._offered():
             found[shape.id] = await self._measured(
-                self._steps(shape, self.times.some), self.times.shape, warm=0.2
+                self._steps(shape, self.times.some), self.times.shape, warm=0.1
             )
         rates = [each["rate"] for each in found.values() if each["rate"] > 0]
         self.figures["shapes"] = found
@@ -265,29 +266,31 @@ class Run:
         """Drive the steps; what they gave, with the server's processor time a request."""
         meter = _Meter(self.subject)
         sample = await drive(self.subject.address, made, seconds, warm, meter.begin, meter.end)
-        return figures_of(sample, meter.cpu_ms, meter.stolen_share)
+        return figures_of(sample, meter.cpu_ms, meter.others_share(sample))
 
     def _get(self, path: str) -> Request:
         return self.subject.address.request("GET", path)
 
 
 class _Meter:
-    """Reads the server's clock when counting begins, and when it ends."""
+    """Reads the clocks of server and machine when counting begins, and when it ends."""
 
     def __init__(self, subject: Subject) -> None:
         self._subject = subject
-        self.cpu_ms = 0.0
-        self.stolen_share = 0.0
 
     def begin(self) -> None:
-        self._cpu, self._stolen = self._subject.cpu_ms(), machine.stolen()
+        self._cpu, self._before = self._subject.cpu_ms(), machine.ticks()
 
     def end(self) -> None:
         self.cpu_ms = self._subject.cpu_ms() - self._cpu
-        self.stolen_share = machine.stolen_share(self._stolen, machine.stolen())
+        self._after = machine.ticks()
+
+    def others_share(self, sample: Sample) -> float:
+        ours = self.cpu_ms + sample.loader_seconds * 1000
+        return machine.others_share(self._before, self._after, ours)
 
 
-def figures_of(sample: Sample, cpu_ms: float, stolen_share: float) -> dict[str, Any]:
+def figures_of(sample: Sample, cpu_ms: float, others_share: float) -> dict[str, Any]:
     """The figures of one phase; times in milliseconds."""
     loader = sample.loader_seconds / sample.seconds if sample.seconds else 0.0
     made: dict[str, Any] = {
@@ -299,8 +302,8 @@ def figures_of(sample: Sample, cpu_ms: float, stolen_share: float) -> dict[str, 
         "errors": sample.errors,
         "cpu_ms": cpu_ms / sample.requests if sample.requests else None,
         "loader_share": loader,
-        "stolen_share": stolen_share,
-        "void": loader > LOADER_LIMIT or stolen_share > 0.05,
+        "others_share": others_share,
+        "void": loader > LOADER_LIMIT or others_share > OTHERS_LIMIT,
     }
     if len(sample.latencies) > 1:
         made["by_label"] = {

@@ -17,6 +17,10 @@ EXPECTED = {
     "crud_even": 2_500,
 }
 SLOWEST_SHAPE = 300
+VOID = (
+    "void: the load generator was at its limit, or others had more than 5 % of the machine; "
+    "CPU ms a request is the steadier figure then"
+)
 WIDTH = 140  # columns where no terminal tells its own
 NAMED = (
     ("read, 1 client", "read_1"),
@@ -37,6 +41,7 @@ def report(figures: dict[str, Any], shapes: list[Shape], console: Console) -> No
     _gate(figures, shapes, console)
     console.print(_phases(figures))
     console.print(_shapes(figures, shapes))
+    console.print(VOID)
 
 
 def _machine(figures: dict[str, Any], console: Console) -> None:
