@@ -28,6 +28,7 @@ WAIT_SECONDS = 1.0  # for the server to answer
 PACKAGES = ("apsw-sqlite3mc", "granian", "msgspec", "fastapi")
 VOLATILE = frozenset({"tmpfs", "ramfs"})
 SHOWN = 50  # disagreements printed
+LARGEST = 10  # tables listed
 
 
 @runtime_checkable
@@ -135,19 +136,20 @@ async def _opened(settings: Settings, deep: bool, console: Console) -> list[Find
         store = server.store
         if not isinstance(store, Examined):
             return []
-        console.print(_contents(store.sizes()))
+        sizes = store.sizes()
+        console.print(_contents(sizes))
         restore = "restore the last backup, and keep a copy of this folder for finding out why"
         findings = [Finding(each, restore) for each in store.check()]
         if deep:
-            findings += await _deep(server, console)
+            findings += await _deep(server, sizes.get("rows resource"), console)
         return findings
 
 
-async def _deep(server: Server, console: Console) -> list[Finding]:
+async def _deep(server: Server, total: int | None, console: Console) -> list[Finding]:
     found: list[Finding] = []
     remedy = "report this with the versions above; a backup from before may be restored"
     with Progress(console=console) as bar:
-        task = bar.add_task("comparing indexes with resources", total=None)
+        task = bar.add_task("comparing indexes with resources", total=total)
         compared = disagreements(
             server.store, server.core.index, lambda done: bar.update(task, completed=done)
         )
@@ -158,8 +160,14 @@ async def _deep(server: Server, console: Console) -> list[Finding]:
 
 
 def _contents(sizes: dict[str, int]) -> Table:
+    """Rows and files, and the largest tables."""
     table = Table("In the store", "", title="Contents")
     table.columns[1].justify = "right"
+    tables = sorted((size, name) for name, size in sizes.items() if name.startswith("table "))
     for name, size in sizes.items():
-        table.add_row(name, f"{size:,}" if name.startswith("rows ") else _amount(size))
+        if not name.startswith("table "):
+            table.add_row(name, f"{size:,}" if name.startswith("rows ") else _amount(size))
+    table.add_section()
+    for size, name in reversed(tables[-LARGEST:]):
+        table.add_row(name, _amount(size))
     return table
