@@ -51,8 +51,13 @@ def explained() -> Iterator[None]:
     try:
         yield
     except (Problem, StoreError) as problem:
-        err.print(f"[bold red]salus:[/] {escape(str(problem))}", highlight=False, soft_wrap=True)
-        raise typer.Exit(2) from None
+        said = str(problem)
+    except PermissionError as problem:
+        said = f"{problem.filename} is not ours to use ({problem.strerror}); see --data and --keys"
+    else:
+        return
+    err.print(f"[bold red]salus:[/] {escape(said)}", highlight=False, soft_wrap=True)
+    raise typer.Exit(2)
 
 
 def _version(asked: bool) -> None:
