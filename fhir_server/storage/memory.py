@@ -136,7 +136,9 @@ class _MemoryTransaction:
         current = versions[-1].number if versions else 0
         if current != (version.number - 1 if expect is None else expect):
             raise Conflict(*key, current)
-        if version.type == EVENTS or version.number != current + 1 or version.updated != self.now:
+        if version.type == EVENTS:
+            raise ValueError("events are recorded, not put")
+        if version.number != current + 1 or version.updated != self.now:
             raise ValueError(f"version {version.number} cannot follow {current}")
         if key not in self._state.created:
             self._state.creations += 1
@@ -262,11 +264,11 @@ class _MemoryTransaction:
     def _versions(self, type: str, id: str) -> list[Version]:
         if type != EVENTS:
             return self._state.versions.get((type, id), [])
-        if not id.isdecimal() or not 0 < int(id) <= len(self._state.events) or id[0] == "0":
-            return []
-        event = self._state.events[int(id) - 1]
-        body = event.head + id.encode() + event.tail
-        return [Version(EVENTS, id, 1, event.at, body, sequence=int(id))]
+        for number, event in enumerate(self._state.events, start=1):
+            if id == str(number):
+                body = event.head + id.encode() + event.tail
+                return [Version(EVENTS, id, 1, event.at, body, sequence=number)]
+        return []
 
     def _current(self, key: Key) -> Version:
         return self._versions(*key)[-1]

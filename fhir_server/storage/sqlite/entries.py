@@ -51,26 +51,22 @@ def rows_of(conn: apsw.Connection, names: Names, type: str, entries: Iterable[En
     """The rows for the entries of a version of `type`; what they name gets its number."""
     rows = Rows()
     kind = names.kinds.number(conn, (type,))
-    param, value = names.params.number, names.make_value
     params: set[int] = set()
-    for entry in entries:
-        shape = entry.shape
-        if shape == "token":
-            p = param(conn, (kind, entry.param, shape))
-            rows.tokens.add((p, value(conn, entry.system, entry.code)))
-        elif shape == "link":
-            p = param(conn, (kind, entry.param, shape))
-            dst = destination(conn, names, entry.system or "", entry.code or "")
-            rows.links.add((dst, p, UNDATED if entry.low is None else entry.low))
-        elif shape == "range":
-            if entry.low is None or entry.high is None:
-                raise ValueError(f"the range entry of {entry.param} has no ends")
-            p = param(conn, (kind, entry.param, class_of(entry.low, entry.high)))
-            unit = value(conn, entry.system, entry.code)
-            rows.ranges.add((p, entry.low, entry.high, unit))
+    for shape, param, system, code, text, low, high in entries:
+        if shape == "range":
+            if low is None or high is None:
+                raise ValueError(f"the range entry of {param} has no ends")
+            p = names.make_param(conn, kind, param, class_of(low, high))
+            rows.ranges.add((p, low, high, names.make_value(conn, system, code)))
         else:
-            p = param(conn, (kind, entry.param, shape))
-            rows.texts.add(names.phrases.number(conn, (p, entry.text, entry.code)))
+            p = names.make_param(conn, kind, param, shape)
+            if shape == "token":
+                rows.tokens.add((p, names.make_value(conn, system, code)))
+            elif shape == "link":
+                dst = destination(conn, names, system or "", code or "")
+                rows.links.add((dst, p, UNDATED if low is None else low))
+            else:
+                rows.texts.add(names.phrases.number(conn, (p, text, code)))
         params.add(p)
     rows.mix = names.make_mix(conn, params)
     return rows

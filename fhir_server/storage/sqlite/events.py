@@ -56,7 +56,7 @@ def _entries(
 ) -> None:
     """Its links carry the time of the event, so that a search by patient walks them in order."""
     for entry in event.entries:
-        p = names.params.number(conn, (kind, entry.param, entry.shape))
+        p = names.make_param(conn, kind, entry.param, entry.shape)
         if entry.shape == "link":
             dst = destination(conn, names, entry.system or "", entry.code or "")
             links.add((dst, p, event.at, pk))

@@ -118,6 +118,7 @@ class Names:
     def __init__(self, conn: apsw.Connection) -> None:
         self._made: list[tuple[Numbers, Key]] = []
         self.era = 0
+        self.shortcuts: dict[Any, Any] = {}
         self.kinds = Numbers("kind", conn, self._made)
         self.params = Numbers("param", conn, self._made)
         self.systems = Numbers("system", conn, self._made)
@@ -134,6 +135,8 @@ class Names:
 
     def undo(self, mark: int) -> None:
         """Forget what was made since the mark: its rows were rolled back."""
+        if len(self._made) > mark:
+            self.shortcuts.clear()
         for numbers, key in self._made[mark:]:
             numbers.forget(key)
         del self._made[mark:]
@@ -146,6 +149,7 @@ class Names:
         """Forget everything that is remembered: a commit failed, or rows were erased."""
         self.era += 1
         self._made.clear()
+        self.shortcuts.clear()
         for numbers in (
             self.kinds,
             self.params,
@@ -157,20 +161,46 @@ class Names:
         ):
             numbers.clear()
 
+    # What follows is asked for every entry that is written, so the whole way to a number is kept
+    # under one key. Keys of different kinds differ in length or in the types of their members.
+
+    def make_param(self, conn: apsw.Connection, kind: int, param: str, shape: str) -> int:
+        key = (kind, param, shape)
+        known: int | None = self.shortcuts.get(key)
+        return self._short(key, self.params.number(conn, key)) if known is None else known
+
     def make_value(self, conn: apsw.Connection, system: str | None, code: str | None) -> int:
-        return self.values.number(conn, (self.systems.number(conn, (system,)), code))
+        key = (system, code)
+        known: int | None = self.shortcuts.get(key)
+        if known is None:
+            s = self.systems.number(conn, (system,))
+            known = self._short(key, self.values.number(conn, (s, code)))
+        return known
 
     def make_resource(self, conn: apsw.Connection, type: str, id: str) -> int:
         """The pk of a resource; its row is reserved when it is not there."""
-        return self.resources.number(conn, (self.kinds.number(conn, (type,)), pack_id(id)))
+        key = (type, id, None)
+        known: int | None = self.shortcuts.get(key)
+        if known is None:
+            kind = self.kinds.number(conn, (type,))
+            known = self._short(key, self.resources.number(conn, (kind, pack_id(id))))
+        return known
 
     def make_mix(self, conn: apsw.Connection, params: Iterable[int]) -> int:
         """The number of a set of params."""
-        ordered = sorted(params)
-        last = self.mixes.last
-        number = self.mixes.number(conn, (pack_numbers(ordered),))
-        if number > last:
-            conn.executemany(
-                "INSERT INTO mixed (p, h) VALUES (?, ?)", [(p, number) for p in ordered]
-            )
+        key = frozenset(params)
+        known: int | None = self.shortcuts.get(key)
+        if known is None:
+            ordered, last = sorted(key), self.mixes.last
+            known = self.mixes.number(conn, (pack_numbers(ordered),))
+            if known > last:
+                rows = [(p, known) for p in ordered]
+                conn.executemany("INSERT INTO mixed (p, h) VALUES (?, ?)", rows)
+            self._short(key, known)
+        return known
+
+    def _short(self, key: object, number: int) -> int:
+        if len(self.shortcuts) >= 2 * _BOUND:
+            self.shortcuts.clear()
+        self.shortcuts[key] = number
         return number

@@ -80,11 +80,12 @@ class Reach:
             return None
         return names.values.find(self.conn, (number, code), self.current)
 
-    def version(self, type: str, row: Row) -> Version:
-        id, number, updated, body, owner, deleted, sequence = row
+    def version(self, type: str, row: Row, id: str | None = None) -> Version:
+        """The version in a row; `id` spares its unpacking where it is known."""
+        packed, number, updated, body, owner, deleted, sequence = row
         return Version(
             type,
-            unpack_id(id),
+            id or unpack_id(packed),
             number,
             updated,
             self.shared.bodies.unpack(body) if body else b"",

@@ -1,0 +1,588 @@
+"""What the SQLite engine alone promises: of its folder, its file, long searches and failures."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+import subprocess
+import sys
+
+import apsw
+import pytest
+
+from fhir_server.storage.sqlite import SqliteStore, lane, readers, schema
+from fhir_server.storage.sqlite.schema import FILE, VERSION, connect
+from fhir_server.storage.store import (
+    EVENTS,
+    Condition,
+    Entry,
+    Event,
+    Match,
+    StoreError,
+    TooCostly,
+    Unavailable,
+    Version,
+)
+from tests.storage.conftest import KEY
+from tests.storage.test_store import ALL, code, get, has_code, ids, put
+
+PATIENT = (
+    code("Zebedee-code"),
+    Entry("text", "family", text="quillfeather", code="Quillfeather"),
+    Entry("link", "of", "Patient", "Xanthippe-id"),
+    Entry("range", "birthdate", low=1, high=2),
+)
+
+
+def told(story):
+    return asyncio.run(story())
+
+
+# --- the folder ----------------------------------------------------------------------------------
+
+
+def test_everything_is_there_again_after_a_restart(open_sqlite):
+    async def story():
+        async with open_sqlite() as store:
+            written = await put(store, "a", *PATIENT, owner="Patient/a")
+            await put(store, "a", *PATIENT, owner="Patient/a")
+            await store.record([Event(5, b"<", b">", (code("R", "action"),))])
+            await store.transaction(lambda tx: tx.keep("s", "k", b"v"), write=True)
+        async with open_sqlite() as store:
+            assert await get(store, "a", 1) == written
+            assert await ids(store, has_code("Zebedee-code")) == ["a"]
+            assert await ids(store, has_code("R", "action"), type=EVENTS) == ["1"]
+            assert (await store.transaction(lambda tx: tx.kept("s", "k"))).value == b"v"
+            third = await put(store, "b")
+            assert third.sequence == written.sequence + 2
+            await store.record([Event(5, b"<", b">", ())])
+            assert await ids(store, type=EVENTS) == ["1", "2"]
+            assert list(store.check()) == []
+
+    told(story)
+
+
+def test_nothing_stored_can_be_read_in_any_file_of_the_folder(open_sqlite, tmp_path):
+    words = [
+        b"Zebedee",
+        b"uillfeather",
+        b"Xanthippe",
+        b"ounted-body",
+        b"kept-value",
+        b"birthdate",
+        KEY,
+        KEY.hex().encode(),
+    ]
+
+    def seen():
+        files = [file for file in tmp_path.rglob("*") if file.is_file()]
+        assert len(files) > 1
+        return [word for file in files for word in words if word in file.read_bytes()]
+
+    async def story():
+        async with open_sqlite() as store:
+            for number in range(20):
+                version = Version("Patient", str(number), 1, 0, b'{"counted-body":"counted-body"}')
+
+                async def work(tx, version=version):
+                    await tx.put(Version("Patient", version.id, 1, tx.now, version.body), PATIENT)
+                    await tx.keep("s", "k", b"kept-value")
+
+                await store.transaction(work, write=True)
+            assert await ids(store, has_code("Zebedee-code"))
+            assert seen() == []  # with the log of what is not yet in the main file
+        assert seen() == []
+
+    told(story)
+    # The fault beside it: the same file in clear would show.
+    plain = sqlite3.connect(tmp_path / "plain.db")
+    plain.execute("CREATE TABLE t AS SELECT 'Quillfeather'")
+    plain.commit()
+    plain.close()
+    assert seen() == [b"uillfeather"]
+
+
+def test_a_wrong_key_is_refused(open_sqlite):
+    async def story():
+        async with open_sqlite() as store:
+            await put(store, "a")
+        with pytest.raises(StoreError, match="cannot be read with this key"):
+            async with open_sqlite(key=bytes(32)):
+                pass
+        async with open_sqlite() as store:
+            assert await get(store, "a")
+
+    told(story)
+
+
+def test_a_second_store_on_the_folder_is_refused_and_names_the_first(open_sqlite, tmp_path):
+    program = (
+        "import asyncio, sys; from pathlib import Path; from fhir_server.storage.sqlite import SqliteStore\n"
+        "try: asyncio.run(SqliteStore.open(Path(sys.argv[1]), bytes(range(32))))\n"
+        "except Exception as error: print(type(error).__name__, error)"
+    )
+
+    def start():
+        return subprocess.run(
+            [sys.executable, "-c", program, str(tmp_path / "data")],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+
+    async def story():
+        async with open_sqlite() as store:
+            with pytest.raises(StoreError, match=f"in use by process {os.getpid()} on "):
+                async with open_sqlite():
+                    pass
+            assert (
+                f"StoreError {tmp_path / 'data'} is in use by process {os.getpid()} on " in start()
+            )
+            await put(store, "a")  # the first is not disturbed
+        assert start() == ""
+
+    told(story)
+
+
+def test_a_folder_of_a_newer_version_is_refused(open_sqlite, tmp_path, monkeypatch):
+    async def story():
+        async with open_sqlite():
+            pass
+        monkeypatch.setattr(schema, "VERSION", VERSION - 1)
+        with pytest.raises(StoreError, match=f"written by a newer Salus .schema {VERSION}"):
+            async with open_sqlite():
+                pass
+
+    told(story)
+
+
+def test_an_older_folder_is_migrated_step_by_step(open_sqlite, monkeypatch):
+    def first(conn):
+        conn.execute("CREATE TABLE came (step)")
+
+    def second(conn):
+        conn.execute("INSERT INTO came VALUES (2)")
+        if fails:
+            raise RuntimeError("power cut")
+
+    fails = True
+
+    async def story():
+        nonlocal fails
+        async with open_sqlite() as store:
+            await put(store, "a")
+        monkeypatch.setattr(schema, "VERSION", VERSION + 2)
+        monkeypatch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, first, second))
+        with pytest.raises(RuntimeError, match="power cut"):
+            async with open_sqlite():
+                pass
+        fails = False
+        async with open_sqlite() as store:  # goes on where it stopped
+            assert store._writer.execute("SELECT step FROM came").get == 2
+            assert await get(store, "a")
+        async with open_sqlite() as store:
+            assert store._writer.execute("SELECT count(*) FROM came").get == 1
+
+    told(story)
+
+
+def test_another_extraction_asks_for_a_reindex_until_it_is_done(open_sqlite):
+    async def story():
+        async with open_sqlite(extraction="one") as store:
+            assert store.extraction_current
+            await put(store, "a", code("old"))
+        async with open_sqlite(extraction="two") as store:
+            assert not store.extraction_current
+        async with open_sqlite(extraction="two") as store:
+            assert not store.extraction_current  # a restart forgets nothing
+
+            async def reindex(tx):
+                async for version in tx.walk():
+                    await tx.reindex(version.type, version.id, [code("new")])
+
+            await store.transaction(reindex, write=True)
+            await store.finish_reindex("two")
+            assert store.extraction_current
+        async with open_sqlite(extraction="two") as store:
+            assert store.extraction_current
+            assert await ids(store, has_code("new")) == ["a"]
+
+    told(story)
+
+
+def test_a_file_that_is_no_store_is_refused(tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / FILE).write_bytes(b"no database at all" * 1000)
+
+    async def story():
+        with pytest.raises(StoreError, match="cannot be read with this key"):
+            await SqliteStore.open(tmp_path / "data", KEY)
+
+    told(story)
+
+
+def test_a_closed_store_refuses(open_sqlite):
+    async def story():
+        async with open_sqlite() as store:
+            await put(store, "a")
+        for asked in (get(store, "a"), put(store, "b"), store.record([])):
+            with pytest.raises(StoreError, match="closed"):
+                await asked
+        await store.close()  # again does nothing
+
+    told(story)
+
+
+def test_closing_waits_for_what_was_begun(open_sqlite):
+    async def story():
+        async with open_sqlite() as store:
+            begun = [asyncio.create_task(put(store, str(number))) for number in range(50)]
+            begun.append(asyncio.create_task(store.record([Event(1, b"", b"", ())])))
+            await asyncio.sleep(0)
+        await asyncio.gather(*begun)
+        async with open_sqlite() as store:
+            assert len(await ids(store)) == 50
+            assert await ids(store, type=EVENTS) == ["1"]
+
+    told(story)
+
+
+# --- the commit of many --------------------------------------------------------------------------
+
+
+def test_what_waits_is_committed_together(open_sqlite):
+    async def story():
+        async with open_sqlite() as store:
+            commits = 0
+            commit = store._lane._commit_here
+
+            def counted():
+                nonlocal commits
+                commits += 1
+                commit()
+
+            store._lane._commit_here = counted
+            await asyncio.gather(*(put(store, str(number)) for number in range(100)))
+            assert commits < 20
+            assert len(await ids(store)) == 100
+
+    told(story)
+
+
+def test_one_that_fails_does_not_undo_its_neighbours(open_sqlite):
+    async def story():
+        async with open_sqlite() as store:
+
+            async def odd_ones_fail(number):
+                async def work(tx):
+                    await tx.put(
+                        Version("Patient", str(number), 1, tx.now, b"1"), [code(str(number % 7))]
+                    )
+                    await tx.record(Event(number, b"", b"", ()))
+                    if number % 2:
+                        raise RuntimeError("on purpose")
+
+                await store.transaction(work, write=True)
+
+            told = await asyncio.gather(
+                *(odd_ones_fail(n) for n in range(60)), return_exceptions=True
+            )
+            assert [each is None for each in told] == [True, False] * 30
+            assert sorted(map(int, await ids(store))) == list(range(0, 60, 2))
+            assert await ids(store, type=EVENTS) == [str(n) for n in range(1, 31)]
+            assert list(store.check()) == []
+
+    told(story)
+
+
+def test_who_is_cancelled_does_not_hold_the_others_up(open_sqlite):
+    async def story():
+        async with open_sqlite() as store:
+            tasks = [asyncio.create_task(put(store, str(number))) for number in range(40)]
+            for moment in range(8):
+                tasks[5 * moment].cancel()
+                await asyncio.sleep(0)
+            told = await asyncio.gather(*tasks, return_exceptions=True)
+            kept = {version.id for version in told if isinstance(version, Version)}
+            assert len(kept) >= 32
+            assert kept <= set(await ids(store))
+            await put(store, "after")
+            assert list(store.check()) == []
+
+    told(story)
+
+
+def test_a_work_that_is_cancelled_is_undone(open_sqlite):
+    async def story():
+        async with open_sqlite() as store:
+            inside = asyncio.Event()
+
+            async def work(tx):
+                await tx.put(Version("Patient", "a", 1, tx.now, b"1"), [code("x")])
+                inside.set()
+                await asyncio.Event().wait()
+
+            task = asyncio.create_task(store.transaction(work, write=True))
+            await inside.wait()
+            waits = asyncio.create_task(put(store, "b", code("x")))
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            await waits
+            assert await ids(store, has_code("x")) == ["b"]
+
+    told(story)
+
+
+def test_a_wrong_event_fails_alone(open_sqlite):
+    async def story():
+        async with open_sqlite() as store:
+            good = asyncio.create_task(store.record([Event(1, b"", b"", ())]))
+            with pytest.raises(ValueError, match="no text entries"):
+                await store.record([Event(1, b"", b"", (Entry("text", "x", text="y"),))])
+            await good
+            assert await ids(store, type=EVENTS) == ["1"]
+
+    told(story)
+
+
+def test_a_reading_transaction_cannot_write(open_sqlite):
+    async def story():
+        async with open_sqlite() as store:
+            with pytest.raises(RuntimeError, match="only reads"):
+                await store.transaction(lambda tx: tx.keep("s", "k", b""))
+
+    told(story)
+
+
+# --- failures of the disk --------------------------------------------------------------------------
+
+
+class _FullDisk(apsw.VFS):
+    """A file system that refuses to write while `full` is set."""
+
+    def __init__(self):
+        super().__init__("fulldisk", "unix")
+        self.full = False
+
+    def xOpen(self, name, flags):
+        return _FullFile(self, name, flags)
+
+
+class _FullFile(apsw.VFSFile):
+    def __init__(self, vfs, name, flags):
+        self.vfs = vfs
+        super().__init__("unix", name, flags)
+
+    def xWrite(self, data, offset):
+        if self.vfs.full:
+            raise apsw.FullError
+        super().xWrite(data, offset)
+
+
+@pytest.fixture
+def full_disk():
+    vfs = _FullDisk()
+    yield vfs
+    vfs.unregister()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_full_disk_is_told_to_everybody_and_passes(open_sqlite, full_disk, monkeypatch):
+    monkeypatch.setattr(sys, "excepthook", lambda *_: None)  # apsw reports what a VFS raises
+
+    async def story():
+        async with open_sqlite(vfs="multipleciphers-fulldisk") as store:
+            await put(store, "before", code("x"))
+            full_disk.full = True
+            tasks = [put(store, str(n), code("new")) for n in range(5)]
+            told = await asyncio.gather(
+                *tasks, store.record([Event(1, b"", b"", ())]), return_exceptions=True
+            )
+            assert [type(each) for each in told] == [Unavailable] * 6
+            assert await ids(store) == ["before"]
+            full_disk.full = False
+            await put(store, "after", code("new"))
+            await store.record([Event(1, b"", b"", ())])
+            assert await ids(store, has_code("new")) == ["after"]
+            assert await ids(store, type=EVENTS) == ["1"]
+            assert list(store.check()) == []
+
+    told(story)
+
+
+# --- long searches -------------------------------------------------------------------------------
+
+# Nothing drives this but a scan with a probe for every resource.
+SLOW = Match(
+    "text", "text", (Condition("text", "contains", "x"), Condition("text", "contains", "needle"))
+)
+
+
+async def _many_phrases(store, number=40_000):
+    async def work(tx):
+        for part in range(0, number, 1000):
+            texts = [Entry("text", "text", text=f"x{n}" * 8) for n in range(part, part + 1000)]
+            await tx.put(Version("Patient", str(part), 1, tx.now, b"1"), texts)
+
+    await store.transaction(work, write=True)
+
+
+def test_a_long_search_leaves_the_loop_free_and_answers(open_sqlite, monkeypatch):
+    monkeypatch.setattr(readers, "INLINE_SECONDS", 0.0)
+    monkeypatch.setattr(readers, "INLINE_STEPS", 100)
+
+    async def story():
+        async with open_sqlite() as store:
+            await _many_phrases(store)
+            searching = asyncio.create_task(ids(store, SLOW))
+            await asyncio.sleep(0)
+            assert not searching.done()
+            assert await get(store, "0")  # meanwhile
+            assert await searching == []
+
+    told(story)
+
+
+def test_a_search_that_takes_too_long_is_given_up(open_sqlite, monkeypatch):
+    monkeypatch.setattr(readers, "INLINE_SECONDS", 0.0)
+    monkeypatch.setattr(readers, "INLINE_STEPS", 100)
+    monkeypatch.setattr(readers, "THREAD_STEPS", 100)
+
+    async def story():
+        async with open_sqlite(search_seconds=0.0) as store:
+            await _many_phrases(store)
+            for write in (False, True):
+                with pytest.raises(TooCostly, match="longer than 0 seconds"):
+                    await store.transaction(lambda tx: tx.find("Patient", SLOW, (), ALL), write)
+                with pytest.raises(TooCostly):
+                    await store.transaction(lambda tx: tx.count("Patient", SLOW), write)
+            assert await get(store, "0")
+            await put(store, "after")
+
+    told(story)
+
+
+def test_a_long_search_that_is_cancelled_frees_its_connection(open_sqlite, monkeypatch):
+    monkeypatch.setattr(readers, "INLINE_SECONDS", 0.0)
+    monkeypatch.setattr(readers, "INLINE_STEPS", 100)
+    monkeypatch.setattr(readers, "THREAD_STEPS", 100)
+    monkeypatch.setattr(readers, "LIMIT", 1)
+
+    async def story():
+        async with open_sqlite() as store:
+            await _many_phrases(store)
+            searching = asyncio.create_task(ids(store, SLOW))
+            await asyncio.sleep(0)
+            searching.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await searching
+            assert await get(store, "0")
+
+    told(story)
+
+
+def test_more_readers_than_connections_take_turns(open_sqlite, monkeypatch):
+    monkeypatch.setattr(readers, "LIMIT", 2)
+
+    async def story():
+        async with open_sqlite() as store:
+            await put(store, "a")
+
+            async def slowly(tx):
+                await asyncio.sleep(0.001)
+                return await tx.get("Patient", "a")
+
+            tasks = [asyncio.create_task(store.transaction(slowly)) for _ in range(20)]
+            await asyncio.sleep(0)
+            for task in tasks[3:6]:
+                task.cancel()
+            told = await asyncio.gather(*tasks, return_exceptions=True)
+            assert sum(isinstance(each, Version) for each in told) == 17
+
+    told(story)
+
+
+# --- the doctor ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "damage, words",
+    [
+        ("DELETE FROM token WHERE pk > 0", "has tokens that no search finds"),
+        (
+            "INSERT INTO token SELECT p, v + 1, pk FROM token WHERE pk > 0 LIMIT 1",
+            "do not have them",
+        ),
+        ("DELETE FROM range", "has other params than its row says"),
+        ("UPDATE resource SET deleted = 1 WHERE ver > 0", "range entries without a live resource"),
+        ("DELETE FROM event", "entries of events that are not there"),
+        ("UPDATE resource SET body = x'0102' WHERE ver > 0", "cannot be read"),
+        ("UPDATE old SET body = x'05'", "row 1 of old cannot be read"),
+        ("DELETE FROM resource WHERE ver = 0", "to a resource that has no row"),
+        ("DELETE FROM value", "of a value that is not there"),
+        ("DELETE FROM phrase", "of a phrase that is not there"),
+    ],
+)
+def test_the_doctor_finds_damage(open_sqlite, tmp_path, damage, words):
+    async def story():
+        async with open_sqlite() as store:
+            await put(store, "a", *PATIENT)
+            await put(store, "a", *PATIENT)
+            await store.record([Event(5, b"<", b">", (code("R", "action"),))])
+            assert list(store.check()) == []
+        conn = connect(tmp_path / "data" / FILE, KEY, writes=True)
+        conn.execute(damage)
+        conn.close()
+        async with open_sqlite() as store:
+            assert any(words in problem for problem in store.check())
+
+    told(story)
+
+
+def test_sizes_tell_files_tables_and_rows(open_sqlite):
+    async def story():
+        async with open_sqlite() as store:
+            await put(store, "a", *PATIENT)
+            sizes = store.sizes()
+            assert sizes["rows resource"] == 2  # with the one that a link reserves
+            assert sizes[FILE] > 0
+            assert sizes["table token"] > 0
+
+    told(story)
+
+
+def test_erased_values_are_not_kept_anywhere(open_sqlite):
+    async def story():
+        async with open_sqlite() as store:
+            await put(store, "a", *PATIENT, owner="Patient/a")
+            await put(store, "b", code("Zebedee-code"), owner="Patient/b")
+            await store.transaction(lambda tx: tx.erase("Patient/a"), write=True)
+
+            def rows(sql):
+                return store._writer.execute(sql).get
+
+            assert rows("SELECT count(*) FROM phrase") == 0
+            assert rows("SELECT count(*) FROM value WHERE code = 'Zebedee-code'") == 1
+            await store.transaction(lambda tx: tx.erase("Patient/b"), write=True)
+            assert rows("SELECT count(*) FROM value WHERE code = 'Zebedee-code'") == 0
+            await put(store, "c", *PATIENT)
+            assert await ids(store, has_code("Zebedee-code")) == ["c"]
+            assert list(store.check()) == []
+
+    told(story)
+
+
+def test_expired_records_are_swept(open_sqlite, monkeypatch):
+    now = [1]
+
+    async def story():
+        async with open_sqlite(clock=lambda: now[0]) as store:
+            await store.transaction(lambda tx: tx.keep("s", "k", b"", until=5), write=True)
+            monkeypatch.setattr(lane, "SWEEP_SECONDS", -1)
+            now[0] = 5
+            await put(store, "a")
+            assert store._writer.execute("SELECT count(*) FROM kept").get == 0
+
+    told(story)
