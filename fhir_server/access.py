@@ -39,7 +39,7 @@ def visible(type: str, grant: Grant) -> Query:
 async def shows(step: Step, version: Version) -> bool:
     """Whether the caller may see a version: its resource must be visible as it stands now."""
     seen = visible(version.type, step.grant)
-    if seen == EVERYTHING:
+    if seen is EVERYTHING:
         return True
     bound = All((Match(ID, "token", (Condition("code", "eq", version.id),)), seen))
     return await step.tx.count(version.type, bound, 1) == 1

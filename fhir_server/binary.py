@@ -10,9 +10,10 @@ import base64
 import binascii
 import secrets
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
+
+from msgspec.structs import replace
 
 from conformance.json import encode, parse
 from conformance.outcome import FhirError

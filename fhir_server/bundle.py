@@ -9,9 +9,10 @@ import asyncio
 import base64
 import binascii
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, NamedTuple, Protocol
+
+from msgspec import Struct
 
 from conformance.json import encode
 from conformance.outcome import FhirError, outcome
@@ -62,8 +63,7 @@ ORDER = {"DELETE": 0, "POST": 1, "PUT": 2, "PATCH": 2, "GET": 3, "HEAD": 3}
 _BREATH = 20  # entries after which other requests get their turn
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(Struct, frozen=True):
     """One entry: its place in the Bundle, how it is named there and what it asks."""
 
     place: int

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from datetime import tzinfo
 from typing import Literal
 
-from conformance.validator import Validator
+from msgspec import Struct
 
 from conformance.definitions import Definitions
+from conformance.validator import Validator
 from fhir_server.ids import new_id
 from fhir_server.interaction import Interaction, Result
 from fhir_server.limits import Limits
@@ -53,8 +54,7 @@ class Core:
     clock: Callable[[], int] = now
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(Struct, frozen=True):
     """One interaction inside one transaction."""
 
     tx: Transaction

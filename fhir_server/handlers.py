@@ -133,8 +133,8 @@ def _answer(step: Step, asked: Interaction, version: Version) -> Result:
             304, etag=version.number, updated=version.updated, touched=touched, patients=patients
         )
     body = version.body
-    shape = Shape.of(asked.parameters, asked.code)
-    if shape.changes:
+    if asked.parameters:
+        shape = Shape.of(asked.parameters, asked.code)
         body = encode(shaped(parse(body), shape, step.core.definitions))
     return Result(
         200,

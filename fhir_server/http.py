@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, MutableMapping
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from conformance.json import encode, parse, pretty
@@ -41,6 +42,8 @@ _JSON_TYPES = frozenset({FHIR_JSON, "application/json", "text/json", "json"})
 _ANY = frozenset({"*/*", "application/*", ""})
 _FORM = "application/x-www-form-urlencoded"
 _BODIES = frozenset({"create", "update", "patch", "transaction", "operation"})
+_JSON_TYPE = (b"content-type", f"{FHIR_JSON}; charset=utf-8".encode())
+_NOT_ACCEPTED = f"This server answers in {FHIR_JSON}, which the request does not accept"
 _SECURITY = [(b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store")]
 
 
@@ -68,13 +71,13 @@ class Http:
         code = "refused"
         form = _Form()
         try:
-            form = _form_of(scope["query_string"], headers)
+            form = _form_of(scope["query_string"], headers.get(b"accept", b""))
             path = scope["path"][self._skip :].strip("/")
             at = route(method, path, self._core.definitions.types)
             code = at.code
             caller = self._caller(headers, _address(scope))
-            if at.type != "Binary":
-                _require_acceptable(form)
+            if not form.json and at.type != "Binary":
+                raise FhirError("not-supported", _NOT_ACCEPTED, status=406)
             made = await self._interaction(at, method, path, scope, headers, receive, caller)
             result = await self._server.perform(made, caller)
             if at.type == "Binary":
@@ -140,17 +143,17 @@ class Http:
         body = result.body
         if form.pretty and body and result.media_type == FHIR_JSON:
             body = pretty(body)
-        headers = [
-            *_SECURITY,
-            *((n.encode(), v.encode("latin-1", "replace")) for n, v in result.headers),
-        ]
+        headers = [*_SECURITY]
+        for name, value in result.headers:
+            headers.append((name.encode(), value.encode("latin-1", "replace")))
         if result.stream is None:
-            headers.append((b"content-length", str(len(body)).encode()))
-        if body or result.stream is not None or result.media_type != FHIR_JSON:
-            charset = "; charset=utf-8" if result.media_type == FHIR_JSON else ""
-            headers.append((b"content-type", (result.media_type + charset).encode("latin-1")))
+            headers.append((b"content-length", b"%d" % len(body)))
+        if result.media_type != FHIR_JSON:
+            headers.append((b"content-type", result.media_type.encode("latin-1", "replace")))
+        elif body or result.stream is not None:
+            headers.append(_JSON_TYPE)
         if result.etag is not None:
-            headers.append((b"etag", f'W/"{result.etag}"'.encode()))
+            headers.append((b"etag", b'W/"%d"' % result.etag))
         if result.updated is not None:
             headers.append((b"last-modified", http_date(result.updated).encode()))
         if result.location is not None:
@@ -177,30 +180,27 @@ def refused(error: FhirError) -> Result:
 
 
 class _Form(NamedTuple):
-    """How the answer is to look. `accept`: the media types that the client takes, best first."""
+    """How the answer is to look. `accept`: the media types that the client takes, best first;
+    `json`: whether FHIR's JSON is among them."""
 
     accept: tuple[str, ...] = (FHIR_JSON,)
     pretty: bool = False
+    json: bool = True
 
 
-def _form_of(query: bytes, headers: Headers) -> _Form:
-    accept = headers.get(b"accept", b"").decode("latin-1")
-    types = tuple(each.split(";")[0].strip().lower() for each in accept.split(","))
+def _form_of(query: bytes, accept: bytes) -> _Form:
+    form = _accepted(accept.decode("latin-1"))
     if b"_format" not in query and b"_pretty" not in query:
-        return _Form(types)
+        return form
     asked = dict(pairs(_ascii(query), 1000))
-    named = asked.get("_format", "").split(";")[0].strip().lower().replace(" ", "+")
-    return _Form((named,) if named else types, asked.get("_pretty") == "true")
+    named = asked.get("_format", "").replace(" ", "+")
+    return (_accepted(named) if named else form)._replace(pretty=asked.get("_pretty") == "true")
 
 
-def _require_acceptable(form: _Form) -> None:
-    """FhirError 406 when the client takes nothing that an answer can be."""
-    if not any(each in _JSON_TYPES or each in _ANY for each in form.accept):
-        raise FhirError(
-            "not-supported",
-            f"This server answers in {FHIR_JSON}, which the request does not accept",
-            status=406,
-        )
+@lru_cache(1024)
+def _accepted(header: str) -> _Form:
+    types = tuple(each.split(";")[0].strip().lower() for each in header.split(","))
+    return _Form(types, json=any(each in _JSON_TYPES or each in _ANY for each in types))
 
 
 def _asked(
@@ -243,15 +243,21 @@ _RETURNS: dict[str, Any] = {
 
 
 def _preferences(headers: Headers) -> Preferences:
+    header = headers.get(b"prefer")
+    return _preferred(header.decode("latin-1")) if header else _NO_PREFERENCE
+
+
+_NO_PREFERENCE = Preferences()
+
+
+@lru_cache(256)
+def _preferred(header: str) -> Preferences:
     """The preferences we know; others may be ignored, as RFC 7240 says."""
-    header = _text(headers, b"prefer")
-    if header is None:
-        return Preferences()
-    named = dict(
-        (part.strip().lower() + "=").split("=")[:2] for part in header.replace(";", ",").split(",")
-    )
-    handling = "lenient" if named.get("handling", "").strip() == "lenient" else "strict"
-    return Preferences(_RETURNS.get(named.get("return", "").strip()), handling)  # type: ignore[arg-type]
+    parts = header.replace(";", ",").split(",")
+    named = dict((part.strip().lower() + "=").split("=")[:2] for part in parts)
+    lenient = named.get("handling", "").strip() == "lenient"
+    returns = _RETURNS.get(named.get("return", "").strip())
+    return Preferences(returns, "lenient" if lenient else "strict")
 
 
 def _media_type(headers: Headers) -> str:

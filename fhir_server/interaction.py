@@ -7,9 +7,10 @@ https://hl7.org/fhir/R4/http.html
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 from urllib.parse import parse_qsl
+
+from msgspec import Struct
 
 from conformance.outcome import FhirError
 from fhir_server.ids import is_id
@@ -25,8 +26,7 @@ class Preferences(NamedTuple):
     handling: Literal["strict", "lenient"] = "strict"
 
 
-@dataclass(frozen=True, slots=True)
-class Content:
+class Content(Struct, frozen=True):
     """A body that is not a parsed resource: a patch, or a Binary's own bytes."""
 
     media_type: str
@@ -35,8 +35,7 @@ class Content:
     spool: tuple[str, int] | None = None  # name and size of a body that waits in kept chunks
 
 
-@dataclass(frozen=True, slots=True)
-class Interaction:
+class Interaction(Struct, frozen=True):
     """What is asked. `code` is the standard's: read, vread, update, patch, delete,
     history-instance, history-type, history-system, create, search-type, search-system,
     capabilities, batch, transaction; or operation. A conditional interaction has `condition`, the
@@ -84,8 +83,7 @@ class Interaction:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
+class Result(Struct, frozen=True):
     """What is answered: the body's final bytes (JSON, unless `media_type` says otherwise), or a
     stream of them. The audit names what was `touched`, (type, id, version number or None), and
     whose it was: `patients`, as "Patient/id"."""
@@ -166,6 +164,11 @@ def offers(type: str, code: str) -> bool:
 def route(method: str, path: str, types: frozenset[str]) -> Route:
     """The route of a path below the FHIR base, without slashes at its ends. FhirError 404 when the
     path leads nowhere, 405 when it does but not by this method."""
+    type, _, id = path.partition("/")
+    if type in types and is_id(id):  # nearly every request: no detours
+        code = ROUTES.get(("GET" if method == "HEAD" else method, "type/id"))
+        if code is not None:
+            return Route(code, type, id)
     parts = path.split("/") if path else []
     found = _parts(parts, types)
     if found is None:

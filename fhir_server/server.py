@@ -7,6 +7,7 @@ https://hl7.org/fhir/R4/http.html
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import msgspec
@@ -44,10 +45,20 @@ class _Kept(NamedTuple):
     etag: int | None
     updated: int | None
     location: str | None
+    touched: tuple[tuple[str, str, int | None], ...]
+    patients: tuple[str, ...]
 
     @classmethod
     def of(cls, result: Result) -> _Kept:
-        return cls(result.status, result.body, result.etag, result.updated, result.location)
+        return cls(
+            result.status,
+            result.body,
+            result.etag,
+            result.updated,
+            result.location,
+            result.touched,
+            result.patients,
+        )
 
     def result(self) -> Result:
         return Result(
@@ -56,6 +67,8 @@ class _Kept(NamedTuple):
             etag=self.etag,
             updated=self.updated,
             location=self.location,
+            touched=self.touched,
+            patients=self.patients,
         )
 
 
@@ -94,6 +107,11 @@ class Server:
             raise _refusal(error) from error
 
     async def _performed(self, asked: Interaction, caller: Caller) -> Result:
+        if asked.once is not None:
+            before = await self.store.transaction(partial(_before, asked.once))
+            if before is not None:
+                await self.store.record(self._audited(asked, caller, before))
+                return before
         if asked.code in ("batch", "transaction"):
             return await _BUNDLES[asked.code](self, asked, caller)
         plan = self.prepared(asked, caller)
@@ -134,13 +152,11 @@ class Server:
             return result
 
         async def work(tx: Transaction) -> Result:
-            kept = await tx.kept(_ONCE, asked.once) if asked.once else None
-            if kept is not None:
-                return _decode(kept.value).result()
-            result = await act(tx)
+            before = await _before(asked.once, tx) if asked.once else None
+            result = before or await act(tx)
             for each in self._audited(asked, caller, result):
                 await tx.record(each)
-            if asked.once:
+            if asked.once and before is None:
                 until = tx.now + _ONCE_MICROSECONDS
                 await tx.keep(_ONCE, asked.once, _encode(_Kept.of(result)), until=until)
             return result
@@ -151,6 +167,12 @@ class Server:
         """The events of an interaction that succeeded."""
         at, entities = self.core.clock(), self.core.limits.audit_entities
         return events(asked, caller, result, at, entities)
+
+
+async def _before(once: str, tx: Transaction) -> Result | None:
+    """The Result that was kept under this key."""
+    kept = await tx.kept(_ONCE, once)
+    return _decode(kept.value).result() if kept else None
 
 
 def _offered(core: Core, asked: Interaction) -> None:

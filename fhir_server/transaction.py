@@ -8,8 +8,9 @@ https://hl7.org/fhir/R4/http.html#trules
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from conformance.outcome import FhirError
 from fhir_server.audit.event import Caller

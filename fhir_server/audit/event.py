@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 from functools import lru_cache
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 from urllib.parse import urlencode
 
 from conformance.json import encode
@@ -53,7 +53,11 @@ _KINDS = {
     "delete": Kind("D", _APPLICATION, _CUSTODIAN),
 }
 _HEAD = b'{"resourceType":"AuditEvent","id":"'
+_LEAD = b'","meta":{"versionId":"1","lastUpdated":"'
 SUCCESS, MINOR, SERIOUS = "0", "4", "8"
+
+
+_Named: TypeAlias = tuple[str, str, int | None, bytes]  # a resource, its version and its role
 
 
 class Caller(NamedTuple):
@@ -69,20 +73,20 @@ def events(
 ) -> list[Event]:
     """What an interaction that succeeded leaves in the audit: one event, and a further one for
     every `entities` versions and patients that it names beyond the first."""
-    named = [(type, id, number, _OBJECT) for type, id, number in result.touched]
-    known = {(type, id) for type, id, _ in result.touched}
+    named: list[_Named] = [(type, id, number, _OBJECT) for type, id, number in result.touched]
     for patient in result.patients:
         type, _, id = patient.partition("/")
-        role = _PATIENT if (type, id) not in known else None
-        if role:
-            named.append((type, id, None, role))
-    parts = [named[i : i + entities] for i in range(0, len(named), entities)] or [[]]
+        if not any(each[1] == id and each[0] == type for each in result.touched):
+            named.append((type, id, None, _PATIENT))
+    if len(named) <= entities:
+        return [_event(asked, caller, SUCCESS, None, named, at)]
+    parts = [named[i : i + entities] for i in range(0, len(named), entities)]
     return [_event(asked, caller, SUCCESS, None, part, at) for part in parts]
 
 
 def failure(asked: Interaction, caller: Caller, status: int, code: str, at: int) -> Event:
     """What a refused or failed interaction leaves: what was asked for, and the issue's code."""
-    named: list[tuple[str, str, int | None, bytes]] = []
+    named: list[_Named] = []
     if asked.type and asked.id:
         named.append((asked.type, asked.id, None, _OBJECT))
     return _event(asked, caller, MINOR if status < 500 else SERIOUS, code, named, at)
@@ -102,39 +106,38 @@ def _event(
     caller: Caller,
     outcome: str,
     described: str | None,
-    named: list[tuple[str, str, int | None, bytes]],
+    named: list[_Named],
     at: int,
 ) -> Event:
     stamp = instant(at).encode()
+    before, after = _frame(asked.code, asked.operation, caller, outcome, described)
     entities = [
-        f'{{"what":{{"reference":"{type}/{id}'.encode()
-        + (f"/_history/{number}".encode() if number else b"")
-        + role
+        f'{{"what":{{"reference":"{type}/{id}/_history/{number}'.encode() + role
+        if number
+        else f'{{"what":{{"reference":"{type}/{id}'.encode() + role
         for type, id, number, role in named
     ]
     if asked.parameters or asked.condition:
         entities.append(_query(asked))
-    tail = b"".join(
-        (
-            b'","meta":{"versionId":"1","lastUpdated":"',
-            stamp,
-            b'"},',
-            _what(asked.code, asked.operation),
-            b',"recorded":"',
-            stamp,
-            b'","outcome":"',
-            outcome.encode(),
-            b'",',
-            b'"outcomeDesc":' + encode(described) + b"," if described else b"",
-            _who(asked.code, caller),
-            b',"entity":[' + b",".join(entities) + b"]}" if entities else b"}",
-        )
-    )
-    keys = {Entry("link", "entity", type, id) for type, id, _, _ in named}
+    end = b',"entity":[' + b",".join(entities) + b"]}" if entities else b"}"
+    tail = _LEAD + stamp + before + stamp + after + end
+    keys = [Entry("link", "entity", type, id) for type, id, _, _ in named]
     if caller.grant.agent:
         type, _, id = caller.grant.agent.partition("/")
-        keys.add(Entry("link", "agent", type, id))
-    return Event(at, _HEAD, tail, tuple(keys))
+        keys.append(Entry("link", "agent", type, id))
+    return Event(at, _HEAD, tail, tuple(dict.fromkeys(keys)) if len(keys) > 1 else tuple(keys))
+
+
+@lru_cache(4096)  # callers and interactions are few; their events are many
+def _frame(
+    code: str, operation: str | None, caller: Caller, outcome: str, described: str | None
+) -> tuple[bytes, bytes]:
+    """What stands between the times and behind them, up to the entities."""
+    before = b'"},' + _what(code, operation) + b',"recorded":"'
+    after = b'","outcome":"' + outcome.encode() + b'",'
+    if described:
+        after += b'"outcomeDesc":' + encode(described) + b","
+    return before, after + _who(code, caller)
 
 
 def _query(asked: Interaction) -> bytes:
@@ -143,7 +146,6 @@ def _query(asked: Interaction) -> bytes:
     return _QUERY_ENTITY + b',"query":"' + text + b'"}'
 
 
-@lru_cache(256)
 def _what(code: str, operation: str | None) -> bytes:
     """type, subtype and action."""
     subtype = {"system": _SUBTYPE, "code": code}
@@ -157,7 +159,6 @@ def _what(code: str, operation: str | None) -> bytes:
     return encode(made)[1:-1]
 
 
-@lru_cache(4096)
 def _who(code: str, caller: Caller) -> bytes:
     """agent and source."""
     kind = _KINDS.get(code, _QUERY)
