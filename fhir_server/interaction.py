@@ -6,9 +6,10 @@ https://hl7.org/fhir/R4/http.html
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from typing import Any, Literal, NamedTuple
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, quote
 
 from msgspec import Struct
 
@@ -291,6 +292,18 @@ def interaction(
         asked.prefer,
         asked.once,
     )
+
+
+_PLAIN = re.compile(r"[A-Za-z0-9\-._~|,:/$]*", re.ASCII)
+
+
+def query_of(parameters: Parameters) -> str:
+    """The query string of parameters, with the separators of search values left readable."""
+    return "&".join(f"{_quoted(name)}={_quoted(value)}" for name, value in parameters)
+
+
+def _quoted(text: str) -> str:
+    return text if _PLAIN.fullmatch(text) else quote(text, safe="|,:/$")
 
 
 def pairs(query: str, most: int) -> Parameters:

@@ -8,10 +8,9 @@ from __future__ import annotations
 import base64
 from functools import lru_cache
 from typing import NamedTuple, TypeAlias
-from urllib.parse import urlencode
 
 from conformance.json import encode
-from fhir_server.interaction import Interaction, Result
+from fhir_server.interaction import Interaction, Result, query_of
 from fhir_server.storage.store import Entry, Event
 from fhir_server.times import instant
 from smart_auth.grant import Grant
@@ -141,7 +140,7 @@ def _frame(
 
 
 def _query(asked: Interaction) -> bytes:
-    raw = urlencode((*asked.parameters, *(asked.condition or ())))
+    raw = query_of((*asked.parameters, *(asked.condition or ())))
     text = base64.b64encode(f"{asked.type or ''}?{raw}".encode())
     return _QUERY_ENTITY + b',"query":"' + text + b'"}'
 

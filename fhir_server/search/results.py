@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
-from urllib.parse import quote, urlencode
 
 from conformance.json import encode, parse
 from conformance.outcome import FhirError, Issue, outcome
@@ -16,7 +15,7 @@ from fhir_server import access
 from fhir_server.audit.search import count_events, find_events, refuse_hidden
 from fhir_server.core import Core, Step
 from fhir_server.formats import Shape, shaped
-from fhir_server.interaction import Interaction, Parameters, Result
+from fhir_server.interaction import Interaction, Parameters, Result, query_of
 from fhir_server.links import Link, Place
 from fhir_server.search import params
 from fhir_server.search.context import Include
@@ -64,7 +63,7 @@ async def _answer(
     found = await _page(step, parsed, after)
     if total is None and after is None and found.after is None:
         total = len(found.matches)
-    links += _links(step, asked, parsed.used, found.after)
+    links += _links(step, asked, parsed.used, found.after, links[0][1])
     return _result(step, parsed, found, total, links)
 
 
@@ -115,6 +114,8 @@ async def _page(step: Step, parsed: params.Search, after: Place | None) -> _Foun
 
 async def _included(step: Step, parsed: params.Search, matches: Sequence[Version]) -> list[Version]:
     """What _include and _revinclude add, each resource once, at most one beyond the limit."""
+    if not parsed.includes:
+        return []
     known = {(each.type, each.id) for each in matches}
     added: list[Version] = []
     fresh: Sequence[Version] = matches
@@ -177,7 +178,7 @@ async def _search_system(
     found = await _system_page(step, searches, after)
     if total is None and after is None and found.after is None:
         total = len(found.matches)
-    links += _links(step, asked, used, found.after)
+    links += _links(step, asked, used, found.after, links[0][1])
     return _result(step, first, found, total, links)
 
 
@@ -234,7 +235,7 @@ def _caller(step: Step) -> str:
 
 def self_link(core: Core, path: str, parameters: Parameters) -> tuple[str, str]:
     """The link that shows what was asked, as it was understood."""
-    query = urlencode(parameters, quote_via=quote, safe="|,:/$")
+    query = query_of(parameters)
     url = f"{core.base_url}/{path}" if path else core.base_url
     return "self", f"{url}?{query}" if query else url
 
@@ -247,10 +248,10 @@ def page_link(step: Step, path: str, link: Link) -> str:
 
 
 def _links(
-    step: Step, asked: Interaction, used: Parameters, after: Place | None
+    step: Step, asked: Interaction, used: Parameters, after: Place | None, first: str
 ) -> list[tuple[str, str]]:
     path = asked.type or ""
-    links = [("first", self_link(step.core, path, used)[1])]
+    links = [("first", first)]
     if after is not None:
         expires = step.core.clock() + step.core.limits.link_seconds * 1_000_000
         link = Link(asked.code, asked.type, None, used, after, expires)
@@ -259,6 +260,9 @@ def _links(
 
 
 # --- bundles -------------------------------------------------------------------------------------
+
+
+_MODES = {mode: f',"search":{{"mode":"{mode}"}}}}'.encode() for mode in ("match", "include")}
 
 
 class _Entry(NamedTuple):
@@ -306,13 +310,8 @@ def _body(core: Core, version: Version, shape: Shape) -> bytes:
 
 def _entry(core: Core, entry: _Entry) -> bytes:
     version = entry.version
-    return b"".join(
-        (
-            f'{{"fullUrl":"{core.base_url}/{version.type}/{version.id}","resource":'.encode(),
-            entry.body,
-            f',"search":{{"mode":"{entry.mode}"}}}}'.encode(),
-        )
-    )
+    head = f'{{"fullUrl":"{core.base_url}/{version.type}/{version.id}","resource":'.encode()
+    return head + entry.body + _MODES[entry.mode]
 
 
 def bundle(

@@ -7,11 +7,13 @@ import tempfile
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fhir_server.storage.memory import MemoryStore, sort_values
-from fhir_server.storage.sqlite import SqliteStore
+from fhir_server.storage.sqlite import SqliteStore, plan, sorting
+from fhir_server.storage.sqlite import search as search_module
 from fhir_server.storage.store import Page, Store, Version
 from tests.storage import worlds
 
@@ -76,3 +78,84 @@ def test_every_search_finds_what_the_plain_meaning_finds(world, searches, togeth
             assert list(sqlite.check()) == []
 
     asyncio.run(check())
+
+
+@often
+@given(worlds.worlds, st.lists(worlds.searches, min_size=1, max_size=8))
+def test_every_plan_finds_the_same(world, searches):
+    """As if the store were large: drivers count as many, indexes are walked."""
+
+    async def check():
+        async with both() as (sqlite, memory):
+            for store in (sqlite, memory):
+                await worlds.grow(store, world, 5)
+            for search in searches:
+                await agree(sqlite, memory, search)
+
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (plan, sorting, search_module):
+            patch.setattr(module, "MANY", 1)
+        patch.setattr(plan, "FEW", 0)
+        asyncio.run(check())
+
+
+# --- paging while others write -------------------------------------------------------------------
+
+
+@often
+@given(
+    worlds.worlds,
+    st.lists(worlds.worlds, max_size=6),
+    worlds.searches,
+    st.booleans(),
+)
+def test_a_page_after_another_keeps_its_promises_while_others_write(world, changes, search, large):
+    """Over all pages a matching resource that does not change appears once, one that changes at most
+    once more, as its new version; none is lost that still matches; sorted while it lasts."""
+    type, query, sort, limit = search
+
+    async def check(kind):
+        async with both() as stores:
+            store, oracle = stores[kind], stores[1]
+            await worlds.grow(store, world, 3)
+            if store is not oracle:
+                await worlds.grow(oracle, world, 3)
+            first = {v.id: v for v in await pages(oracle, type, query, (), 100)}
+            seen: list[Version] = []
+            after, waiting = None, list(changes)
+            while True:
+                asked = Page(limit, after)
+                page = await store.transaction(lambda tx: tx.find(type, query, sort, asked))
+                seen += page.versions
+                after = page.after
+                if after is None:
+                    break
+                if waiting:
+                    change = waiting.pop()
+                    await worlds.grow(store, change, 3)
+                    if store is not oracle:
+                        await worlds.grow(oracle, change, 3)
+            last = {v.id: v for v in await pages(oracle, type, query, (), 100)}
+            promised(first, last, seen)
+
+    with pytest.MonkeyPatch.context() as patch:
+        if large:
+            for module in (plan, sorting, search_module):
+                patch.setattr(module, "MANY", 1)
+        for kind in (0, 1):
+            asyncio.run(check(kind))
+
+
+def promised(first, last, seen):
+    shown: dict[str, list[Version]] = {}
+    for version in seen:
+        shown.setdefault(version.id, []).append(version)
+    for id, version in first.items():
+        if last.get(id) == version:
+            assert shown.get(id) == [version]
+        elif id in last:
+            assert 1 <= len(shown.get(id, ())) <= 2
+    for versions in shown.values():
+        numbers = [version.sequence for version in versions]
+        assert len(numbers) <= 2
+        assert numbers == sorted(set(numbers))

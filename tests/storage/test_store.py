@@ -23,7 +23,7 @@ from fhir_server.storage.store import (
     Version,
 )
 
-ALL = Page(100)
+ALL = Page(1000)
 
 
 def code(value, param="code"):
