@@ -13,6 +13,8 @@ from dataclasses import dataclass, field, replace
 from functools import cmp_to_key, partial
 from typing import NamedTuple, TypeAlias, TypeVar, cast
 
+from msgspec import structs
+
 from fhir_server.storage.store import (
     ANY,
     EVENT_TIME,
@@ -144,7 +146,7 @@ class _MemoryTransaction:
             self._state.creations += 1
             self._state.created[key] = self._state.creations
         self._state.sequence += 1
-        stamped = replace(version, sequence=self._state.sequence)
+        stamped = structs.replace(version, sequence=self._state.sequence)
         versions.append(stamped)
         self._state.entries[key] = () if version.deleted else tuple(entries)
         return stamped

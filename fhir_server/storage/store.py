@@ -8,8 +8,9 @@ events, and kept records. It knows no element, modifier, Bundle or scope: everyt
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol, TypeAlias, TypeVar
+
+from msgspec import Struct
 
 T = TypeVar("T")
 
@@ -55,8 +56,7 @@ class Condition(NamedTuple):
     value: str | int | float | frozenset[str] | None
 
 
-@dataclass(frozen=True, slots=True)
-class Match:
+class Match(Struct, frozen=True):
     """Some entry of `param` with this shape meets all conditions; without any, it is there."""
 
     param: str
@@ -64,27 +64,23 @@ class Match:
     conditions: tuple[Condition, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class All:
+class All(Struct, frozen=True):
     """Every query holds; without any, everything does."""
 
     queries: tuple[Query, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class AnyOf:
+class AnyOf(Struct, frozen=True):
     """Some query holds; without any, nothing does."""
 
     queries: tuple[Query, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Not:
+class Not(Struct, frozen=True):
     query: Query
 
 
-@dataclass(frozen=True, slots=True)
-class RefersTo:
+class RefersTo(Struct, frozen=True):
     """Some link entry of `param` names an existing resource of `type` for which `query` holds."""
 
     param: str
@@ -92,8 +88,7 @@ class RefersTo:
     query: Query
 
 
-@dataclass(frozen=True, slots=True)
-class ReferredBy:
+class ReferredBy(Struct, frozen=True):
     """Some existing resource of `type`, for which `query` holds, has a link entry of `param` that
     names this one."""
 
@@ -127,8 +122,7 @@ class Sort(NamedTuple):
 # --- versions ------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Version:
+class Version(Struct, frozen=True):
     """One version of one resource. `updated`: microseconds since 1970, UTC; never decreases along
     `sequence`, the number of this version in the order of all commits. A deleted version has an
     empty body. `owner` is "Patient/id" or None."""

@@ -4,9 +4,10 @@ and folded texts, absent fields, ties, long and short ranges, links to nothing).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from fhir_server.storage.store import (
     EVENT_TIME,
