@@ -11,7 +11,6 @@ import gc
 import os
 import signal
 import socket
-import sys
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -32,9 +31,6 @@ BACKLOG = 2048  # connections that may wait to be accepted
 # Objects made since the last collection before the next: the default of 700 walks the trees of a
 # parsed Bundle over and over (measured: parsing takes up to three times as long).
 COLLECT_AFTER = (20_000, 50, 100)
-# How long a thread may keep the interpreter while another waits, in seconds: the writer must not
-# hold up point reads for the default of 5 ms.
-SWITCH_SECONDS = 0.001
 
 NOT_OPEN = """\
 Salus does not hand out tokens yet, so it serves only when you open it on purpose:
@@ -63,7 +59,6 @@ def serve(settings: Settings, console: Console) -> None:
     """Serve until SIGTERM or SIGINT. CannotServe, and StoreError from the store."""
     may_serve(settings)
     _port_is_free(settings.host, settings.port)
-    sys.setswitchinterval(SWITCH_SECONDS)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         bar = Progress(console=console, transient=True)  # appears only when indexing anew
         app = _application(settings, bar)
