@@ -35,7 +35,7 @@ def record(conn: apsw.Connection, shared: Shared, events: Sequence[Event]) -> li
         shared.event += 1
         n = shared.event
         body = b"%s%d%s" % (event.head, n, event.tail)
-        rows.append((n, event.at, shared.bodies.pack(body)))
+        rows.append((n, event.at, shared.bodies.pack_event(body)))
         _entries(conn, shared.names, kind, event, -n, tokens, links)
     conn.executemany("INSERT INTO event (n, at, body) VALUES (?, ?, ?)", rows)
     if tokens:
