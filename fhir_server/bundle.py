@@ -50,7 +50,9 @@ class Performer(Protocol):
         """Whether an interaction changes something."""
         ...
 
-    async def act(self, tx: Transaction, asked: Interaction, caller: Caller, plan: Any) -> Result:
+    def act(
+        self, tx: Transaction, asked: Interaction, caller: Caller, plan: Any
+    ) -> Awaitable[Result]:
         """An interaction inside a transaction, without its audit."""
         ...
 

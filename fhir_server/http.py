@@ -41,6 +41,7 @@ FHIR_JSON = "application/fhir+json"
 _JSON_TYPES = frozenset({FHIR_JSON, "application/json", "text/json", "json"})
 _ANY = frozenset({"*/*", "application/*", ""})
 _FORM = "application/x-www-form-urlencoded"
+_BODILESS = frozenset({"GET", "HEAD", "DELETE"})
 _BODIES = frozenset({"create", "update", "patch", "transaction", "operation"})
 _JSON_TYPE = (b"content-type", f"{FHIR_JSON}; charset=utf-8".encode())
 _NOT_ACCEPTED = f"This server answers in {FHIR_JSON}, which the request does not accept"
@@ -71,14 +72,15 @@ class Http:
         code = "refused"
         form = _Form()
         try:
-            form = _form_of(scope["query_string"], headers.get(b"accept", b""))
+            query: bytes = scope["query_string"]
+            form = _form_of(query, headers.get(b"accept", b""))
             path = scope["path"][self._skip :].strip("/")
             at = route(method, path, self._core.definitions.types)
             code = at.code
             caller = self._caller(headers, _address(scope))
             if not form.json and at.type != "Binary":
                 raise FhirError("not-supported", _NOT_ACCEPTED, status=406)
-            made = await self._interaction(at, method, path, scope, headers, receive, caller)
+            made = await self._interaction(at, method, path, query, headers, receive, caller)
             result = await self._server.perform(made, caller)
             if at.type == "Binary":
                 result = binary.presented(self._server, at.code, result, form.accept)
@@ -94,7 +96,7 @@ class Http:
         at: Route,
         method: str,
         path: str,
-        scope: Scope,
+        query: bytes,
         headers: Headers,
         receive: Receive,
         caller: Caller,
@@ -102,7 +104,9 @@ class Http:
         """What a request asks for. FhirError, audited, when its parts do not make one."""
         try:
             limits = self._core.limits
-            asked = _asked(method, path, scope["query_string"], headers, caller, limits.url)
+            asked = _asked(method, path, query, headers, caller, limits.url)
+            if method in _BODILESS:
+                return interaction(asked, at, limits.parameters)
             resource, content, form = await self._body(at, asked, headers, receive)
             if at.code == "transaction" and resource and resource.get("type") == "batch":
                 at = at._replace(code="batch")
@@ -123,7 +127,7 @@ class Http:
                 raise FhirError("not-supported", f"A search is posted as {_FORM}", status=415)
             data = await read_body(receive, headers, limits.url)
             return None, None, pairs(_ascii(data), limits.parameters)
-        if at.code not in _BODIES or asked.method == "GET":
+        if at.code not in _BODIES:
             return None, None, ()
         if at.type == "Binary" and at.code in ("create", "update") and media not in _JSON_TYPES:
             return await binary.received(self._server, at, headers, media, receive), None, ()
@@ -211,7 +215,7 @@ def _asked(
     return Asked(
         method,
         path,
-        _ascii(query),
+        _ascii(query) if query else "",
         _text(headers, b"if-none-exist"),
         _text(headers, b"if-match"),
         _text(headers, b"if-none-match"),

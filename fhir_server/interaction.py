@@ -269,7 +269,7 @@ def interaction(
     form: Parameters = (),
 ) -> Interaction:
     """The interaction that a routed request asks for; at most `most` parameters. FhirError."""
-    found = (*pairs(asked.query, most), *form)
+    found = (*pairs(asked.query, most), *form) if asked.query or form else ()
     parameters = tuple(pair for pair in found if pair[0] not in _PRESENTATION)
     condition: Parameters | None = None
     if at.code in CONDITIONAL and at.id is None:

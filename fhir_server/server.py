@@ -6,7 +6,7 @@ https://hl7.org/fhir/R4/http.html
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -86,7 +86,16 @@ class Server:
         """The result, once it and its audit are durable. FhirError for every refusal, which is
         audited too."""
         try:
-            return await self._performed(asked, caller)
+            if asked.once is not None:
+                before = await self.store.transaction(partial(_before, asked.once))
+                if before is not None:
+                    await self.store.record(self._audited(asked, caller, before))
+                    return before
+            if asked.code in _BUNDLES:
+                return await _BUNDLES[asked.code](self, asked, caller)
+            plan = self.prepared(asked, caller)
+            act = partial(self._acting, asked, caller, plan)
+            return await self.commit(asked, caller, act, self.writes(asked))
         except Exception as error:
             refusal = _refusal(error)
             await self.refuse(asked, caller, refusal)
@@ -106,21 +115,6 @@ class Server:
         except Unavailable as error:
             raise _refusal(error) from error
 
-    async def _performed(self, asked: Interaction, caller: Caller) -> Result:
-        if asked.once is not None:
-            before = await self.store.transaction(partial(_before, asked.once))
-            if before is not None:
-                await self.store.record(self._audited(asked, caller, before))
-                return before
-        if asked.code in ("batch", "transaction"):
-            return await _BUNDLES[asked.code](self, asked, caller)
-        plan = self.prepared(asked, caller)
-
-        async def act(tx: Transaction) -> Result:
-            return await self.act(tx, asked, caller, plan)
-
-        return await self.commit(asked, caller, act, self.writes(asked))
-
     def prepared(self, asked: Interaction, caller: Caller) -> Any:
         """Check that an interaction is offered and allowed, and do what can be done for it before
         its transaction. FhirError."""
@@ -139,9 +133,16 @@ class Server:
             return self.core.operations[asked.operation or ""].writes
         return asked.code in WRITES
 
-    async def act(self, tx: Transaction, asked: Interaction, caller: Caller, plan: Any) -> Result:
+    def act(
+        self, tx: Transaction, asked: Interaction, caller: Caller, plan: Any
+    ) -> Awaitable[Result]:
         """An interaction inside a transaction, without its audit."""
-        return await HANDLERS[asked.code](Step(tx, caller.grant, self.core), asked, plan)
+        return HANDLERS[asked.code](Step(tx, caller.grant, self.core), asked, plan)
+
+    def _acting(
+        self, asked: Interaction, caller: Caller, plan: Any, tx: Transaction
+    ) -> Awaitable[Result]:
+        return self.act(tx, asked, caller, plan)
 
     async def commit(self, asked: Interaction, caller: Caller, act: Act, writes: bool) -> Result:
         """A transaction around `act`. A write's audit is in the same transaction, a read's durable

@@ -6,7 +6,7 @@ without HTTP.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
 from contextlib import asynccontextmanager
 from importlib.metadata import version as installed
 from typing import Any
@@ -15,7 +15,6 @@ from urllib.parse import urlsplit
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from fastapi import FastAPI, Response
-from fhir_server.storage.keys import FileKeys, page_key
 
 from conformance import capability, definitions
 from conformance.json import encode
@@ -28,6 +27,7 @@ from fhir_server.links import Links
 from fhir_server.metrics import Metrics
 from fhir_server.search.index import Index
 from fhir_server.server import Server
+from fhir_server.storage.keys import FileKeys, page_key
 from fhir_server.storage.sqlite import SqliteStore
 from fhir_server.surface import surface
 from fhir_server.times import instant, now
@@ -49,15 +49,15 @@ class SalusApp(FastAPI):
 
     def __init__(self, prefix: str, **options: Any) -> None:
         super().__init__(**options)
-        self._prefix = prefix
+        self._prefix, self._below = prefix, f"{prefix}/"
 
-    async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:
-        if scope["type"] == "http" and self.fhir is not None:
+    def __call__(self, scope: Scope, receive: Any, send: Any) -> Awaitable[None]:  # type: ignore[override]
+        """Not a coroutine itself: it hands on the one that answers."""
+        if self.fhir is not None and scope["type"] == "http":
             path: str = scope["path"]
-            if path.startswith(self._prefix) and path[len(self._prefix) :][:1] in ("", "/"):
-                await self.fhir(scope, receive, send)
-                return
-        await super().__call__(scope, receive, send)
+            if path.startswith(self._below) or path == self._prefix:
+                return self.fhir(scope, receive, send)
+        return super().__call__(scope, receive, send)
 
 
 def create_app(settings: Settings, progress: Progress | None = None) -> SalusApp:
