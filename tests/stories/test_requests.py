@@ -294,3 +294,61 @@ def test_the_capability_statement_is_valid_and_names_every_type(fhir):
     assert checked.status_code == 200
     severities = {issue["severity"] for issue in checked.json()["issue"]}
     assert severities <= {"information", "warning"}, checked.json()
+
+
+def test_a_body_of_100_megabytes_is_refused_before_it_is_read(fhir):
+    def pieces():
+        for _ in range(100):
+            yield b" " * 1024 * 1024
+
+    headers = {"Content-Type": "application/fhir+json"}
+    answer = fhir.post("/Patient", content=b" " * 100 * 1024 * 1024, headers=headers)
+    assert (answer.status_code, _issue(answer)["code"]) == (413, "too-long")
+    answer = fhir.post("/Patient", content=pieces(), headers=headers)
+    assert (answer.status_code, _issue(answer)["code"]) == (413, "too-long")
+
+
+@pytest.mark.parametrize(
+    ("parameters", "status"),
+    [
+        ({"family": "'; DROP TABLE resource; --"}, 200),
+        ({"family": '" OR 1=1'}, 200),
+        ({"identifier": "x|' UNION SELECT body FROM resource"}, 200),
+        ({"family": "%"}, 200),
+        ({"family": "_"}, 200),
+        ([("family", "a")] * 101, 400),
+        ({"family": ",".join(f"a{i}" for i in range(501))}, 400),
+        ({"family": "a" * 20_000}, 414),
+        ({"general-practitioner.organization.partof." * 20 + "name": "x"}, 400),
+        ({"_has:Observation:patient:" * 20 + "code": "x"}, 400),
+        ({"birthdate": "9" * 500}, 400),
+        ({"_count": "-1"}, 400),
+        ({"_count": "99999999999999999999"}, 400),
+    ],
+)
+def test_hostile_parameters_find_nothing_or_are_refused(fhir, parameters, status):
+    answer = fhir.get("/Patient", params=parameters)
+    assert answer.status_code == status
+    if status == 200:
+        assert answer.json()["total"] == 0
+    else:
+        assert _issue(answer)["severity"] == "error"
+
+
+def test_links_use_the_base_url_and_never_the_host_header(fhir):
+    headers = {"Host": "evil.example.org"}
+    answer = fhir.post("/Patient", json=_patient(), headers=headers)
+    assert answer.headers["location"].startswith(str(fhir.base_url).rstrip("/"))
+    found = fhir.get("/Patient", params={"_count": "1"}, headers=headers).text
+    assert "evil" not in found
+
+
+def test_a_page_belongs_to_the_search_that_it_was_made_for(fhir):
+    for _ in range(3):
+        fhir.post("/Patient", json=_patient())
+    page = fhir.get("/Patient", params={"_count": "1"}).json()
+    link = next(each["url"] for each in page["link"] if each["relation"] == "next")
+    assert fhir.get(link).status_code == 200
+    assert fhir.get(link.replace("/Patient?", "/Observation?")).status_code == 404
+    assert fhir.get(link[:-2] + ("A" if link[-2] != "A" else "B") + link[-1]).status_code == 404
+    assert fhir.get(link + "&_count=2").status_code == 404
