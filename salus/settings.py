@@ -107,16 +107,6 @@ class Settings(BaseSettings):
         description="a literal reference to this server that resolves to nothing: accepted and "
         "counted, or refused with 422",
     )
-    audit_reads: Literal["durable", "deferred"] = Field(
-        default="durable",
-        description="whether a read waits until its AuditEvent is on disk, or answers before",
-    )
-    audit_refusals: int = Field(
-        default=20,
-        ge=0,
-        description="refused requests without a token that are audited one by one, per address "
-        "and minute; the rest of that minute is counted in one AuditEvent",
-    )
     limits: Limits = Field(default=Limits(), description="what a request may cost")
 
     @property
