@@ -17,7 +17,7 @@ from msgspec import Struct
 from conformance.json import encode
 from conformance.outcome import FhirError, outcome
 from fhir_server.audit.event import Caller
-from fhir_server.core import Core
+from fhir_server.core import Core, Step
 from fhir_server.interaction import (
     WRITES,
     Asked,
@@ -51,9 +51,18 @@ class Performer(Protocol):
         ...
 
     def act(
-        self, tx: Transaction, asked: Interaction, caller: Caller, plan: Any
+        self,
+        tx: Transaction,
+        asked: Interaction,
+        caller: Caller,
+        plan: Any,
+        written: list[Any] | None = None,
     ) -> Awaitable[Result]:
         """An interaction inside a transaction, without its audit."""
+        ...
+
+    async def checked(self, step: Step, written: Sequence[Any]) -> None:
+        """Look at what a transaction Bundle has written once all of it is there. FhirError."""
         ...
 
     async def commit(self, asked: Interaction, caller: Caller, act: Act, writes: bool) -> Result:

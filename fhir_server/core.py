@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import tzinfo
-from typing import Literal
+from typing import Any, Literal
 
 from msgspec import Struct
 
@@ -55,8 +55,10 @@ class Core:
 
 
 class Step(Struct, frozen=True):
-    """One interaction inside one transaction."""
+    """One interaction inside one transaction. `written` collects what is to be looked at again
+    when all interactions of a transaction Bundle are done; alone, an interaction looks itself."""
 
     tx: Transaction
     grant: Grant
     core: Core
+    written: list[Any] | None = None

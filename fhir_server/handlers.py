@@ -173,14 +173,16 @@ def _written(
 async def _put(
     step: Step, asked: Interaction, prepared: Prepared, id: str, current: Version | None
 ) -> Result:
-    if step.core.references == "check":
-        await _check_references(step, prepared)
     number = current.number + 1 if current else 1
     version = prepared.version(id, number, step.tx.now)
     await access.check_written(step, current, version, prepared.entries)
     if prepared.type == "Binary":
         await spool.claim(step.tx, prepared.resource)
     stored = await step.tx.put(version, prepared.entries, number - 1)
+    if step.written is not None:
+        step.written.append(prepared)
+    elif step.core.references == "check":
+        await check_references(step, prepared)
     created = current is None or current.deleted
     return _written(asked, stored, 201 if created else 200, prepared.warnings)
 
@@ -246,7 +248,7 @@ async def _deleted(step: Step, current: Version) -> Result:
     )
 
 
-async def _check_references(step: Step, prepared: Prepared) -> None:
+async def check_references(step: Step, prepared: Prepared) -> None:
     """FhirError 422 when a literal reference of this server resolves to nothing."""
     core = step.core
     for text in prepared.references(core):

@@ -18,7 +18,7 @@ from fhir_server.audit.event import Caller, events, failure
 from fhir_server.batch import batch
 from fhir_server.bundle import Act
 from fhir_server.core import Core, Step
-from fhir_server.handlers import HANDLERS
+from fhir_server.handlers import HANDLERS, check_references
 from fhir_server.interaction import (
     CONDITIONAL,
     WRITES,
@@ -134,10 +134,21 @@ class Server:
         return asked.code in WRITES
 
     def act(
-        self, tx: Transaction, asked: Interaction, caller: Caller, plan: Any
+        self,
+        tx: Transaction,
+        asked: Interaction,
+        caller: Caller,
+        plan: Any,
+        written: list[Any] | None = None,
     ) -> Awaitable[Result]:
         """An interaction inside a transaction, without its audit."""
-        return HANDLERS[asked.code](Step(tx, caller.grant, self.core), asked, plan)
+        return HANDLERS[asked.code](Step(tx, caller.grant, self.core, written), asked, plan)
+
+    async def checked(self, step: Step, written: Sequence[Any]) -> None:
+        """Look at what a transaction Bundle has written once all of it is there. FhirError."""
+        if self.core.references == "check":
+            for each in written:
+                await check_references(step, each)
 
     def _acting(
         self, asked: Interaction, caller: Caller, plan: Any, tx: Transaction

@@ -233,9 +233,11 @@ async def _commit(
         if await _select(step, conditions) != selected:
             raise _Moved
         done: dict[int, Done] = {}
+        written: list[Any] = []
         for each in sorted(planned, key=lambda request: ORDER[request.method]):
-            done[each.place] = await _acted(server, tx, caller, each)
+            done[each.place] = await _acted(server, tx, caller, each, written)
             await breathe(len(done))
+        await server.checked(step, written)
         ordered = [done[place] for place in sorted(done)]
         return answered(server.core, "transaction-response", ordered)
 
@@ -244,9 +246,15 @@ async def _commit(
     )
 
 
-async def _acted(server: Performer, tx: Transaction, caller: Caller, request: Request) -> Done:
+async def _acted(
+    server: Performer,
+    tx: Transaction,
+    caller: Caller,
+    request: Request,
+    written: list[Any],
+) -> Done:
     try:
-        result = await server.act(tx, request.asked, caller, request.plan)
+        result = await server.act(tx, request.asked, caller, request.plan, written)
     except FhirError as error:
         raise located(error, request.place) from error
     if request.asked.code == "read" and request.method == "POST":

@@ -39,6 +39,7 @@ Scope = MutableMapping[str, Any]
 Progress = Callable[[int, int], None]
 
 VERSION = installed("salus-fhir")
+_UNRESOLVED = "Resources that are referred to but are not there"
 _OPEN = "This server was started with --open: everybody on this machine may do everything"
 
 
@@ -46,6 +47,7 @@ class SalusApp(FastAPI):
     """FastAPI, but for everything below the FHIR base, which leaves before it is routed."""
 
     fhir: Http | None = None
+    store: SqliteStore | None = None
 
     def __init__(self, prefix: str, **options: Any) -> None:
         super().__init__(**options)
@@ -69,9 +71,9 @@ def create_app(settings: Settings, progress: Progress | None = None) -> SalusApp
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with open_server(settings, progress) as server:
             made.fhir = Http(server, prefix, _caller(settings), metrics)
-            made.state.server = server
+            made.store = server.store if isinstance(server.store, SqliteStore) else None
             yield
-            made.fhir = None
+            made.fhir = made.store = None
 
     made = SalusApp(
         prefix, title="Salus", version=VERSION, lifespan=lifespan, docs_url=None, redoc_url=None
@@ -153,4 +155,7 @@ def _add_health(app: SalusApp, metrics: Metrics) -> None:
 
     @app.get("/metrics", include_in_schema=False)
     async def measured() -> Response:
+        if app.store is not None:
+            absent = await app.store.unresolved()
+            metrics.gauges["salus_unresolved_references"] = (_UNRESOLVED, absent)
         return Response(metrics.text(), media_type="text/plain; version=0.0.4")

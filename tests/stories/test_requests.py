@@ -6,6 +6,8 @@ import uuid
 
 import pytest
 
+from tests.living import Living
+
 
 def _patient(**more):
     return {"resourceType": "Patient", "name": [{"family": "Okonkwo"}], **more}
@@ -352,3 +354,50 @@ def test_a_page_belongs_to_the_search_that_it_was_made_for(fhir):
     assert fhir.get(link.replace("/Patient?", "/Observation?")).status_code == 404
     assert fhir.get(link[:-2] + ("A" if link[-2] != "A" else "B") + link[-1]).status_code == 404
     assert fhir.get(link + "&_count=2").status_code == 404
+
+
+def test_a_reference_to_nothing_is_accepted_and_counted(fhir, living):
+    def counted():
+        text = fhir.get(living.url.removesuffix("/fhir") + "/metrics").text
+        line = next(x for x in text.splitlines() if x.startswith("salus_unresolved_references "))
+        return float(line.split()[1])
+
+    before, id = counted(), uuid.uuid4().hex
+    answer = fhir.post("/Patient", json=_patient(generalPractitioner=[_reference(id)]))
+    assert answer.status_code == 201
+    assert counted() == before + 1
+    practitioner = {"resourceType": "Practitioner", "id": id}
+    assert fhir.put(f"/Practitioner/{id}", json=practitioner).status_code == 201
+    assert counted() == before
+
+
+def _reference(id):
+    return {"reference": f"Practitioner/{id}"}
+
+
+def test_a_server_that_checks_references_refuses_one_to_nothing(tmp_path):
+    server = Living(tmp_path, SALUS_REFERENCES="check").start()
+    with server.client() as fhir:
+        bad = fhir.post("/Patient", json=_patient(generalPractitioner=[_reference("none")]))
+        assert bad.status_code == 422
+        assert "Practitioner" in _issue(bad)["diagnostics"]
+        made = fhir.post("/Practitioner", json={"resourceType": "Practitioner"}).json()["id"]
+        good = fhir.post("/Patient", json=_patient(generalPractitioner=[_reference(made)]))
+        assert good.status_code == 201
+        urn = f"urn:uuid:{uuid.uuid4()}"
+        together = [
+            _entry(_patient(generalPractitioner=[{"reference": urn}])),
+            {**_entry({"resourceType": "Practitioner"}), "fullUrl": urn},
+        ]
+        bundle = {"resourceType": "Bundle", "type": "transaction", "entry": together}
+        assert fhir.post("/", json=bundle).status_code == 200
+        bundle["entry"][0]["resource"] = _patient(generalPractitioner=[_reference("none")])
+        assert fhir.post("/", json=bundle).status_code == 422
+    assert server.stop() == 0
+
+
+def _entry(resource):
+    return {
+        "resource": resource,
+        "request": {"method": "POST", "url": resource["resourceType"]},
+    }

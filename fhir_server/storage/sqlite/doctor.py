@@ -130,4 +130,14 @@ def sizes(conn: apsw.Connection, folder: Path) -> dict[str, int]:
         found[f"table {name}"] = size
     for table in ("resource", "old", "event"):
         found[f"rows {table}"] = conn.execute(f"SELECT count(*) FROM {table}").get
+    found["rows referred to but absent"] = unresolved(conn)
     return found
+
+
+def unresolved(conn: apsw.Connection) -> int:
+    """How many resources are referred to that are not there (any more)."""
+    count: int = conn.execute(
+        "SELECT count(*) FROM resource r WHERE r.deleted = 1"
+        " AND EXISTS (SELECT 1 FROM link WHERE dst = r.pk AND src > 0)"
+    ).get
+    return count

@@ -63,6 +63,7 @@ CREATE TABLE resource (pk INTEGER PRIMARY KEY, type INT NOT NULL, id NOT NULL, v
     body BLOB);
 CREATE UNIQUE INDEX resource_id ON resource (type, id);
 CREATE INDEX resource_live ON resource (type) WHERE deleted = 0;
+CREATE INDEX resource_gone ON resource (type) WHERE deleted = 1;
 CREATE INDEX resource_type ON resource (type, t) WHERE ver > 0;
 CREATE INDEX resource_all ON resource (t) WHERE ver > 0;
 CREATE INDEX resource_owner ON resource (owner) WHERE owner IS NOT NULL;
