@@ -122,6 +122,8 @@ def connect(
     if writes:
         conn.execute("PRAGMA journal_mode = wal")
     conn.create_scalar_function("tokens_of", tokens_of, 2, deterministic=True)  # type: ignore[arg-type]
+    # Without this SQLite compiles a statement anew for every value of a LIMIT: 10 to 30 us each.
+    conn.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
     for name, writer, reader in PRAGMAS:
         conn.execute(f"PRAGMA {name} = {writer if writes else reader}")
     return conn
