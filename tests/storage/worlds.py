@@ -1,13 +1,13 @@
 """Generated stores and queries: small worlds, biased toward what breaks engines (wildcards, empty
-and folded texts, absent fields, ties, long and short ranges, links to nothing)."""
+and folded texts, absent fields, ties, long and short ranges, links to nothing), and queries about
+what is in them. A world is the function of a seed, so that there can be thousands in a minute; what
+hypothesis would shrink is small already."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-from hypothesis import strategies as st
-from msgspec.structs import replace
+from random import Random
 
 from fhir_server.storage.store import (
     EVENT_TIME,
@@ -31,14 +31,7 @@ from fhir_server.storage.store import (
 )
 
 TYPES = ("Patient", "Observation", "Group")
-IDS = (
-    "1",
-    "a",
-    "B",
-    "a-1",
-    "0190a1b2-0000-7000-8000-00000000000f",
-    "00000000-0000-0000-0000-00000000000A",
-)
+IDS = ("1", "a", "0190a1b2-0000-7000-8000-00000000000f", "0190a1b2-0000-7000-8000-00000000000F")
 WORDS = (
     "",
     "a",
@@ -49,68 +42,29 @@ WORDS = (
     "%",
     "_",
     "a%",
+    "a_c",
     "é",
     "e\u0301",
     "\U0001f600",
-    "\uffff",
-    "\U0010ffff",
+    "a\U0010ffff",
+    "a\ud7ff",
+    "a\ue000",
     "'",
-    "\\",
-    "0",
     "\x00",
     "a\x00b",
 )
 SYSTEMS = (None, "", "s", "http://s", "http://s/%")
+UNITS = ((None, None), (None, "kg"), ("s", "kg"), ("s", "g"))
 DAY = 86_400_000_000
 SPANS = (0, 0, 1, DAY - 1, DAY, DAY + 1, 40 * DAY)
 TIMES = (-5 * DAY, 0, 1, DAY, DAY + 1, 2 * DAY, 30 * DAY)
 NUMBERS = (-1.5, 0.0, 0.1, 1.0, 1.05, 72.5, 1e15)
 WIDTHS = (0.0, 0.5, 1.0, 1.5, 1e6)
-
-words, systems, ids, types = map(st.sampled_from, (WORDS, SYSTEMS, IDS, TYPES))
-
-
-@st.composite
-def _token(draw, params=("code", "tag")):
-    return Entry("token", draw(st.sampled_from(params)), draw(systems), draw(st.none() | words))
+OWNERS = ("Patient/1", "Patient/a", "Group/1")
+MOMENTS = (0, 1, 3, 5, 6, 7, 8, 20, DAY)
 
 
-@st.composite
-def _text(draw):
-    return Entry(
-        "text",
-        draw(st.sampled_from(("name", "note"))),
-        code=draw(st.none() | words),
-        text=draw(words),
-    )
-
-
-@st.composite
-def _number(draw):
-    low = draw(st.sampled_from(NUMBERS))
-    unit = draw(st.sampled_from(((None, None), (None, "kg"), ("s", "kg"), ("s", "g"))))
-    return Entry("range", "value", *unit, low=low, high=low + draw(st.sampled_from(WIDTHS)))
-
-
-@st.composite
-def _period(draw):
-    low = draw(st.sampled_from(TIMES))
-    return Entry("range", "period", low=low, high=low + draw(st.sampled_from(SPANS)))
-
-
-@st.composite
-def _entries(draw):
-    """Entries of one version; links carry its one date, as the contract of `low` asks."""
-    found = draw(st.lists(_token() | _text() | _number() | _period(), max_size=6))
-    date = draw(st.none() | st.sampled_from(TIMES))
-    if date is not None:
-        found.append(Entry("range", "date", low=date, high=date + draw(st.sampled_from(SPANS))))
-    targets = st.tuples(
-        st.sampled_from(("subject", "member")), st.sampled_from((*TYPES, EVENTS)), ids
-    )
-    for param, type, id in draw(st.lists(targets, max_size=3)):
-        found.append(Entry("link", param, type, id, low=date))
-    return tuple(draw(st.permutations(found)))
+# --- steps ---------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -135,134 +89,181 @@ class Erase:
 
 Step = Put | Reindex | Erase | Event
 
-owners = st.none() | st.sampled_from(("Patient/1", "Patient/a", "Group/B"))
-puts = st.builds(Put, types, ids, st.none() | _entries() | _entries() | _entries(), owners)
-events = st.builds(
-    Event,
-    st.sampled_from((5, 6, 7, DAY)),
-    st.just(b'{"id":"'),
-    st.just(b'"}'),
-    st.lists(
-        _token() | st.builds(Entry, st.just("link"), st.just("subject"), types, ids),
-        max_size=3,
-        unique=True,
-    ).map(tuple),
+
+def world(chance: Random, longest: int = 40) -> list[Step]:
+    steps = (_put, _put, _put, _put, _put, _put, _event, _event, _reindex, _erase)
+    return [chance.choice(steps)(chance) for _ in range(chance.randint(1, longest))]
+
+
+def _put(chance: Random) -> Step:
+    found = None if chance.random() < 0.15 else _entries(chance)
+    owner = chance.choice(OWNERS) if chance.random() < 0.4 else None
+    return Put(chance.choice(TYPES), chance.choice(IDS), found, owner)
+
+
+def _reindex(chance: Random) -> Step:
+    return Reindex(chance.choice(TYPES), chance.choice(IDS), _entries(chance))
+
+
+def _erase(chance: Random) -> Step:
+    return Erase(chance.choice(OWNERS)) if chance.random() < 0.3 else _put(chance)
+
+
+def _event(chance: Random) -> Step:
+    found = {_token(chance) for _ in range(chance.randint(0, 2))}
+    for _ in range(chance.randint(0, 2)):
+        found.add(Entry("link", "subject", chance.choice(TYPES), chance.choice(IDS)))
+    return Event(chance.choice(MOMENTS), b'{"id":"', b'"}', tuple(sorted(found, key=repr)))
+
+
+def _token(chance: Random) -> Entry:
+    code = None if chance.random() < 0.1 else chance.choice(WORDS)
+    return Entry("token", chance.choice(("code", "tag")), chance.choice(SYSTEMS), code)
+
+
+def _text(chance: Random) -> Entry:
+    code = None if chance.random() < 0.3 else chance.choice(WORDS)
+    return Entry("text", chance.choice(("name", "note")), code=code, text=chance.choice(WORDS))
+
+
+def _number(chance: Random) -> Entry:
+    low = chance.choice(NUMBERS)
+    return Entry("range", "value", *chance.choice(UNITS), low=low, high=low + chance.choice(WIDTHS))
+
+
+def _period(chance: Random, param: str = "period") -> Entry:
+    low = chance.choice(TIMES)
+    return Entry("range", param, low=low, high=low + chance.choice(SPANS))
+
+
+def _entries(chance: Random) -> tuple[Entry, ...]:
+    """Entries of one version; links carry its one date, as the contract of `low` asks."""
+    found = [
+        chance.choice((_token, _text, _number, _period))(chance)
+        for _ in range(chance.randint(0, 6))
+    ]
+    date = _period(chance, "date") if chance.random() < 0.7 else None
+    if date:
+        found.append(date)
+    for _ in range(chance.randint(0, 3)):
+        type = chance.choice((*TYPES, EVENTS))
+        param = chance.choice(("subject", "member"))
+        found.append(Entry("link", param, type, chance.choice(IDS), low=date.low if date else None))
+    chance.shuffle(found)
+    return tuple(found)
+
+
+# --- queries about what is there -------------------------------------------------------------------
+
+_NUMERIC = ("eq", "lt", "le", "gt", "ge")
+_TEXTUAL = {
+    ("token", "system"): ("eq", "eq", "in"),
+    ("token", "code"): ("eq", "eq", "in", "prefix"),
+    ("text", "text"): ("eq", "prefix", "prefix", "contains", "contains", "in"),
+    ("text", "code"): ("eq", "prefix"),
+    ("range", "system"): ("eq",),
+    ("range", "code"): ("eq", "in"),
+    ("link", "system"): ("eq",),
+    ("link", "code"): ("eq", "eq", "in", "prefix"),
+}
+_FIELDS = {
+    "token": ("system", "code"),
+    "text": ("text", "text", "code"),
+    "range": ("low", "high", "low", "high", "system", "code"),
+    "link": ("system", "code"),
+}
+_ALWAYS = (
+    *(Entry("token", ID, None, id) for id in (*IDS, "2")),
+    Entry("token", "nothing", None, "a"),
+    *(
+        Entry("range", param, low=at, high=at)
+        for param in (UPDATED, EVENT_TIME)
+        for at in MOMENTS[:6]
+    ),
 )
-steps = puts | puts | puts | puts | events | st.builds(Reindex, types, ids, _entries())
-worlds = st.lists(steps | steps | st.builds(Erase, owners.filter(bool)), min_size=1, max_size=30)
 
 
-def _conditions(field, values, operators):
-    plain = st.builds(Condition, st.just(field), st.sampled_from(operators), values)
-    absent = st.just(Condition(field, "eq", None))
-    return plain | plain | absent
+def _condition(chance: Random, entry: Entry, field: str) -> Condition:
+    """One that the entry meets, or just not."""
+    value = getattr(entry, field)
+    operators = _TEXTUAL.get((entry.shape, field))
+    if value is None or chance.random() < 0.05:
+        return Condition(field, "eq", chance.choice((None, "a")) if operators else None)
+    if operators is None:
+        steps = (0, 0, 1, -1, DAY, -DAY) if isinstance(value, int) else (0, 0, 0.05, -0.05, 1)
+        return Condition(field, chance.choice(_NUMERIC), value + chance.choice(steps))
+    operator = chance.choice(operators)
+    if operator == "in":
+        return Condition(field, operator, frozenset((value, chance.choice(WORDS))))
+    start, end = sorted((chance.randint(0, len(value)), chance.randint(0, len(value))))
+    parts = {"eq": value, "prefix": value[:end], "contains": value[start:end]}
+    if chance.random() < 0.2:
+        return Condition(field, operator, chance.choice(WORDS))
+    return Condition(field, operator, parts[operator])
 
 
-def _texts(field, operators=("eq", "prefix")):
-    among = st.builds(Condition, st.just(field), st.just("in"), st.frozensets(words, max_size=3))
-    return _conditions(field, words, operators) | among
-
-
-_compare = ("eq", "lt", "le", "gt", "ge")
-_system = _conditions("system", systems.filter(lambda s: s is not None), ("eq",)) | st.builds(
-    Condition, st.just("system"), st.just("in"), st.frozensets(systems.filter(bool), max_size=2)
-)
-_at = st.sampled_from((*TIMES, *(t + s for t in (0, DAY) for s in SPANS), 0.5))
-_moment = st.sampled_from((0, 1, 3, 5, 6, 7, 8, 20, 6.5))
-
-
-def _match(param, shape, *conditions):
-    some = st.lists(st.one_of(*conditions), max_size=3).map(tuple)
-    return st.builds(
-        Match,
-        param if isinstance(param, st.SearchStrategy) else st.just(param),
-        st.just(shape),
-        some,
+def _match(chance: Random, entries: Sequence[Entry]) -> Query:
+    entry = chance.choice(entries)
+    fields = [chance.choice(_FIELDS[entry.shape]) for _ in range(chance.choice((0, 1, 1, 2, 3)))]
+    if entry.shape == "link" and chance.random() < 0.6:
+        fields = ["system", "code"]  # the usual question
+    return Match(
+        entry.param, entry.shape, tuple(_condition(chance, entry, each) for each in fields)
     )
 
 
-matches = st.one_of(
-    _match(st.sampled_from(("code", "tag", "nothing")), "token", _system, _texts("code")),
-    _match(
-        st.sampled_from(("name", "note")),
-        "text",
-        _texts("text", ("eq", "prefix", "contains")),
-        _texts("code"),
-    ),
-    _match(
-        "value",
-        "range",
-        *(
-            _conditions(f, st.sampled_from((*NUMBERS, 1, 0.6, 1.55)), _compare)
-            for f in ("low", "high")
-        ),
-        _system,
-        _texts("code"),
-    ),
-    _match(
-        st.sampled_from(("date", "period")),
-        "range",
-        *(_conditions(f, _at, _compare) for f in ("low", "high")),
-    ),
-    _match(
-        st.sampled_from(("subject", "member")),
-        "link",
-        _conditions("system", st.sampled_from((*TYPES, EVENTS)), ("eq",)),
-        _conditions("code", ids, ("eq", "prefix")),
-    ),
-    _match(
-        "subject",
-        "link",
-        st.builds(Condition, st.just("system"), st.just("eq"), types),
-        st.builds(Condition, st.just("code"), st.just("eq"), ids),
-    ),
-    _match(
-        ID,
-        "token",
-        _conditions("code", ids, ("eq", "prefix")),
-        st.builds(Condition, st.just("code"), st.just("in"), st.frozensets(ids)),
-    ),
-    _match(UPDATED, "range", *(_conditions(f, _moment, _compare) for f in ("low", "high"))),
-    _match(EVENT_TIME, "range", *(_conditions(f, _moment, _compare) for f in ("low", "high"))),
-)
+def query(chance: Random, entries: Sequence[Entry], depth: int = 3) -> Query:
+    if depth == 0 or chance.random() < 0.5:
+        return _match(chance, entries)
 
-_links = st.sampled_from(("subject", "member"))
-_any_type = st.sampled_from((*TYPES, EVENTS, "Unknown"))
+    def deeper():
+        return query(chance, entries, depth - 1)
 
-
-def _deeper(queries):
-    several = st.lists(queries, max_size=3).map(tuple)
-    return (
-        st.builds(All, several)
-        | st.builds(AnyOf, several)
-        | st.builds(Not, queries)
-        | st.builds(RefersTo, _links, _any_type, queries)
-        | st.builds(ReferredBy, _any_type, _links, queries)
+    several = tuple(deeper() for _ in range(chance.choice((0, 1, 2, 2, 2, 3))))
+    type = chance.choice((*TYPES, *TYPES, EVENTS, "Unknown"))
+    param = chance.choice(("subject", "member"))
+    makes = (
+        lambda: All(several),
+        lambda: All(several),
+        lambda: AnyOf(several),
+        lambda: Not(deeper()),
+        lambda: RefersTo(param, type, deeper()),
+        lambda: ReferredBy(type, param, deeper()),
     )
+    return chance.choice(makes)()
 
 
-queries: st.SearchStrategy[Query] = st.recursive(matches, _deeper, max_leaves=6)
-
-_sorts = st.builds(
-    lambda which, descending: Sort(*which[:2], descending, *which[2:]),
-    st.sampled_from(
-        (
-            (("date",), "range"),
-            (("date",), "range", True),
-            (("period", "date"), "range"),
-            (("value",), "range"),
-            (("name",), "text"),
-            (("name", "note"), "text"),
-            (("code",), "token"),
-            (("subject",), "link"),
-            ((UPDATED,), "range"),
-            ((ID,), "token"),
-        )
-    ),
-    st.booleans(),
+_SORTS = (
+    (("date",), "range"),
+    (("date",), "range"),
+    (("period", "date"), "range"),
+    (("value",), "range"),
+    (("name",), "text"),
+    (("name", "note"), "text"),
+    (("code",), "token"),
+    (("subject",), "link"),
+    ((UPDATED,), "range"),
+    ((ID,), "token"),
 )
-sorts = st.lists(_sorts, max_size=3).map(tuple)
-searches = st.tuples(st.sampled_from((*TYPES, EVENTS)), queries, sorts, st.integers(1, 6))
+
+
+def _sort(chance: Random) -> Sort:
+    params, shape = chance.choice(_SORTS)
+    carried = params == ("date",) and chance.random() < 0.7
+    return Sort(params, shape, chance.random() < 0.5, carried)
+
+
+Search = tuple[str, Query, tuple[Sort, ...], int]  # type, query, sort, limit
+
+
+def search(chance: Random, steps: Sequence[Step]) -> Search:
+    entries = [entry for step in steps for entry in getattr(step, "entries", None) or ()]
+    sort = tuple(_sort(chance) for _ in range(chance.choice((0, 0, 1, 1, 1, 2))))
+    type = chance.choice((*TYPES, *TYPES, EVENTS))
+    return type, query(chance, [*entries, *_ALWAYS]), sort, chance.randint(1, 6)
+
+
+# --- carrying out --------------------------------------------------------------------------------
 
 
 class Clock:
@@ -287,10 +288,10 @@ async def play(tx: Transaction, steps: Sequence[Step]) -> None:
             case Reindex():
                 await tx.reindex(step.type, step.id, step.entries)
             case Put():
-                await _put(tx, step)
+                await _carry_out(tx, step)
 
 
-async def _put(tx: Transaction, step: Put) -> None:
+async def _carry_out(tx: Transaction, step: Put) -> None:
     current = await tx.get(step.type, step.id)
     number = current.number + 1 if current else 1
     body = b"" if step.entries is None else f"{step.type}/{step.id} {number}".encode()
@@ -298,12 +299,8 @@ async def _put(tx: Transaction, step: Put) -> None:
     await tx.put(version, step.entries or ())
 
 
-async def grow(store: Store, world: Sequence[Step], together: int) -> None:
-    """Carry a world out, `together` steps a transaction."""
-    for start in range(0, len(world), together):
-        part = world[start : start + together]
+async def grow(store: Store, steps: Sequence[Step], together: int) -> None:
+    """Carry the steps out, some in one transaction."""
+    for start in range(0, len(steps), together):
+        part = steps[start : start + together]
         await store.transaction(lambda tx, part=part: play(tx, part), write=True)
-
-
-def plain(version: Version) -> Version:
-    return replace(version, sequence=0)
