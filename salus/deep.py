@@ -6,6 +6,7 @@ https://hl7.org/fhir/R4/search.html
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from typing import Protocol, runtime_checkable
 
 from conformance.json import parse
 from fhir_server.search.index import Index
@@ -25,6 +26,16 @@ from fhir_server.storage.store import (
 )
 
 BATCH = 200  # resources in one read transaction
+
+
+@runtime_checkable
+class Exact(Protocol):
+    """A transaction of an engine that can compare what it keeps with entries itself."""
+
+    async def agrees(self, type: str, id: str, entries: Sequence[Entry]) -> bool:
+        """Whether a live resource is indexed by exactly these entries."""
+        ...
+
 
 # What distinguishes two entries of a shape.
 _FIELDS: dict[str, tuple[Field, ...]] = {
@@ -65,10 +76,13 @@ async def disagreements(
 
 async def _wrong(tx: Transaction, index: Index, version: Version) -> list[str]:
     entries = index.entries(parse(version.body))
-    queries = [*map(_has, entries), *_lacks(index, version.type, entries)]
-    if await _holds(tx, version, queries):
+    exactly = tx.agrees if isinstance(tx, Exact) else None
+    if exactly and await exactly(version.type, version.id, entries):
         return []
+    queries = [*map(_has, entries), *_lacks(index, version.type, entries)]
     place = f"{version.type}/{version.id}"
+    if await _holds(tx, version, queries):
+        return [f"{place}: the index disagrees in its order"] if exactly else []
     wrong = [each for each in queries if not await _holds(tx, version, [each])]
     return [f"{place}: the index disagrees about {name}" for name in sorted(set(_names(wrong)))]
 

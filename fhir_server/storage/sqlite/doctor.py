@@ -12,6 +12,7 @@ from typing import Any
 import apsw
 
 from fhir_server.storage.sqlite.codec import unpack_id, unpack_keys
+from fhir_server.storage.sqlite.entries import lost_tokens
 from fhir_server.storage.sqlite.schema import FILE
 from fhir_server.storage.sqlite.state import Reach
 
@@ -94,8 +95,7 @@ def _disagreements(reach: Reach) -> Iterator[str]:
         pairs = unpack_keys(keys)
         tokens += len(pairs)
         place = f"{name}/{unpack_id(id)}"
-        sql = "SELECT 1 FROM token WHERE p = ? AND v = ? AND pk = ?"
-        if any(conn.execute(sql, (*pair, pk)).get is None for pair in pairs):
+        if lost_tokens(conn, pk, pairs):
             yield f"{place} has tokens that no search finds"
         if {p for p, _ in pairs} | _other_params(conn, pk) != mixes.get(mix, set()):
             yield f"{place} has other params than its row says"

@@ -100,7 +100,7 @@ class SqliteStore:
         try:
             conn.execute("BEGIN")
             now = self._shared.clock()
-            reach = Reach(conn, self._shared)
+            reach = Reach(conn, self._shared, reads=True)
             return await work(SqliteTransaction(reach, now, reader.patience, None))
         finally:
             conn.execute("COMMIT")

@@ -12,7 +12,7 @@ from typing import TypeAlias
 import apsw
 
 from fhir_server.storage.sqlite.codec import pack_keys, unpack_keys
-from fhir_server.storage.sqlite.names import Names
+from fhir_server.storage.sqlite.names import Naming
 from fhir_server.storage.store import EVENTS, Entry
 
 Pair: TypeAlias = tuple[int, int]
@@ -47,10 +47,10 @@ def class_of(low: Number, high: Number) -> str:
     return shape if high - low <= SPANS[shape] else LONG[shape]
 
 
-def rows_of(conn: apsw.Connection, names: Names, type: str, entries: Iterable[Entry]) -> Rows:
+def rows_of(conn: apsw.Connection, names: Naming, type: str, entries: Iterable[Entry]) -> Rows:
     """The rows for the entries of a version of `type`; what they name gets its number."""
     rows = Rows()
-    kind = names.kinds.number(conn, (type,))
+    kind = names.make_kind(conn, type)
     params: set[int] = set()
     for shape, param, system, code, text, low, high in entries:
         if shape == "range":
@@ -66,13 +66,13 @@ def rows_of(conn: apsw.Connection, names: Names, type: str, entries: Iterable[En
                 dst = destination(conn, names, system or "", code or "")
                 rows.links.add((dst, p, UNDATED if low is None else low))
             else:
-                rows.texts.add(names.phrases.number(conn, (p, text, code)))
+                rows.texts.add(names.make_phrase(conn, p, text, code))
         params.add(p)
     rows.mix = names.make_mix(conn, params)
     return rows
 
 
-def destination(conn: apsw.Connection, names: Names, type: str, id: str) -> int:
+def destination(conn: apsw.Connection, names: Naming, type: str, id: str) -> int:
     """The pk that a link points at: an event's is its number below zero."""
     number = event_number(id) if type == EVENTS else 0
     return -number if number else names.make_resource(conn, type, id)
@@ -95,6 +95,14 @@ def read_rows(conn: apsw.Connection, pk: int, keys: bytes | None, mix: int | Non
         set(conn.execute("SELECT dst, p, at FROM link WHERE src = ? AND src > 0", (pk,))),
         mix,
     )
+
+
+_TOKEN = "SELECT 1 FROM token WHERE p = ? AND v = ? AND pk = ?"
+
+
+def lost_tokens(conn: apsw.Connection, pk: int, tokens: Iterable[Pair]) -> bool:
+    """Whether a resource says that it has a token that no search finds."""
+    return any(conn.execute(_TOKEN, (*pair, pk)).get is None for pair in tokens)
 
 
 # What writes and removes the rows of a resource: (which rows, insert, delete).

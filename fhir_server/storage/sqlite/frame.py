@@ -5,11 +5,13 @@ https://www.sqlite.org/optoverview.html#crossjoin
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from fhir_server.storage.sqlite import events
 from fhir_server.storage.sqlite.matches import live
+from fhir_server.storage.sqlite.shapes import LIMIT, Plan, Statement, statement
 from fhir_server.storage.sqlite.sql import Sql, Value, all_of
 from fhir_server.storage.sqlite.state import COLUMNS, Reach
 from fhir_server.storage.sqlite.term import Term
@@ -26,7 +28,8 @@ class Line(NamedTuple):
 
 class Candidates(NamedTuple):
     """Rows to look through: FROM, the SQL of their pk, what must hold, whether a pk comes once, and
-    the column of the order of creation with whether it counts down."""
+    the column of the order of creation with whether it counts down; `arms` are the same rows as
+    several FROMs, each in the order of creation."""
 
     rows: Sql
     pk: str
@@ -34,6 +37,7 @@ class Candidates(NamedTuple):
     once: bool
     place: str
     down: bool
+    arms: tuple[Sql, ...] = ()
 
 
 @dataclass(slots=True)
@@ -44,8 +48,8 @@ class Frame:
     reach: Reach
     type: str
     terms: list[Term]
-    top: int | None = None
-    last: int | None = None
+    top: Value = None
+    last: Value = None
     events: bool = field(init=False)
 
     def __post_init__(self) -> None:
@@ -56,9 +60,10 @@ class Frame:
         if driver is not None and driver.source is not None:
             rows = "(" + driver.source + ") c"
             tests = self.tests("c.pk", driver)
-            return Candidates(rows, "c.pk", tests, driver.ordered, "c.pk", self.events)
+            arms = () if self.events else tuple(["(" + arm + ") c" for arm in driver.arms()])
+            return Candidates(rows, "c.pk", tests, driver.ordered, "c.pk", self.events, arms)
         if self.events:
-            tests = self.tests("(-c.n)", None)
+            tests = self.tests("(-c.n)", None, scanned=True)
             return Candidates(Sql("event c"), "(-c.n)", tests, True, "c.n", False)
         of_type = Sql("c.type = ? AND c.deleted = 0", (self.reach.kind(self.type),))
         tests = [of_type, *self.tests("c.pk", None, scanned=True)]
@@ -71,7 +76,7 @@ class Frame:
             for term in sorted(self.terms, key=lambda term: term.rank)
             if term is not driver
         ]
-        if not scanned and not self.events and not any(term.own for term in self.terms):
+        if not scanned and not any(term.own for term in self.terms):
             found.append(live(self.reach, self.type)(pk))
         if self.top is not None and self.last is not None:
             found.insert(0, self._known(pk))
@@ -80,7 +85,7 @@ class Frame:
     def _known(self, pk: str) -> Sql:
         """That the first page could have seen it."""
         if self.events:
-            return Sql(f"{pk} >= ?", (-(self.last or 0),))
+            return Sql(f"-({pk}) <= ?", (self.last,))
         return Sql(f"EXISTS (SELECT 1 FROM resource WHERE pk = {pk} AND t <= ?)", (self.top,))
 
     def newest(self) -> tuple[int, int]:
@@ -91,24 +96,39 @@ class Frame:
         top, last = self.reach.conn.execute(sql).get
         return top or 0, last or 0
 
-    def lines(self, found: Sql, values: int) -> list[Line]:
-        """The versions for a SELECT of pk and sort values, in its order."""
-        if self.events:
-            sql = f"SELECT f.*, r.at, r.body FROM ({found.text}) f CROSS JOIN event r"
-            sql += " ON r.n = -f.pk"
-        else:
-            sql = f"SELECT f.*, {COLUMNS} FROM ({found.text}) f CROSS JOIN resource r"
-            sql += " ON r.pk = f.pk"
-        end = values + 1
-        return [
-            Line(abs(row[0]), row[1:end], self._version(row[0], row[end:]))
-            for row in self.reach.conn.execute(sql, found.values)
-        ]
+    def run(self, plan: Plan, values: list[Value], limit: int) -> list[Line]:
+        """The lines that a plan finds, at most `limit`."""
+        lines: list[Line] = []
+        for each in plan.statements:
+            lines += self._lines(each, values, plan.values)
+        if len(plan.statements) > 1:
+            lines.sort(key=lambda line: line.number, reverse=plan.descending)
+            lines.sort(key=lambda line: line.values[0], reverse=plan.descending)  # type: ignore[arg-type,return-value]
+            del lines[limit:]
+        if plan.missing is not None and len(lines) < limit:
+            values[LIMIT] = limit - len(lines)
+            lines += self._lines(plan.missing, values, plan.values)
+        return lines
 
-    def _version(self, pk: int, columns: tuple[Value, ...]) -> Version:
+    def _lines(self, statement: Statement, values: Sequence[Value], sorts: int) -> list[Line]:
+        rows = self.reach.conn.execute(statement.text, statement.fill(values))
+        end = sorts + 1
         if self.events:
-            return events.version(self.reach, str(-pk), *columns)  # type: ignore[arg-type]
-        return self.reach.version(self.type, columns)  # type: ignore[arg-type]
+            found = events.version
+            return [
+                Line(-row[0], row[1:end], found(self.reach, str(-row[0]), *row[end:]))
+                for row in rows
+            ]
+        version, type = self.reach.version, self.type
+        return [Line(row[0], row[1:end], version(type, row[end:])) for row in rows]
+
+    def statement(self, found: Sql) -> Statement:
+        """The versions for a SELECT of pk and sort values, in its order."""
+        table, columns, pk = ("resource", COLUMNS, "r.pk = f.pk")
+        if self.events:
+            table, columns, pk = ("event", "r.at, r.body", "r.n = -f.pk")
+        text = f"SELECT f.*, {columns} FROM ({found.text}) f CROSS JOIN {table} r ON {pk}"
+        return statement(Sql(text, found.values))
 
 
 def select(columns: Sql | str, rows: Sql | str, tests: list[Sql]) -> Sql:

@@ -219,6 +219,9 @@ class Lane:
             shared.names.drop()
             shared.owners.clear()
             shared.counted.clear()
+        if shared.reindexed:
+            shared.reindexed = False
+            shared.names.era += 1
         self._committed = (shared.sequence, shared.event)
         for done in batch:
             if not done.done():

@@ -6,6 +6,7 @@ https://hl7.org/fhir/R4/search.html#ptypes
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from itertools import product
 from math import ceil, floor, isfinite
 from typing import Any, TypeAlias
@@ -13,9 +14,19 @@ from typing import Any, TypeAlias
 from fhir_server.storage.sqlite.codec import ID_TEXT
 from fhir_server.storage.sqlite.entries import LONG, SPANS, UNDATED
 from fhir_server.storage.sqlite.resources import first_at
-from fhir_server.storage.sqlite.sql import FALSE, Sql, all_of, holds, joined, member
+from fhir_server.storage.sqlite.sql import (
+    EXACT,
+    FALSE,
+    Sql,
+    all_of,
+    among,
+    holds,
+    joined,
+    member,
+    spread,
+)
 from fhir_server.storage.sqlite.state import Reach
-from fhir_server.storage.sqlite.term import Term
+from fhir_server.storage.sqlite.term import PK, Term
 from fhir_server.storage.store import (
     EVENT_TIME,
     EVENTS,
@@ -105,39 +116,49 @@ def _any_entry(type: str, shape: str, params: Params) -> Term:
     source = None if start is None else start + which
     if type == EVENTS:
         listed = source or "SELECT src AS pk FROM link WHERE src < 0 AND " + which
-        return Term(lambda pk: f"{pk} IN (" + listed + ")", source, rank=8, own=True)
-
-    def probe(pk: str) -> Sql:
-        start = "EXISTS (SELECT 1 FROM resource CROSS JOIN mixed ON h = mix WHERE "
-        return start + which + f" AND pk = {pk})"
-
-    return Term(probe, source, rank=8, own=True)
+        return Term(f"{PK} IN (" + listed + ")", source, rank=8, own=True)
+    test = "EXISTS (SELECT 1 FROM resource CROSS JOIN mixed ON h = mix WHERE "
+    return Term(test + which + f" AND pk = {PK})", source, rank=8, own=True)
 
 
 # --- tokens and texts ----------------------------------------------------------------------------
 
+# Terms on a few values are the commonest, and their texts are few.
+
+
+@lru_cache(64)
+def _token_texts(size: int) -> tuple[str, str]:
+    start = f"FROM token WHERE p = ? AND {among('v', size)}"
+    return f"EXISTS (SELECT 1 {start} AND pk = {PK})", f"SELECT pk {start}"
+
+
+@lru_cache(64)
+def _phrase_texts(size: int) -> tuple[str, str]:
+    start = f"FROM text WHERE {among('w', size)}"
+    return f"EXISTS (SELECT 1 {start} AND pk = {PK})", f"SELECT pk {start}"
+
+
+@lru_cache(64)
+def _link_texts(size: int) -> tuple[str, str]:
+    start = f"p = ? AND {among('dst', size)}"
+    test = f"EXISTS (SELECT 1 FROM link WHERE src = {PK} AND src > 0 AND {start})"
+    return test, f"SELECT src AS pk FROM link WHERE {start}"
+
 
 def _tokens(p: int, values: tuple[int, ...]) -> Term:
-    among = member("v", values)
-
-    def probe(pk: str) -> Sql:
-        start = Sql("EXISTS (SELECT 1 FROM token WHERE p = ? AND ", (p,))
-        return start + among + f" AND pk = {pk})"
-
-    source = Sql("SELECT pk FROM token WHERE p = ? AND ", (p,)) + among
-    single = len(values) == 1
-    return Term(probe, source, 3, single, True, group=("token", p), numbers=values)
+    test, source = _token_texts(len(values))
+    asked = (p, *spread(values))
+    arm = _token_texts(1)[1] if 1 < len(values) <= EXACT else None
+    single, group = len(values) == 1, ("token", p)
+    return Term(Sql(test, asked), Sql(source, asked), 3, single, True, group, values, arm=arm)
 
 
 def _texts(p: int, phrases: tuple[int, ...]) -> Term:
-    among = member("w", phrases)
-
-    def probe(pk: str) -> Sql:
-        return "EXISTS (SELECT 1 FROM text WHERE " + among + f" AND pk = {pk})"
-
-    source = "SELECT pk FROM text WHERE " + among
-    single = len(phrases) == 1
-    return Term(probe, source, 2, single, True, group=("text", p), numbers=phrases)
+    test, source = _phrase_texts(len(phrases))
+    asked = spread(phrases)
+    arm = _phrase_texts(1)[1] if 1 < len(phrases) <= EXACT else None
+    single, group = len(phrases) == 1, ("text", p)
+    return Term(Sql(test, asked), Sql(source, asked), 2, single, True, group, phrases, arm=arm)
 
 
 def _token(reach: Reach, type: str, params: Params, conditions: Conditions) -> Term | bool:
@@ -149,7 +170,7 @@ def _token(reach: Reach, type: str, params: Params, conditions: Conditions) -> T
         "SELECT t.pk AS pk FROM token t CROSS JOIN value x ON x.v = t.v WHERE t.p = ? AND ", (p,)
     )
     source = source + values
-    return Term(lambda pk: f"{pk} IN (" + source + ")", source, rank=7, own=True)
+    return Term(f"{PK} IN (" + source + ")", source, rank=7, own=True)
 
 
 def _text(reach: Reach, type: str, params: Params, conditions: Conditions) -> Term | bool:
@@ -159,30 +180,35 @@ def _text(reach: Reach, type: str, params: Params, conditions: Conditions) -> Te
     few = f"{phrases.text} LIMIT {LISTED + 1}"
     found: list[Any] = reach.conn.execute(few, phrases.values).fetchall()
     if len(found) <= LISTED:
-        return _texts(p, tuple(w for (w,) in found)) if found else False
+        return _texts(p, tuple([w for (w,) in found])) if found else False
     join = "FROM phrase f CROSS JOIN text t ON t.w = f.w WHERE f.p = ? AND "
     source = Sql(f"SELECT t.pk AS pk {join}", (p,)) + asked
     backwards = Sql("FROM text t CROSS JOIN phrase f ON f.w = t.w WHERE f.p = ? AND ", (p,)) + asked
-    return Term(
-        lambda pk: "EXISTS (SELECT 1 " + backwards + f" AND t.pk = {pk})", source, rank=7, own=True
-    )
+    test = "EXISTS (SELECT 1 " + backwards + f" AND t.pk = {PK})"
+    return Term(test, source, rank=7, own=True)
 
 
 def _values(reach: Reach, conditions: Conditions) -> tuple[int, ...] | Sql:
     """The values that meet the conditions on system and code, or what must hold of a `value x`."""
+    if [each[:2] for each in conditions] == _ONE_VALUE:
+        known = reach.value(conditions[0].value, conditions[1].value)  # type: ignore[arg-type]
+        return () if known is None else (known,)
     codes, systems = _choices(conditions, "code"), _choices(conditions, "system")
     if codes is None or len(codes) > LISTED:
         return _value_filter(conditions)
     if systems is not None and len(codes) * len(systems) <= LISTED:
         pairs = product(systems, codes)
-        known = [reach.value(*pair) for pair in pairs if _fits(conditions, *pair)]
-        return tuple(v for v in known if v is not None)
+        those = [reach.value(*pair) for pair in pairs if _fits(conditions, *pair)]
+        return tuple([v for v in those if v is not None])
     sql = "SELECT v, name FROM value JOIN system USING (s) WHERE code IS ?"
     found: list[int] = []
     for code in codes:
         rows: list[Any] = reach.conn.execute(sql, (code,)).fetchall()
         found += [v for v, system in rows if _fits(conditions, system, code)]
     return tuple(found)
+
+
+_ONE_VALUE = [("system", "eq"), ("code", "eq")]
 
 
 def _value_filter(conditions: Conditions) -> Sql:
@@ -227,9 +253,7 @@ def _range(reach: Reach, type: str, params: Params, conditions: Conditions) -> T
         for p, bounds in _bounded(params, conditions)
     ]
 
-    def probe(pk: str) -> Sql:
-        return "EXISTS (SELECT 1 FROM range WHERE " + which + " AND " + test + f" AND pk = {pk})"
-
+    probe = "EXISTS (SELECT 1 FROM range WHERE " + which + " AND " + test + f" AND pk = {PK})"
     return Term(probe, joined(sources, " UNION ALL "), rank=4, own=True)
 
 
@@ -259,28 +283,19 @@ def _below(value: int | float, span: int | float) -> int | float:
 
 
 def _links(p: int, targets: tuple[int, ...]) -> Term:
-    among = member("dst", targets)
-
-    def probe(pk: str) -> Sql:
-        start = f"EXISTS (SELECT 1 FROM link WHERE src = {pk} AND src > 0 AND "
-        return start + Sql("p = ? AND ", (p,)) + among + ")"
-
-    source = "SELECT src AS pk FROM link WHERE " + among + Sql(" AND p = ?", (p,))
-    walk = (targets[0], p) if len(targets) == 1 else None
-    return Term(probe, source, 1, False, True, ("link", p), targets, walk)
+    test, source = _link_texts(len(targets))
+    asked = (p, *spread(targets))
+    single, group = len(targets) == 1, ("link", p)
+    return Term(Sql(test, asked), Sql(source, asked), 1, False, True, group, targets, single)
 
 
 def _event_links(p: int, targets: tuple[int, ...]) -> Term:
     """Links of events have no index by src, but all carry the time of their event."""
-    among = member("dst", targets)
-
-    def probe(pk: str) -> Sql:
-        start = "EXISTS (SELECT 1 FROM link WHERE " + among + Sql(" AND p = ?", (p,))
-        return start + f" AND at = (SELECT at FROM event WHERE n = -{pk}) AND src = {pk})"
-
-    source = "SELECT src AS pk FROM link WHERE " + among + Sql(" AND p = ?", (p,))
-    walk = (targets[0], p) if len(targets) == 1 else None
-    return Term(probe, source, 1, False, True, ("event link", p), targets, walk)
+    those = Sql("p = ? AND ", (p,)) + member("dst", targets)
+    time = f"(SELECT at FROM event WHERE n = -{PK})"
+    test = "EXISTS (SELECT 1 FROM link WHERE " + those + f" AND at = {time} AND src = {PK})"
+    source = "SELECT src AS pk FROM link WHERE " + those
+    return Term(test, source, 1, False, True, ("event link", p), targets, len(targets) == 1)
 
 
 def _link(reach: Reach, type: str, params: Params, conditions: Conditions) -> Term | bool:
@@ -300,8 +315,7 @@ def _link(reach: Reach, type: str, params: Params, conditions: Conditions) -> Te
         return False
     if not any(each.field == "low" for each in conditions):
         return finite(("event link" if type == EVENTS else "link", p), targets)
-    among = member("dst", targets)
-    return _some_link(type, p, among + " AND " + dated)
+    return _some_link(type, p, member("dst", targets) + " AND " + dated)
 
 
 def _types(reach: Reach) -> frozenset[str | None]:
@@ -332,13 +346,9 @@ def _open_link(type: str, p: int, conditions: Conditions, dated: Sql) -> Term:
 def _some_link(type: str, p: int, test: Sql) -> Term:
     if type == EVENTS:
         listed = Sql("SELECT src AS pk FROM link WHERE src < 0 AND p = ? AND ", (p,)) + test
-        return Term(lambda pk: f"{pk} IN (" + listed + ")", own=True)
-
-    def probe(pk: str) -> Sql:
-        start = f"EXISTS (SELECT 1 FROM link WHERE src = {pk} AND src > 0 AND "
-        return start + Sql("p = ? AND ", (p,)) + test + ")"
-
-    return Term(probe, own=True)
+        return Term(f"{PK} IN (" + listed + ")", own=True)
+    start = f"EXISTS (SELECT 1 FROM link WHERE src = {PK} AND src > 0 AND "
+    return Term(start + Sql("p = ? AND ", (p,)) + test + ")", own=True)
 
 
 # --- what every resource has ---------------------------------------------------------------------
@@ -366,14 +376,14 @@ def _id(reach: Reach, type: str, conditions: Conditions) -> Term | bool:
         source = "SELECT -n AS pk FROM event WHERE " + member("n", [-pk for pk in numbers])
     else:
         source = "SELECT pk FROM resource WHERE deleted = 0 AND " + member("pk", numbers)
-    return Term(lambda pk: member(pk, numbers), source, rank=0)
+    return Term(member(PK, numbers), source, rank=0)
 
 
 def _id_pattern(type: str, named: Conditions) -> Term:
     if type == EVENTS:
-        return Term(lambda pk: all_of([holds(f"CAST(-{pk} AS TEXT)", each) for each in named]))
+        return Term(all_of([holds(f"CAST(-{PK} AS TEXT)", each) for each in named]))
     test = all_of([holds(ID_TEXT.format("id"), each) for each in named])
-    return Term(lambda pk: f"EXISTS (SELECT 1 FROM resource WHERE pk = {pk} AND " + test + ")")
+    return Term(f"EXISTS (SELECT 1 FROM resource WHERE pk = {PK} AND " + test + ")")
 
 
 def _time(reach: Reach, type: str, conditions: Conditions) -> Term | bool:
@@ -386,18 +396,14 @@ def _time(reach: Reach, type: str, conditions: Conditions) -> Term | bool:
     if type == EVENTS:
         test = all_of([holds("at", each) for each in timed])
         source = "SELECT -n AS pk FROM event WHERE " + test
-        return Term(
-            lambda pk: "EXISTS (SELECT 1 FROM event WHERE " + test + f" AND n = -{pk})",
-            source,
-            rank=4,
-            own=True,
-        )
+        probe = "EXISTS (SELECT 1 FROM event WHERE " + test + f" AND n = -{PK})"
+        return Term(probe, source, rank=4, own=True)
     test = all_of([holds("updated", each) for each in timed])
     kind = reach.kind(type)
     source = Sql("SELECT pk FROM resource WHERE type = ? AND ver > 0 AND deleted = 0 AND ", (kind,))
     source = source + all_of([test, *_sequences(reach, timed)])
-    probe = "EXISTS (SELECT 1 FROM resource WHERE deleted = 0 AND "
-    return Term(lambda pk: probe + test + f" AND pk = {pk})", source, rank=4)
+    probe = "EXISTS (SELECT 1 FROM resource WHERE deleted = 0 AND " + test + f" AND pk = {PK})"
+    return Term(probe, source, rank=4)
 
 
 def _sequences(reach: Reach, timed: list[Condition]) -> Iterable[Sql]:

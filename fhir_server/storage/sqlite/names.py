@@ -7,7 +7,7 @@ knows which integer stands for what.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import apsw
 
@@ -109,6 +109,24 @@ class Numbers:
         self._known[key] = number
 
 
+class Naming(Protocol):
+    """Gives the numbers that entries are written with."""
+
+    def make_kind(self, conn: apsw.Connection, type: str) -> int: ...
+
+    def make_param(self, conn: apsw.Connection, kind: int, param: str, shape: str) -> int: ...
+
+    def make_value(self, conn: apsw.Connection, system: str | None, code: str | None) -> int: ...
+
+    def make_phrase(
+        self, conn: apsw.Connection, p: int, text: str | None, code: str | None
+    ) -> int: ...
+
+    def make_resource(self, conn: apsw.Connection, type: str, id: str) -> int: ...
+
+    def make_mix(self, conn: apsw.Connection, params: Iterable[int]) -> int: ...
+
+
 class Names:
     """All numbers of a store. Its readers share them with its writer: a number that a reader's
     state does not hold yet finds nothing there. Numbers that erasure freed are another matter:
@@ -164,6 +182,12 @@ class Names:
     # What follows is asked for every entry that is written, so the whole way to a number is kept
     # under one key. Keys of different kinds differ in length or in the types of their members.
 
+    def make_kind(self, conn: apsw.Connection, type: str) -> int:
+        return self.kinds.number(conn, (type,))
+
+    def make_phrase(self, conn: apsw.Connection, p: int, text: str | None, code: str | None) -> int:
+        return self.phrases.number(conn, (p, text, code))
+
     def make_param(self, conn: apsw.Connection, kind: int, param: str, shape: str) -> int:
         key = (kind, param, shape)
         known: int | None = self.shortcuts.get(key)
@@ -203,4 +227,38 @@ class Names:
         if len(self.shortcuts) >= 2 * _BOUND:
             self.shortcuts.clear()
         self.shortcuts[key] = number
+        return number
+
+
+class Known:
+    """The numbers that are there, for whom makes none: LookupError where one is missing."""
+
+    def __init__(self, names: Names, remember: bool) -> None:
+        self._names = names
+        self._remember = remember
+
+    def make_kind(self, conn: apsw.Connection, type: str) -> int:
+        return self._found(self._names.kinds, conn, (type,))
+
+    def make_param(self, conn: apsw.Connection, kind: int, param: str, shape: str) -> int:
+        return self._found(self._names.params, conn, (kind, param, shape))
+
+    def make_value(self, conn: apsw.Connection, system: str | None, code: str | None) -> int:
+        number = self._found(self._names.systems, conn, (system,))
+        return self._found(self._names.values, conn, (number, code))
+
+    def make_phrase(self, conn: apsw.Connection, p: int, text: str | None, code: str | None) -> int:
+        return self._found(self._names.phrases, conn, (p, text, code))
+
+    def make_resource(self, conn: apsw.Connection, type: str, id: str) -> int:
+        kind = self.make_kind(conn, type)
+        return self._found(self._names.resources, conn, (kind, pack_id(id)))
+
+    def make_mix(self, conn: apsw.Connection, params: Iterable[int]) -> int:
+        return self._found(self._names.mixes, conn, (pack_numbers(sorted(params)),))
+
+    def _found(self, numbers: Numbers, conn: apsw.Connection, key: Key) -> int:
+        number = numbers.find(conn, key, self._remember)
+        if number is None:
+            raise LookupError(key)
         return number

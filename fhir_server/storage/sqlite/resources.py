@@ -10,7 +10,15 @@ from heapq import merge
 from itertools import islice
 
 from fhir_server.storage.sqlite.codec import pack_id
-from fhir_server.storage.sqlite.entries import NONE, packed, read_rows, rows_of, write_rows
+from fhir_server.storage.sqlite.entries import (
+    NONE,
+    lost_tokens,
+    packed,
+    read_rows,
+    rows_of,
+    write_rows,
+)
+from fhir_server.storage.sqlite.names import Known
 from fhir_server.storage.sqlite.state import COLUMNS, Reach, split_row
 from fhir_server.storage.store import EVENTS, Conflict, Entry, Version
 
@@ -94,10 +102,26 @@ def reindex(reach: Reach, type: str, id: str, entries: Sequence[Entry]) -> None:
     state = conn.execute(_STATE + " AND deleted = 0", (kind, pack_id(id))).fetchone()
     if state is None:
         return
+    reach.shared.reindexed = True
     pk, _, keys, mix = state
     rows = rows_of(conn, reach.shared.names, type, entries)
     write_rows(conn, pk, read_rows(conn, pk, keys, mix), rows)
     conn.execute("UPDATE resource SET mix = ?, keys = ? WHERE pk = ?", (rows.mix, packed(rows), pk))
+
+
+def agrees(reach: Reach, type: str, id: str, entries: Sequence[Entry]) -> bool:
+    """Whether the rows of a live resource are exactly those for these entries. (A token's row that
+    its resource does not know of is for `problems` in doctor.py.)"""
+    conn = reach.conn
+    state = conn.execute(_STATE + " AND deleted = 0", (reach.kind(type), pack_id(id))).fetchone()
+    if state is None:
+        return False
+    pk, _, keys, mix = state
+    try:
+        due = rows_of(conn, Known(reach.shared.names, reach.current), type, entries)
+    except LookupError:
+        return False
+    return due == read_rows(conn, pk, keys, mix) and not lost_tokens(conn, pk, due.tokens)
 
 
 _WALK = (

@@ -12,8 +12,9 @@ from typing import NamedTuple
 
 from fhir_server.storage.sqlite.codec import ID_TEXT
 from fhir_server.storage.sqlite.entries import LONG, SPANS, UNDATED
-from fhir_server.storage.sqlite.frame import Candidates, Frame, Line, select
+from fhir_server.storage.sqlite.frame import Candidates, Frame, select
 from fhir_server.storage.sqlite.plan import MANY, cheapest, estimate
+from fhir_server.storage.sqlite.shapes import Plan
 from fhir_server.storage.sqlite.sql import Sql, Value, all_of, any_of, joined, member
 from fhir_server.storage.sqlite.term import Term
 from fhir_server.storage.store import EVENT_TIME, ID, UPDATED, Sort
@@ -30,28 +31,66 @@ class Walk(NamedTuple):
     tests: list[Sql]
 
 
-def sorted_lines(frame: Frame, sort: Sequence[Sort], place: Place, limit: int) -> list[Line]:
-    """The next lines after a place, at most `limit`."""
-    driver, rows = cheapest(frame.reach, frame.terms)
+class Choice(NamedTuple):
+    """How a sorted page is found: by walking the links to one resource, an index of the sort's own,
+    or by computing; the place of the term that drives it."""
+
+    way: str
+    term: int | None
+    params: tuple[tuple[int, ...], ...] = ()
+
+
+def choose(frame: Frame, sort: Sequence[Sort]) -> Choice:
+    """The cheapest way."""
+    terms = frame.terms
+    driver, rows = cheapest(frame.reach, terms)
+    number = None if driver is None else terms.index(driver)
     if len(sort) == 1:
         (only,) = sort
-        link = next((term for term in frame.terms if term.walk), None)
+        link = next((n for n, term in enumerate(terms) if term.walk), None)
         timed = frame.events and is_time(frame, only)
         if link is not None and (timed or (only.carried and only.shape == "range")):
-            if driver is link or 4 * rows > estimate(frame.reach, link):
-                return _walk_links(frame, link, only.descending, place, limit)
+            if link == number or 4 * rows > estimate(frame.reach, terms[link]):
+                return Choice("links", link)
         elif driver is None or estimate(frame.reach, driver) >= MANY:
-            walks, missing = _walks(frame, only)
-            if walks:
-                return _walk(frame, walks, missing, only.descending, place, limit)
-    return _computed(frame, sort, driver, place, limit)
+            if is_time(frame, only):
+                return Choice("time", None)
+            params = tuple(_params(frame, only))
+            if params and _has_index(frame, only):
+                return Choice(only.shape, None, (params,))
+    return Choice("computed", number, tuple([tuple(_params(frame, each)) for each in sort]))
+
+
+def _has_index(frame: Frame, sort: Sort) -> bool:
+    return not frame.events and sort.shape in ("range", "text") and UPDATED not in sort.params
+
+
+def sorted_plan(
+    frame: Frame, choice: Choice, sort: Sequence[Sort], place: Place, limit: Value
+) -> Plan:
+    """The statements for the lines after a place."""
+    if choice.way == "computed":
+        found = _computed(frame, choice, sort, place, limit)
+        return Plan(tuple(map(frame.statement, found)), None, False, len(sort))
+    descending = sort[0].descending
+    if choice.way == "links":
+        return _walk_links(frame, frame.terms[choice.term or 0], descending, place, limit)
+    if choice.way == "time":
+        return _walk(frame, [_by_time(frame)], None, descending, place, limit)
+    (params,) = choice.params
+    missing = frame.candidates(None)
+    value = _SHAPE_VALUES[choice.way](missing.pk, params)
+    missing.tests.append("NOT EXISTS (SELECT 1 " + value + ")")
+    make = _by_range if choice.way == "range" else _by_text
+    walks = [make(frame, p, params, descending) for p in params]
+    return _walk(frame, walks, missing, descending, place, limit)
 
 
 def by_creation(
     frame: Frame,
     found: Candidates,
     number: Value,
-    limit: int,
+    limit: Value,
     *,
     descending: bool = False,
     columns: str = "",
@@ -60,11 +99,19 @@ def by_creation(
     tests = list(found.tests)
     down = found.down is not descending
     if number is not None:
-        start = -int(number) if found.down else int(number)
+        start = -int(number) if found.down else number
         tests.append(Sql(f"{found.place} {'<' if down else '>'} ?", (start,)))
+    if found.arms and not columns:
+        return merged(found, tests, limit, "DESC" if down else "ASC")
     once = "" if found.once else "DISTINCT "
     chosen = select(f"{once}{found.pk} AS pk{columns}", found.rows, tests)
     return chosen + Sql(f" ORDER BY {found.place} {'DESC' if down else 'ASC'} LIMIT ?", (limit,))
+
+
+def merged(found: Candidates, tests: list[Sql], limit: Value, direction: str = "ASC") -> Sql:
+    """The candidates from their arms, merged: each once, in order, without a table to sort in."""
+    arms = [select(f"{found.pk} AS pk", arm, tests) for arm in found.arms]
+    return joined(arms, " UNION ") + Sql(f" ORDER BY 1 {direction} LIMIT ?", (limit,))
 
 
 def is_time(frame: Frame, sort: Sort) -> bool:
@@ -82,28 +129,21 @@ def _walk(
     missing: Candidates | None,
     descending: bool,
     place: Place,
-    limit: int,
-) -> list[Line]:
+    limit: Value,
+) -> Plan:
     """Lines from several indexes in one order, then those without a value."""
-    lines: list[Line] = []
     over = bool(place) and place[0] is None
-    if not over:
-        for walk in walks:
-            lines += frame.lines(_step(frame, walk, descending, place, limit), 1)
-        if len(walks) > 1:
-            lines.sort(key=lambda line: line.number, reverse=descending)
-            lines.sort(key=lambda line: line.values[0], reverse=descending)  # type: ignore[arg-type,return-value]
-            del lines[limit:]
-    if missing is not None and len(lines) < limit:
+    found = [] if over else [_step(frame, walk, descending, place, limit) for walk in walks]
+    rest = None
+    if missing is not None:
         number = place[1] if over else None
-        rest = by_creation(
-            frame, missing, number, limit - len(lines), descending=descending, columns=", NULL"
+        rest = frame.statement(
+            by_creation(frame, missing, number, limit, descending=descending, columns=", NULL")
         )
-        lines += frame.lines(rest, 1)
-    return lines
+    return Plan(tuple(map(frame.statement, found)), rest, descending, 1)
 
 
-def _step(frame: Frame, walk: Walk, descending: bool, place: Place, limit: int) -> Sql:
+def _step(frame: Frame, walk: Walk, descending: bool, place: Place, limit: Value) -> Sql:
     after, direction = ("<", "DESC") if descending else (">", "ASC")
     pk_after, pk_direction = _tie(frame, descending)
     tests = list(walk.tests)
@@ -122,39 +162,22 @@ def _tie(frame: Frame, descending: bool) -> tuple[str, str]:
     return ("<", "DESC") if descending is not frame.events else (">", "ASC")
 
 
-def _walk_links(frame: Frame, link: Term, descending: bool, place: Place, limit: int) -> list[Line]:
+def _walk_links(frame: Frame, link: Term, descending: bool, place: Place, limit: Value) -> Plan:
     """Everything that links to one resource, by the sort key that the links carry."""
-    assert link.walk is not None
-    there = Sql("c.dst = ? AND c.p = ?", link.walk)
+    assert link.source is not None
+    there = Sql("c.p = ? AND c.dst = ?", link.source.values)
     tests = [there, *frame.tests("c.src", link)]
     rows = Sql("link c")
-    dated = Walk(rows, "c.src", "c.at", [*tests, Sql("c.at < ?", (UNDATED,))])
+    dated = Walk(rows, "c.src", "c.at", [*tests, Sql(f"c.at < {UNDATED}")])
     undated = Candidates(
-        rows, "c.src", [*tests, Sql("c.at = ?", (UNDATED,))], True, "c.src", frame.events
+        rows, "c.src", [*tests, Sql(f"c.at = {UNDATED}")], True, "c.src", frame.events
     )
     return _walk(frame, [dated], undated, descending, place, limit)
 
 
-def _walks(frame: Frame, sort: Sort) -> tuple[list[Walk], Candidates | None]:
-    """The indexes in the order of a sort, and the candidates without a value; none when the sort
-    has no index of its own."""
-    if is_time(frame, sort):
-        return [_by_time(frame)], None
-    if frame.events or sort.shape not in ("range", "text") or UPDATED in sort.params:
-        return [], None
-    params = _params(frame, sort)
-    if not params:
-        return [], None
-    make = _by_range if sort.shape == "range" else _by_text
-    missing = frame.candidates(None)
-    value = _SHAPE_VALUES[sort.shape](missing.pk, params)
-    missing.tests.append("NOT EXISTS (SELECT 1 " + value + ")")
-    return [make(frame, p, params, sort.descending) for p in params], missing
-
-
 def _by_time(frame: Frame) -> Walk:
     if frame.events:
-        return Walk(Sql("event c"), "(-c.n)", "c.at", frame.tests("(-c.n)", None))
+        return Walk(Sql("event c"), "(-c.n)", "c.at", frame.tests("(-c.n)", None, scanned=True))
     of_type = Sql("c.type = ? AND c.ver > 0 AND c.deleted = 0", (frame.reach.kind(frame.type),))
     tests = [of_type, *frame.tests("c.pk", None, scanned=True)]
     return Walk(Sql("resource c"), "c.pk", "c.t", tests)
@@ -191,14 +214,15 @@ def _by_text(frame: Frame, p: int, params: Sequence[int], descending: bool) -> W
 
 
 def _computed(
-    frame: Frame, sort: Sequence[Sort], driver: Term | None, place: Place, limit: int
-) -> list[Line]:
+    frame: Frame, choice: Choice, sort: Sequence[Sort], place: Place, limit: Value
+) -> list[Sql]:
     """Sort all candidates by values that are looked up for each."""
-    found = frame.candidates(driver)
+    found = frame.candidates(None if choice.term is None else frame.terms[choice.term])
     names = [f"k{number}" for number in range(len(sort))]
     columns = Sql(f"{'' if found.once else 'DISTINCT '}{found.pk} AS pk")
-    for name, each in zip(names, sort, strict=True):
-        columns = columns + ", " + _value(frame, each, found.pk, len(sort) == 1) + f" AS {name}"
+    for name, each, params in zip(names, sort, choice.params, strict=True):
+        value = _value(frame, each, params, found.pk, len(sort) == 1)
+        columns = columns + ", " + value + f" AS {name}"
     chosen = select(columns, found.rows, found.tests)
     after, direction = _tie(frame, sort[0].descending)
     order = [
@@ -209,7 +233,7 @@ def _computed(
     sql = "WITH all_found AS MATERIALIZED (" + chosen + ") "
     sql = sql + select(", ".join(["pk", *names]), "all_found", tests)
     sql = sql + Sql(f" ORDER BY {', '.join([*order, f'pk {direction}'])} LIMIT ?", (limit,))
-    return frame.lines(sql, len(sort))
+    return [sql]
 
 
 def _beyond(frame: Frame, sort: Sequence[Sort], names: list[str], place: Place, after: str) -> Sql:
@@ -226,11 +250,10 @@ def _beyond(frame: Frame, sort: Sequence[Sort], names: list[str], place: Place, 
     return any_of([*ways, all_of([*same, Sql(f"pk {after} ?", (pk,))])])
 
 
-def _value(frame: Frame, sort: Sort, pk: str, alone: bool) -> Sql:
+def _value(frame: Frame, sort: Sort, params: Sequence[int], pk: str, alone: bool) -> Sql:
     """The sort value of a candidate."""
     choose = "max" if sort.descending else "min"
     parts = list(_own_values(frame, sort, pk, alone))
-    params = _params(frame, sort)
     if params:
         shape = "event token" if frame.events and sort.shape == "token" else sort.shape
         parts.append("SELECT k AS k " + _SHAPE_VALUES[shape](pk, params))

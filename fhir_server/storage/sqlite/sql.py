@@ -7,18 +7,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TypeAlias
+
+from msgspec import Struct
 
 from fhir_server.storage.store import Condition
 
 Value: TypeAlias = str | bytes | int | float | None
 
+EXACT = 8  # lists up to this have a text of their own for each length
 IN_LIST = 16  # longer lists are one JSON value, so that the text of the statement stays the same
 
 
-@dataclass(frozen=True, slots=True)
-class Sql:
+class Sql(Struct, frozen=True):
     """A piece of SQL; a string that is added holds no values."""
 
     text: str
@@ -61,13 +62,30 @@ def _chain(parts: Sequence[Sql], word: str) -> Sql:
 
 def member(column: str, values: Sequence[Value]) -> Sql:
     """The column is one of the values; at least one."""
-    if len(values) == 1:
-        return Sql(f"{column} = ?", (values[0],))
-    if len(values) <= IN_LIST:
-        size = 4 if len(values) <= 4 else IN_LIST  # few lengths, so few statements
-        padded = (*values, *[values[-1]] * (size - len(values)))
-        return Sql(f"{column} IN ({', '.join('?' * size)})", padded)
-    return Sql(f"{column} IN (SELECT value FROM json_each(?))", (json.dumps(list(values)),))
+    return Sql(among(column, len(values)), spread(values))
+
+
+def among(column: str, size: int) -> str:
+    """The text of `member` for so many values; its values are `spread`."""
+    if size == 1:
+        return f"{column} = ?"
+    if size <= IN_LIST:
+        return f"{column} IN ({', '.join('?' * _places(size))})"
+    return f"{column} IN (SELECT value FROM json_each(?))"
+
+
+def spread(values: Sequence[Value]) -> tuple[Value, ...]:
+    size = len(values)
+    if size == 1:
+        return (values[0],)
+    if size <= IN_LIST:
+        return (*values, *[values[-1]] * (_places(size) - size))
+    return (json.dumps(list(values)),)
+
+
+def _places(size: int) -> int:
+    """Few lengths, so few statements."""
+    return size if size <= EXACT else IN_LIST
 
 
 _COMPARED = {"eq": "=", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}

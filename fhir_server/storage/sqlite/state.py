@@ -15,6 +15,7 @@ import apsw
 from fhir_server.storage.sqlite.codec import Bodies, pack_id, unpack_id
 from fhir_server.storage.sqlite.entries import event_number
 from fhir_server.storage.sqlite.names import Names
+from fhir_server.storage.sqlite.shapes import Plan
 from fhir_server.storage.store import EVENTS, Version
 
 Row: TypeAlias = tuple[str | bytes, int, int, bytes | None, int | None, int, int]
@@ -30,7 +31,9 @@ def split_row(row: tuple[Any, ...]) -> tuple[str, Row]:
 
 @dataclass(slots=True)
 class Shared:
-    """What all connections of a store share. `owners` remembers "Patient/id" by pk."""
+    """What all connections of a store share. `owners` remembers "Patient/id" by pk, `plans` the
+    statements of searches by their shape, `totals` what a search counted, with the state of the
+    store that it was counted in. `reindexed`: entries changed without a new version."""
 
     names: Names
     bodies: Bodies
@@ -40,17 +43,21 @@ class Shared:
     updated: int  # of the newest version
     owners: dict[int, str] = field(default_factory=dict)
     counted: dict[tuple[object, ...], tuple[float, int]] = field(default_factory=dict)
+    plans: dict[tuple[object, ...], Plan] = field(default_factory=dict)
+    totals: dict[tuple[object, ...], tuple[object, int]] = field(default_factory=dict)
+    reindexed: bool = False
 
 
 class Reach:
     """A connection while one transaction has it, with what that transaction may remember."""
 
-    __slots__ = ("conn", "era", "shared")
+    __slots__ = ("conn", "era", "reads", "shared")
 
-    def __init__(self, conn: apsw.Connection, shared: Shared) -> None:
+    def __init__(self, conn: apsw.Connection, shared: Shared, reads: bool = False) -> None:
         self.conn = conn
         self.shared = shared
         self.era = shared.names.era
+        self.reads = reads  # only, and so nothing that may yet be undone
 
     @property
     def current(self) -> bool:

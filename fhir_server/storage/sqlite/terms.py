@@ -14,7 +14,7 @@ from fhir_server.storage.sqlite.matches import compile_match, finite, live
 from fhir_server.storage.sqlite.plan import cheapest
 from fhir_server.storage.sqlite.sql import Sql, all_of, any_of, joined
 from fhir_server.storage.sqlite.state import Reach
-from fhir_server.storage.sqlite.term import Term
+from fhir_server.storage.sqlite.term import PK, Term
 from fhir_server.storage.store import (
     EVENTS,
     All,
@@ -78,7 +78,7 @@ class Compiler:
             source = f"SELECT {alias}.pk AS pk FROM (" + driver.source + f") {alias} WHERE "
             source = source + all_of(rest)
         return Term(
-            lambda pk: all_of([term.probe(pk) for term in terms]),
+            all_of([term.test for term in terms]),
             source,
             rank=driver.rank if driver else 9,
             own=any(term.own for term in terms),
@@ -94,7 +94,7 @@ class Compiler:
         sources = [term.source for term in terms if term.source is not None]
         enumerable = len(sources) == len(terms) <= SOURCES
         return Term(
-            lambda pk: any_of([term.probe(pk) for term in terms]),
+            any_of([term.test for term in terms]),
             joined(sources, " UNION ALL ") if enumerable else None,
             rank=max(term.rank for term in terms),
             own=all(term.own for term in terms),
@@ -112,20 +112,18 @@ class Compiler:
         there = self._there(query.type, inner)
         link, far = self._alias(), self._alias()
 
-        def probe(pk: str) -> Sql:
-            # `src > 0` is what the index on src asks for; events are found from the other end.
-            start = f"EXISTS (SELECT 1 FROM link {link} WHERE {link}.src = {pk} AND {link}.src > 0"
-            return start + Sql(f" AND {link}.p = ? AND ", (p,)) + there.probe(f"{link}.dst") + ")"
-
         def source(targets: Sql) -> Sql:
             start = f"SELECT {link}.src AS pk FROM (" + targets + f") {far} CROSS JOIN link {link}"
             return start + Sql(f" ON {link}.dst = {far}.pk AND {link}.p = ?", (p,))
 
-        def enumerated(pk: str) -> Sql:
-            return f"{pk} IN (" + source(self._all_of_type(query.type, there)) + ")"
-
+        if type == EVENTS:
+            test = f"{PK} IN (" + source(self._all_of_type(query.type, there)) + ")"
+        else:
+            # `src > 0` is what the index on src asks for; events are found from the other end.
+            start = f"EXISTS (SELECT 1 FROM link {link} WHERE {link}.src = {PK} AND {link}.src > 0"
+            test = start + Sql(f" AND {link}.p = ? AND ", (p,)) + there.probe(f"{link}.dst") + ")"
         return Term(
-            enumerated if type == EVENTS else probe,
+            test,
             None if there.source is None else source(there.source),
             rank=5,
             own=True,
@@ -140,10 +138,9 @@ class Compiler:
             return False
         link, far = self._alias(), self._alias()
 
-        def probe(pk: str) -> Sql:
-            start = Sql(f"EXISTS (SELECT 1 FROM link {link} WHERE {link}.dst = {pk}")
-            start = start + Sql(f" AND {link}.p = ?", (p,))
-            return start + (")" if inner is True else " AND " + inner.probe(f"{link}.src") + ")")
+        start = f"EXISTS (SELECT 1 FROM link {link} WHERE {link}.dst = {PK}"
+        test = start + Sql(f" AND {link}.p = ?", (p,))
+        test = test + (")" if inner is True else " AND " + inner.probe(f"{link}.src") + ")")
 
         source = None
         if isinstance(inner, Term) and inner.source is not None and query.type != EVENTS:
@@ -151,7 +148,7 @@ class Compiler:
             source = source + f") {far} CROSS JOIN link {link} ON {link}.src = {far}.pk"
             source = source + Sql(f" AND {link}.src > 0 AND {link}.p = ?", (p,))
         gates = (inner,) if source and isinstance(inner, Term) else ()
-        return Term(probe, source, rank=6, gates=gates)
+        return Term(test, source, rank=6, gates=gates)
 
     def _link(self, type: str, param: str) -> int | None:
         kind = self.reach.kind(type)
@@ -163,15 +160,13 @@ class Compiler:
             return inner
         alive = live(self.reach, type)
         if not isinstance(inner, Term):
-            return Term(alive)
+            return Term(alive(PK))
         source = None
         if inner.source is not None:
             alias = self._alias()
             source = f"SELECT {alias}.pk AS pk FROM (" + inner.source + f") {alias} WHERE "
             source = source + alive(f"{alias}.pk")
-        return Term(
-            lambda pk: all_of([inner.probe(pk), alive(pk)]), source, gates=inner.gates or (inner,)
-        )
+        return Term(all_of([inner.test, alive(PK)]), source, gates=inner.gates or (inner,))
 
     def _all_of_type(self, type: str, there: Term) -> Sql:
         """Every resource of a type for which a term holds."""
@@ -200,7 +195,7 @@ def _flat(query: Query) -> Iterator[Query]:
 def _not(compiled: Compiled) -> Compiled:
     if not isinstance(compiled, Term):
         return not compiled
-    return Term(lambda pk: "NOT " + compiled.probe(pk))
+    return Term("NOT " + compiled.test)
 
 
 def _merged(terms: list[Term]) -> Iterator[Term]:

@@ -73,6 +73,10 @@ class SqliteTransaction:
         self._check_writes()
         resources.reindex(self._reach, type, id, entries)
 
+    async def agrees(self, type: str, id: str, entries: Sequence[Entry]) -> bool:
+        """Whether a live resource is indexed by exactly these entries."""
+        return resources.agrees(self._reach, type, id, entries)
+
     async def erase(self, owner: str) -> int:
         self._check_writes()
         if self._erasing:
