@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from copy import copy
+from dataclasses import dataclass, field
 from functools import cmp_to_key, partial
 from typing import NamedTuple, TypeAlias, TypeVar, cast
 
@@ -52,7 +53,7 @@ _SORTED_BY: dict[str, Callable[[Entry], Value]] = {
 class _State:
     """Everything stored. A write transaction works on a copy, which replaces it in the end."""
 
-    versions: dict[Key, list[Version]] = field(default_factory=dict)
+    versions: dict[Key, tuple[Version, ...]] = field(default_factory=dict)
     entries: dict[Key, tuple[Entry, ...]] = field(default_factory=dict)
     created: dict[Key, int] = field(default_factory=dict)
     events: list[Event] = field(default_factory=list)
@@ -61,14 +62,7 @@ class _State:
     creations: int = 0
 
     def copy(self) -> _State:
-        return replace(
-            self,
-            versions={key: list(versions) for key, versions in self.versions.items()},
-            entries=dict(self.entries),
-            created=dict(self.created),
-            events=list(self.events),
-            records=dict(self.records),
-        )
+        return _State(**{name: copy(value) for name, value in vars(self).items()})
 
 
 class _Rank(NamedTuple):
@@ -100,14 +94,12 @@ class MemoryStore:
             state = self._state.copy()
             result = await work(_MemoryTransaction(state, self._latest))
             self._state = state
-            return result
+        return result
 
     async def record(self, events: Sequence[Event]) -> None:
-        async def append(tx: Transaction) -> None:
-            for event in events:
-                await tx.record(event)
-
-        await self.transaction(append, write=True)
+        async with self._turn:
+            self._state = self._state.copy()
+            self._state.events.extend(events)
 
     async def close(self) -> None:
         pass
@@ -122,19 +114,16 @@ class _MemoryTransaction:
         self._state = state
         self.now = now
 
-    # --- resources -------------------------------------------------------------------------------
-
     async def get(self, type: str, id: str, number: int | None = None) -> Version | None:
         versions = self._versions(type, id)
-        if number is None:
-            return versions[-1] if versions else None
-        return next((each for each in versions if each.number == number), None)
+        asked = versions[-1:] if number is None else (v for v in versions if v.number == number)
+        return next(iter(asked), None)
 
     async def put(
         self, version: Version, entries: Sequence[Entry], expect: int | None = None
     ) -> Version:
         key = (version.type, version.id)
-        versions = self._state.versions.setdefault(key, [])
+        versions = self._versions(*key)
         current = versions[-1].number if versions else 0
         if current != (version.number - 1 if expect is None else expect):
             raise Conflict(*key, current)
@@ -147,7 +136,7 @@ class _MemoryTransaction:
             self._state.created[key] = self._state.creations
         self._state.sequence += 1
         stamped = structs.replace(version, sequence=self._state.sequence)
-        versions.append(stamped)
+        self._state.versions[key] = (*versions, stamped)
         self._state.entries[key] = () if version.deleted else tuple(entries)
         return stamped
 
@@ -156,16 +145,13 @@ class _MemoryTransaction:
             self._state.entries[type, id] = tuple(entries)
 
     async def erase(self, owner: str) -> int:
-        touched = 0
-        for key, versions in list(self._state.versions.items()):
-            whole = versions[-1].owner == owner
-            kept = [] if whole else [each for each in versions if each.owner != owner]
-            touched += len(kept) < len(versions)
-            self._state.versions[key] = kept
-            if not kept:
-                del self._state.versions[key]
-                self._state.entries.pop(key, None)
-        return touched
+        every = self._state.versions.items()
+        theirs = [(key, all) for key, all in every if any(each.owner == owner for each in all)]
+        for key, versions in theirs:
+            self._state.versions[key] = tuple(each for each in versions if each.owner != owner)
+            if versions[-1].owner == owner:
+                del self._state.versions[key], self._state.entries[key]
+        return len(theirs)
 
     async def history(
         self,
@@ -176,33 +162,29 @@ class _MemoryTransaction:
         since: int | None = None,
         until: int | None = None,
     ) -> list[Version]:
-        found = [
+        every = (version for versions in self._state.versions.values() for version in versions)
+        of_these = (v for v in every if type in (None, v.type) and id in (None, v.id))
+        found = sorted(of_these, key=lambda version: -version.sequence)
+        return [
             version
-            for (of, name), versions in self._state.versions.items()
-            if type in (None, of) and id in (None, name)
-            for version in versions
-            if (before is None or version.sequence < before)
-            and (since is None or version.updated >= since)
+            for version in found
+            if (since is None or version.updated >= since)
             and (until is None or version.updated <= until)
-        ]
-        return sorted(found, key=lambda version: -version.sequence)[:limit]
+            and (before is None or version.sequence < before)
+        ][:limit]
 
     async def walk(self, after: int = 0) -> AsyncIterator[Version]:
-        live = [versions[-1] for key, versions in self._state.versions.items() if self._live(key)]
-        for version in sorted(live, key=lambda version: version.sequence):
-            if version.sequence > after:
+        current = [versions[-1] for versions in self._state.versions.values()]
+        for version in sorted(current, key=lambda version: version.sequence):
+            if version.sequence > after and not version.deleted:
                 yield version
-
-    # --- search ----------------------------------------------------------------------------------
 
     async def find(self, type: str, query: Query, sort: Sequence[Sort], page: Page) -> Found:
         state = self._state
         first = (1, state.sequence, len(state.events) if type == EVENTS else state.creations)
         phase, top, last, *place = page.after or first
-        ranks = sorted(
-            (self._rank(key, sort) for key in self._all(type, query)),
-            key=cmp_to_key(partial(_compare, sort)),
-        )
+        ranks = [self._rank(key, sort) for key in self._all(type, query)]
+        ranks.sort(key=cmp_to_key(partial(_compare, sort)))
         known = [rank for rank in ranks if rank.number <= cast(int, last)]
         steady = [rank for rank in known if type == EVENTS or rank.sequence <= cast(int, top)]
         changed = sorted((rank for rank in known if rank not in steady), key=lambda r: r.number)
@@ -215,40 +197,30 @@ class _MemoryTransaction:
         versions = tuple(self._current(rank.key) for rank in shown)
         if not shown or len(shown) == len(steady) + len(changed):
             return Found(versions, None)
-        if len(shown) <= len(steady):
-            return Found(versions, (1, top, last, *shown[-1].values, shown[-1].number))
-        return Found(versions, (2, top, last, shown[-1].number))
+        place = [*shown[-1].values, shown[-1].number]
+        over = len(shown) > len(steady)
+        return Found(versions, (2, top, last, place[-1]) if over else (1, top, last, *place))
 
     async def count(self, type: str, query: Query, bound: int | None = None) -> int:
-        number = sum(1 for _ in self._all(type, query))
-        return number if bound is None else min(number, bound)
+        return len(list(self._all(type, query))[:bound])
 
     def _all(self, type: str, query: Query) -> Iterator[Key]:
-        if type == EVENTS:
-            keys = [(EVENTS, str(n + 1)) for n in range(len(self._state.events))]
-        else:
-            keys = [key for key in self._state.versions if key[0] == type and self._live(key)]
-        return (key for key in keys if self._holds(key, query))
+        events = ((EVENTS, str(n)) for n in range(1, len(self._state.events) + 1))
+        keys = (key for key in (*self._state.versions, *events) if key[0] == type)
+        return (key for key in keys if self._live(key) and self._holds(key, query))
 
     def _holds(self, key: Key, query: Query) -> bool:
         def follow(hop: RefersTo | ReferredBy) -> bool:
+            others = self._all(hop.type, hop.query)
             if isinstance(hop, RefersTo):
-                targets = [
-                    (entry.system or "", entry.code or "")
-                    for entry in self.entries(key)
-                    if entry.shape == "link" and entry.param == hop.param
-                ]
-                return any(
-                    target[0] == hop.type and self._live(target) and self._holds(target, hop.query)
-                    for target in targets
-                )
-            return any(
-                (entry.shape, entry.param, entry.system, entry.code) == ("link", hop.param, *key)
-                for source in self._all(hop.type, hop.query)
-                for entry in self.entries(source)
-            )
+                return any(other in self._targets(key, hop.param) for other in others)
+            return any(key in self._targets(other, hop.param) for other in others)
 
         return satisfies(query, self.entries(key), follow)
+
+    def _targets(self, key: Key, param: str) -> list[tuple[str | None, str | None]]:
+        links = (entry for entry in self.entries(key) if entry.shape == "link")
+        return [(entry.system, entry.code) for entry in links if entry.param == param]
 
     def entries(self, key: Key) -> tuple[Entry, ...]:
         version = self._current(key)
@@ -263,14 +235,15 @@ class _MemoryTransaction:
         values = sort_values(self.entries(key), sort)
         return _Rank(values, number, self._current(key).sequence, key)
 
-    def _versions(self, type: str, id: str) -> list[Version]:
+    def _versions(self, type: str, id: str) -> tuple[Version, ...]:
         if type != EVENTS:
-            return self._state.versions.get((type, id), [])
-        for number, event in enumerate(self._state.events, start=1):
-            if id == str(number):
-                body = event.head + id.encode() + event.tail
-                return [Version(EVENTS, id, 1, event.at, body, sequence=number)]
-        return []
+            return self._state.versions.get((type, id), ())
+        numbered = {str(n): (n, event) for n, event in enumerate(self._state.events, start=1)}
+        if id not in numbered:
+            return ()
+        n, event = numbered[id]
+        body = event.head + id.encode() + event.tail
+        return (Version(EVENTS, id, 1, event.at, body, sequence=n),)
 
     def _current(self, key: Key) -> Version:
         return self._versions(*key)[-1]
@@ -278,8 +251,6 @@ class _MemoryTransaction:
     def _live(self, key: Key) -> bool:
         versions = self._versions(*key)
         return bool(versions) and not versions[-1].deleted
-
-    # --- events and kept records -----------------------------------------------------------------
 
     async def record(self, event: Event) -> str:
         self._state.events.append(event)
