@@ -190,7 +190,7 @@ def _text(reach: Reach, type: str, params: Params, conditions: Conditions) -> Te
 
 def _values(reach: Reach, conditions: Conditions) -> tuple[int, ...] | Sql:
     """The values that meet the conditions on system and code, or what must hold of a `value x`."""
-    if [each[:2] for each in conditions] == _ONE_VALUE:
+    if _one_value(conditions):
         known = reach.value(conditions[0].value, conditions[1].value)  # type: ignore[arg-type]
         return () if known is None else (known,)
     codes, systems = _choices(conditions, "code"), _choices(conditions, "system")
@@ -206,6 +206,11 @@ def _values(reach: Reach, conditions: Conditions) -> tuple[int, ...] | Sql:
         rows: list[Any] = reach.conn.execute(sql, (code,)).fetchall()
         found += [v for v, system in rows if _fits(conditions, system, code)]
     return tuple(found)
+
+
+def _one_value(conditions: Conditions) -> bool:
+    """Whether they are just a system and a code, as they are most often."""
+    return [each[:2] for each in conditions] == _ONE_VALUE
 
 
 _ONE_VALUE = [("system", "eq"), ("code", "eq")]
@@ -300,6 +305,9 @@ def _event_links(p: int, targets: tuple[int, ...]) -> Term:
 
 def _link(reach: Reach, type: str, params: Params, conditions: Conditions) -> Term | bool:
     (p,) = params
+    if _one_value(conditions) and None not in (conditions[0].value, conditions[1].value):
+        target = reach.pk(conditions[0].value, conditions[1].value)  # type: ignore[arg-type]
+        return target is not None and finite((_LINKS.get(type, "link"), p), (target,))
     dated = all_of([_dated(each) for each in conditions if each.field == "low"])
     codes = _choices(conditions, "code")
     if codes is None or len(codes) > LISTED:
@@ -314,8 +322,11 @@ def _link(reach: Reach, type: str, params: Params, conditions: Conditions) -> Te
     if not targets:
         return False
     if not any(each.field == "low" for each in conditions):
-        return finite(("event link" if type == EVENTS else "link", p), targets)
+        return finite((_LINKS.get(type, "link"), p), targets)
     return _some_link(type, p, member("dst", targets) + " AND " + dated)
+
+
+_LINKS = {EVENTS: "event link"}
 
 
 def _types(reach: Reach) -> frozenset[str | None]:
@@ -363,11 +374,14 @@ def _id(reach: Reach, type: str, conditions: Conditions) -> Term | bool:
     codes = _choices(named, "code")
     if codes is None:
         return _id_pattern(type, named)
-    found = [
-        reach.pk(type, code)
-        for code in codes
-        if code is not None and all(meets(Entry("token", ID, None, code), each) for each in named)
-    ]
+    if len(named) > 1 or None in codes:  # a single condition is met by what it chooses
+        met = (
+            code
+            for code in codes
+            if code is not None and all(meets(Entry("token", ID, None, code), e) for e in named)
+        )
+        codes = frozenset(met)
+    found = [reach.pk(type, code) for code in codes]  # type: ignore[arg-type]
     events = type == EVENTS
     numbers = tuple(sorted(pk for pk in found if pk is not None and (pk < 0) is events))
     if not numbers:

@@ -17,18 +17,19 @@ FEW = 16  # so few that nothing else need be counted
 REMEMBER_SECONDS = 10.0
 
 
-def estimate(reach: Reach, term: Term) -> int:
-    """How many rows the source of a term gives, at most MANY."""
+def estimate(reach: Reach, term: Term, most: int | None = None) -> int:
+    """How many rows the source of a term gives, at most MANY (or `most`)."""
+    most = MANY if most is None else most
     if term.source is None or any(estimate(reach, gate) >= MANY for gate in term.gates):
-        return MANY
-    key = (term.source.text, term.source.values)
+        return most
+    key = (term.source.text, term.source.values, most)
     now = monotonic()
     known = reach.shared.counted.get(key)
     if known is not None and known[0] > now:
         return known[1]
     rows: int = reach.conn.execute(
-        f"SELECT count(*) FROM (SELECT 1 FROM ({term.source.text}) LIMIT {MANY})",
-        term.source.values,
+        f"SELECT count(*) FROM (SELECT 1 FROM ({term.source.text}) LIMIT ?)",
+        (*term.source.values, most),
     ).get
     if len(reach.shared.counted) > 10_000:
         reach.shared.counted.clear()

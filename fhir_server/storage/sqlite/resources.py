@@ -67,11 +67,13 @@ def put(
         raise Conflict(version.type, version.id, current)
     if version.number != current + 1 or version.updated != now:
         raise ValueError(f"version {version.number} cannot follow {current}, nor at another time")
+    last = names.resources.last
     rows = NONE if version.deleted else rows_of(conn, names, version.type, entries)
     owner = None
     if version.owner is not None:
         owner = names.make_resource(conn, *version.owner.split("/", 1))
-    if not pk:  # it may have been reserved just now, by a link or an owner that is itself
+    # It may have been reserved just now, by a link or an owner that is itself.
+    if not pk and names.resources.last != last:
         pk = names.resources.find(conn, (kind, id)) or 0
         state = (pk,) if pk else None
     shared.sequence += 1

@@ -40,6 +40,7 @@ from fhir_server.storage.store import (
 )
 
 SHAPES = 2_000  # of searches, whose statements are remembered
+WORTH = 4  # rows in the order of creation cost as much as one that must be sorted
 TOTALS = 2_000  # of searches, that are remembered
 
 
@@ -189,14 +190,18 @@ def _counting(found: Candidates) -> Sql:
 
 def _driver(frame: Frame) -> Term | None:
     """What to enumerate for a page in the order of creation. An index in that order can stop when
-    the page is full; of the others, one with many rows costs more than looking at all resources in
-    that order. Links stay: what belongs to one resource lies together, far from the start."""
-    driver, _ = cheapest(frame.reach, frame.terms)
+    the page is full: it is worth some more rows, and of the others, one with many rows costs more
+    than looking at all resources in that order. Links stay: what belongs to one resource lies
+    together, far from the start."""
+    driver, rows = cheapest(frame.reach, frame.terms)
     if driver is None or driver.ordered or driver.arm or driver.walk:
         return driver
-    if estimate(frame.reach, driver) < MANY:
-        return driver
-    return next((term for term in frame.terms if term.ordered or term.arm), None)
+    ordered = [term for term in frame.terms if term.ordered or term.arm]
+    if estimate(frame.reach, driver) >= MANY:
+        return ordered[0] if ordered else None
+    most = rows * WORTH
+    fitting = (term for term in ordered if estimate(frame.reach, term, most) < most)
+    return next(fitting, driver)
 
 
 def _written_since(frame: Frame) -> Candidates:

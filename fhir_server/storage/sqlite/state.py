@@ -65,27 +65,35 @@ class Reach:
         return self.era == self.shared.names.era
 
     def kind(self, type: str) -> int | None:
-        return self.shared.names.kinds.find(self.conn, (type,), self.current)
+        names = self.shared.names
+        return names.kinds.find(self.conn, (type,), self.era == names.era)
 
     def param(self, kind: int, param: str, shape: str) -> int | None:
-        return self.shared.names.params.find(self.conn, (kind, param, shape), self.current)
+        names = self.shared.names
+        return names.params.find(self.conn, (kind, param, shape), self.era == names.era)
 
     def pk(self, type: str, id: str) -> int | None:
         """The pk of a resource, of a reserved row too; of an event, its number below zero."""
         number = event_number(id) if type == EVENTS else 0
         if number:
             return -number
+        names = self.shared.names
+        if self.era == names.era:  # what entries were written under spares the way there
+            known: int | None = names.shortcuts.get((type, id, None))
+            if known is not None:
+                return known
         kind = self.kind(type)
         if kind is None:
             return None
-        return self.shared.names.resources.find(self.conn, (kind, pack_id(id)), self.current)
+        return names.resources.find(self.conn, (kind, pack_id(id)), self.era == names.era)
 
     def value(self, system: str | None, code: str | None) -> int | None:
         names = self.shared.names
-        number = names.systems.find(self.conn, (system,), self.current)
+        current = self.era == names.era
+        number = names.systems.find(self.conn, (system,), current)
         if number is None:
             return None
-        return names.values.find(self.conn, (number, code), self.current)
+        return names.values.find(self.conn, (number, code), current)
 
     def version(self, type: str, row: Row, id: str | None = None) -> Version:
         """The version in a row; `id` spares its unpacking where it is known."""
@@ -96,7 +104,7 @@ class Reach:
             number,
             updated,
             self.shared.bodies.unpack(body) if body else b"",
-            None if owner is None else self.owner(owner),
+            None if owner is None else self.shared.owners.get(owner) or self.owner(owner),
             bool(deleted),
             sequence,
         )
