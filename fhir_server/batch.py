@@ -3,84 +3,131 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
+import msgspec
 from msgspec.structs import replace
 
 from conformance.outcome import FhirError
 from fhir_server.audit.event import Caller
 from fhir_server.bundle import (
+    Budget,
     Done,
     Performer,
     Request,
-    answered,
     breathe,
     items,
     located,
     request_of,
+    response,
+    union,
 )
 from fhir_server.interaction import Interaction, Result
 from fhir_server.search.results import bundle
-from fhir_server.storage.store import Transaction
+from fhir_server.storage.store import TooCostly, Transaction
 
-_TYPE = "batch-response"
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(list[bytes]).decode
 
 
 async def batch(server: Performer, asked: Interaction, caller: Caller) -> Result:
-    """Perform the entries in groups; those of one group share a transaction and an audit event."""
+    """Perform the entries in groups: what writes in one transaction with one audit event, what
+    reads by itself, so that it holds up nobody."""
     sent = items(server.core, asked)
     size = server.core.limits.audit_entities
-    bodies: list[bytes] = []
+    budget = Budget(server.core)
+    parts: list[bytes] = []
     for start in range(0, max(1, len(sent)), size):
-        once = f"{asked.once}/{start}" if asked.once else None
+        # A header cannot hold this character, so no key of a client's is the key of a group.
+        once = f"{asked.once}\0{start}" if asked.once else None
         group = list(enumerate(sent[start : start + size], start))
-        result = await _group(server, replace(asked, once=once), caller, group)
-        bodies.append(_entries(result.body))
-    return Result(200, bundle(_TYPE, [each for each in bodies if each]))
-
-
-def _entries(body: bytes) -> bytes:
-    """The entries inside a response Bundle's bytes."""
-    empty = bundle(_TYPE, [])
-    return body[len(empty) - 1 + len(b',"entry":[') : -2] if len(body) > len(empty) else b""
+        parts += await _group(server, replace(asked, once=once), caller, group, budget)
+    return Result(200, bundle("batch-response", parts))
 
 
 async def _group(
-    server: Performer, asked: Interaction, caller: Caller, group: Sequence[tuple[int, Any]]
-) -> Result:
+    server: Performer,
+    asked: Interaction,
+    caller: Caller,
+    group: Sequence[tuple[int, Any]],
+    budget: Budget,
+) -> list[bytes]:
+    """The entries of the response, in order."""
     planned: list[Request | FhirError] = []
     for place, item in group:
-        planned.append(_planned(server, asked, caller, place, item))
+        planned.append(await _planned(server, asked, caller, place, item))
         await breathe(place)
+    writing = [e for e in planned if isinstance(e, Request) and server.writes(e.asked)]
+    done = await server.commit(
+        asked, caller, partial(_write, server, caller, writing, budget), bool(writing)
+    )
+    wrote = dict(zip((each.place for each in writing), _decode(done.body), strict=True))
+    return [
+        wrote[place] if place in wrote else await _read(server, caller, each, budget)
+        for (place, _), each in zip(group, planned, strict=True)
+    ]
 
-    async def act(tx: Transaction) -> Result:
-        done = []
-        for place, each in enumerate(planned):
-            done.append(await _acted(server, tx, caller, each))
-            await breathe(place)
-        return answered(server.core, _TYPE, done)
 
-    changes = any(isinstance(each, Request) and server.writes(each.asked) for each in planned)
-    return await server.commit(asked, caller, act, changes)
-
-
-def _planned(
+async def _planned(
     server: Performer, asked: Interaction, caller: Caller, place: int, item: Any
 ) -> Request | FhirError:
     try:
         request = request_of(server.core, asked, place, item)
-        return replace(request, plan=server.prepared(request.asked, caller))
     except FhirError as error:
         return located(error, place)
-
-
-async def _acted(
-    server: Performer, tx: Transaction, caller: Caller, request: Request | FhirError
-) -> Done:
-    """A handler refuses before it writes, so a refused entry leaves nothing behind."""
-    if isinstance(request, FhirError):
-        return Done(None, request)
     try:
-        return Done(request, await server.act(tx, request.asked, caller, request.plan))
+        return replace(request, plan=await server.plan(request.asked, caller))
     except FhirError as error:
-        return Done(request, located(error, request.place))
+        return replace(request, plan=located(error, place))
+
+
+async def _write(
+    server: Performer,
+    caller: Caller,
+    writing: Sequence[Request],
+    budget: Budget,
+    tx: Transaction,
+) -> Result:
+    """A handler refuses before it writes, so a refused entry leaves nothing behind."""
+    done: list[Done] = []
+    for each in writing:
+        try:
+            _raise(each.plan)
+            budget.check()
+            result = await server.act(tx, each.asked, caller, each.plan)
+            done.append(Done(each, budget.spend(result)))
+        except FhirError as error:
+            done.append(Done(each, located(error, each.place)))
+        await breathe(len(done))
+    return union(_encode([response(server.core, each) for each in done]), done)
+
+
+async def _read(
+    server: Performer, caller: Caller, request: Request | FhirError, budget: Budget
+) -> bytes:
+    if isinstance(request, FhirError):
+        done = Done(None, request)
+    else:
+        try:
+            _raise(request.plan)
+            budget.check()
+            act = partial(_act, server, request, caller)
+            done = Done(request, budget.spend(await server.store.transaction(act)))
+        except FhirError as error:
+            done = Done(request, located(error, request.place))
+        except TooCostly:
+            text = "The search takes longer than this server allows"
+            done = Done(request, located(FhirError("too-costly", text), request.place))
+    part = union(b"", [done]).parts
+    await server.audit(caller, part)
+    return response(server.core, done)
+
+
+async def _act(server: Performer, request: Request, caller: Caller, tx: Transaction) -> Result:
+    return await server.act(tx, request.asked, caller, request.plan)
+
+
+def _raise(plan: Any) -> None:
+    if isinstance(plan, FhirError):
+        raise plan

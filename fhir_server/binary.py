@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 import secrets
 from collections.abc import AsyncIterator, Mapping
 from functools import partial
@@ -17,12 +18,14 @@ from msgspec.structs import replace
 
 from conformance.json import encode, parse
 from conformance.outcome import FhirError
+from fhir_server.audit.event import Caller
 from fhir_server.body import Receive, unpacked
-from fhir_server.interaction import Resource, Result, Route
+from fhir_server.interaction import Interaction, Resource, Result, Route
 from fhir_server.server import Server
 from fhir_server.spool import (
     PIECE,
     Spooled,
+    forget,
     marker,
     read_piece,
     spooled_in,
@@ -32,6 +35,7 @@ from fhir_server.spool import (
 from fhir_server.storage.store import Transaction
 
 _JSON = frozenset({"application/fhir+json", "application/json", "text/json", "json"})
+_HEADER = re.compile(r"[!-~]{1,1024}", re.ASCII)  # what a reference in a header may be
 _HEADERS = (
     ("content-disposition", "attachment"),
     ("content-security-policy", "default-src 'none'; sandbox"),
@@ -39,9 +43,10 @@ _HEADERS = (
 
 
 async def received(
-    server: Server, at: Route, headers: Mapping[bytes, bytes], media: str, receive: Receive
+    server: Server, at: Route, headers: Mapping[bytes, bytes], receive: Receive
 ) -> Resource:
     """The Binary of a raw body. FhirError 400, 413."""
+    media = headers.get(b"content-type", b"").decode("latin-1").strip()
     if not media:
         raise FhirError("required", "A Binary needs a Content-Type", status=400)
     resource: Resource = {"resourceType": "Binary", "contentType": media}
@@ -61,21 +66,34 @@ async def spooled(server: Server, resource: Resource) -> Resource:
         return resource
     try:
         raw = binascii.a2b_base64(data, strict_mode=True)
-    except binascii.Error as error:
+    except ValueError as error:  # binascii.Error is one
         raise FhirError("value", "data is not base64", "Binary.data", status=422) from error
 
     async def pieces() -> AsyncIterator[bytes]:
         for start in range(0, len(raw), PIECE):
             yield raw[start : start + PIECE]
 
-    rest = {name: value for name, value in resource.items() if name != "data"}
-    return {**rest, **await _stored(server, pieces())}
+    rest = {name: value for name, value in resource.items() if name not in ("data", "_data")}
+    stored = await _stored(server, pieces())
+    given = resource.get("_data", {})
+    if isinstance(given, dict) and isinstance(given.get("extension"), list):
+        stored["_data"]["extension"] += given["extension"]
+    return {**rest, **stored}
 
 
 async def _stored(server: Server, pieces: AsyncIterator[bytes]) -> dict[str, Any]:
     """data, or the place of the pieces that hold it. They are durable, but nobody's until the
     Binary is committed; what is left of an upload that never was is removed at the next start."""
-    name, held, count, size = secrets.token_hex(16), bytearray(), 0, 0
+    name = secrets.token_hex(16)
+    try:
+        return await _kept(server, name, pieces)
+    except BaseException:  # a client that leaves included
+        await server.store.transaction(partial(forget, name=name), write=True)
+        raise
+
+
+async def _kept(server: Server, name: str, pieces: AsyncIterator[bytes]) -> dict[str, Any]:
+    held, count, size = bytearray(), 0, 0
     async for piece in pieces:
         held += piece
         size += len(piece)
@@ -97,6 +115,20 @@ async def _stored(server: Server, pieces: AsyncIterator[bytes]) -> dict[str, Any
 
 async def _keep(server: Server, name: str, number: int, piece: bytes) -> None:
     await server.store.transaction(lambda tx: write_piece(tx, name, number, piece), write=True)
+
+
+async def performed(
+    server: Server, asked: Interaction, caller: Caller, accept: tuple[str, ...]
+) -> Result:
+    """An interaction on Binary; the pieces of one that was refused are removed. FhirError."""
+    try:
+        result = await server.perform(asked, caller)
+    except BaseException:
+        spooled = spooled_in(asked.resource) if asked.resource else None
+        if spooled is not None:
+            await server.store.transaction(partial(forget, name=spooled.name), write=True)
+        raise
+    return presented(server, asked.code, result, accept)
 
 
 class _Shown(NamedTuple):
@@ -121,7 +153,7 @@ def presented(server: Server, code: str, result: Result, accept: tuple[str, ...]
         resource.get("securityContext", {}).get("reference"),
     )
     headers: tuple[tuple[str, str], ...] = _HEADERS
-    if shown.security_context:
+    if shown.security_context and _HEADER.fullmatch(shown.security_context):
         headers = (*headers, ("x-security-context", shown.security_context))
     if spooled is not None:
         stream = _streamed(server, spooled)

@@ -7,7 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterator,
+    Mapping,
+    MutableMapping,
+)
 from typing import Any
 
 from conformance.outcome import FhirError
@@ -48,6 +55,7 @@ async def unpacked(
             if total > most:
                 raise _too_long(most)
             yield part
+    unpack.end()
 
 
 async def _pieces(receive: Receive, first: MutableMapping[str, Any] | None) -> AsyncIterator[bytes]:
@@ -71,23 +79,51 @@ async def _next(receive: Receive) -> MutableMapping[str, Any]:
         raise FhirError("timeout", "The body came too slowly", status=408) from error
 
 
-def _unpacker(headers: Mapping[bytes, bytes]) -> Callable[[bytes], Any]:
+class _Plain:
+    """A body that is as it was sent."""
+
+    def __call__(self, piece: bytes) -> Iterator[bytes]:
+        yield piece
+
+    def end(self) -> None:
+        """Nothing can be missing."""
+
+
+class _Packed:
+    """A compressed body: whole streams, one after the other."""
+
+    def __init__(self, encoding: str) -> None:
+        self._encoding = encoding
+        self._stream = zlib.decompressobj(_WINDOWS[encoding])
+        self._begun = False
+
+    def __call__(self, piece: bytes) -> Iterator[bytes]:
+        """The unpacked parts. FhirError when it is not packed so."""
+        while piece:
+            self._begun = True
+            try:
+                yield self._stream.decompress(piece, _PIECE)
+            except zlib.error as error:
+                raise FhirError("invalid", f"The body is not {self._encoding}") from error
+            piece = self._stream.unconsumed_tail
+            if self._stream.eof:
+                piece = self._stream.unused_data
+                self._stream = zlib.decompressobj(_WINDOWS[self._encoding])
+                self._begun = False
+
+    def end(self) -> None:
+        """FhirError when the last stream is not complete."""
+        if self._begun:
+            raise FhirError("incomplete", f"The {self._encoding} body ends too early", status=400)
+
+
+def _unpacker(headers: Mapping[bytes, bytes]) -> _Plain | _Packed:
     encoding = headers.get(b"content-encoding", b"").decode("latin-1").strip().lower()
     if encoding in ("", "identity"):
-        return lambda piece: (piece,)
+        return _Plain()
     if encoding not in _WINDOWS:
         raise FhirError("not-supported", "Content-Encoding is gzip, deflate or none", status=415)
-    stream = zlib.decompressobj(_WINDOWS[encoding])
-
-    def unpack(piece: bytes) -> Any:
-        try:
-            yield stream.decompress(piece, _PIECE)
-            while stream.unconsumed_tail:
-                yield stream.decompress(stream.unconsumed_tail, _PIECE)
-        except zlib.error as error:
-            raise FhirError("invalid", f"The body is not {encoding}") from error
-
-    return unpack
+    return _Packed(encoding)
 
 
 def _too_long(most: int) -> FhirError:

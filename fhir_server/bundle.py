@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import binascii
 from collections.abc import Awaitable, Callable, Sequence
 from http import HTTPStatus
 from typing import Any, NamedTuple, Protocol
@@ -16,7 +15,7 @@ from msgspec import Struct
 
 from conformance.json import encode
 from conformance.outcome import FhirError, outcome
-from fhir_server.audit.event import Caller
+from fhir_server.audit.event import NO_INTERACTION, Caller
 from fhir_server.core import Core, Step
 from fhir_server.interaction import (
     WRITES,
@@ -26,12 +25,11 @@ from fhir_server.interaction import (
     Resource,
     Result,
     interaction,
-    require_offered,
     route,
 )
 from fhir_server.search.results import bundle as bundle_of
 from fhir_server.storage.store import Store, Transaction
-from fhir_server.times import instant
+from fhir_server.times import http_date, instant, parse_instant
 
 Act = Callable[[Transaction], Awaitable[Result]]
 
@@ -42,8 +40,12 @@ class Performer(Protocol):
     store: Store
     core: Core
 
-    def prepared(self, asked: Interaction, caller: Caller) -> Any:
+    async def plan(self, asked: Interaction, caller: Caller) -> Any:
         """Check that an interaction is offered and allowed, and plan it. FhirError."""
+        ...
+
+    async def repeated(self, asked: Interaction, caller: Caller) -> Result | None:
+        """The Result that a Bundle's `once` key has already."""
         ...
 
     def writes(self, asked: Interaction) -> bool:
@@ -65,11 +67,20 @@ class Performer(Protocol):
         """Look at what a transaction Bundle has written once all of it is there. FhirError."""
         ...
 
+    async def audit(
+        self, caller: Caller, parts: Sequence[tuple[Interaction, Result | FhirError]]
+    ) -> None:
+        """Record the events of interactions that only read or were refused."""
+        ...
+
     async def commit(self, asked: Interaction, caller: Caller, act: Act, writes: bool) -> Result:
         """A transaction around `act`, with its audit."""
         ...
 
 
+_HEADERS = ("ifNoneExist", "ifMatch", "ifNoneMatch", "ifModifiedSince")
+_ABSOLUTE = ("urn:", "http://", "https://")
+_WEIGHED = 1024 * 1024  # bytes of a Bundle whose entries are weighed: one may be heavy
 ORDER = {"DELETE": 0, "POST": 1, "PUT": 2, "PATCH": 2, "GET": 3, "HEAD": 3}
 _BREATH = 20  # entries after which other requests get their turn
 
@@ -107,22 +118,22 @@ def request_of(core: Core, asked: Interaction, place: int, item: Any) -> Request
     if not isinstance(request, dict):
         raise FhirError("required", "An entry needs a request", status=400)
     method, url = request.get("method"), request.get("url")
-    if method not in ORDER or not isinstance(url, str):
+    if not isinstance(method, str) or method not in ORDER or not isinstance(url, str):
         raise FhirError("value", "A request needs an HTTP method and a url")
-    texts = {n: request.get(n) for n in ("ifNoneExist", "ifMatch", "ifNoneMatch")}
+    texts = {name: request.get(name) for name in _HEADERS}
     if not all(value is None or isinstance(value, str) for value in texts.values()):
-        raise FhirError("value", "ifMatch, ifNoneMatch and ifNoneExist are strings")
+        raise FhirError("value", f"{', '.join(_HEADERS)} are strings")
     resource, full_url = item.get("resource"), item.get("fullUrl")
     if not isinstance(resource, dict | None) or not isinstance(full_url, str | None):
         raise FhirError("structure", "resource is an object and fullUrl a string")
+    if full_url is not None and not full_url.startswith(_ABSOLUTE):
+        raise FhirError("value", "fullUrl is an absolute URL or a urn", "Bundle.entry.fullUrl")
     path, _, query = url.removeprefix(core.base_url).strip("/").partition("?")
     if len(path) + len(query) > core.limits.url:
         raise FhirError("too-long", f"A url has at most {core.limits.url} characters", status=400)
     at = route(method, path, core.definitions.types)
     if at.code in ("transaction", "batch"):
         raise FhirError("invalid", "A Bundle is not sent inside a Bundle")
-    if at.type:
-        require_offered(at.type, at.code)
     one = Asked(
         method,
         path,
@@ -130,12 +141,21 @@ def request_of(core: Core, asked: Interaction, place: int, item: Any) -> Request
         texts["ifNoneExist"],
         texts["ifMatch"],
         texts["ifNoneMatch"],
-        None,
+        _http_date(texts["ifModifiedSince"]),
         asked.prefer,
     )
     content = _patch_content(resource) if at.code == "patch" else None
-    made = interaction(one, at, core.limits.parameters, resource, content)
+    weight = len(encode(resource)) if resource and asked.weight > _WEIGHED else 0
+    made = interaction(one, at, core.limits.parameters, resource, content, weight=weight)
     return Request(place, method, full_url, made)
+
+
+def _http_date(text: str | None) -> str | None:
+    """What a request's header would say; an instant in a Bundle."""
+    try:
+        return http_date(parse_instant(text)) if text else None
+    except ValueError as error:
+        raise FhirError("value", "ifModifiedSince is an instant") from error
 
 
 def _patch_content(resource: Resource | None) -> Content | None:
@@ -144,7 +164,7 @@ def _patch_content(resource: Resource | None) -> Content | None:
         return None
     try:
         data = base64.b64decode(str(resource.get("data", "")), validate=True)
-    except binascii.Error as error:
+    except ValueError as error:  # binascii.Error is one
         raise FhirError("value", "The patch in this Binary is not base64", "Binary.data") from error
     return Content(str(resource.get("contentType")), data)
 
@@ -159,15 +179,60 @@ class Done(NamedTuple):
     result: Result | FhirError
 
 
+class Budget:
+    """What performing the entries of one Bundle may cost. FhirError beyond it."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self._until = core.clock() + int(core.limits.bundle_seconds * 1_000_000)
+        self._bytes = core.limits.bundle_bytes
+
+    def spend(self, result: Result) -> Result:
+        """Count an answer."""
+        self._bytes -= len(result.body)
+        self.check()
+        return result
+
+    def check(self) -> None:
+        limits = self._core.limits
+        if self._bytes < 0:
+            raise FhirError(
+                "too-costly",
+                f"The answers to a Bundle have at most {limits.bundle_bytes} bytes; send several",
+            )
+        if self._core.clock() > self._until:
+            raise FhirError(
+                "too-costly",
+                f"A Bundle is performed within {limits.bundle_seconds:g} seconds; send several",
+                status=422,
+            )
+
+
 def answered(core: Core, type: str, done: Sequence[Done]) -> Result:
     """The response Bundle, with all that its entries touched."""
-    results = [each.result for each in done if isinstance(each.result, Result)]
+    return union(bundle_of(type, [response(core, each) for each in done]), done)
+
+
+def union(body: bytes, done: Sequence[Done]) -> Result:
+    """One Result for entries: what was written is audited together, the others by themselves."""
+    wrote: list[Result] = []
+    parts: list[tuple[Interaction, Result | FhirError]] = []
+    for each in done:
+        asked = each.request.asked if each.request else _NO_INTERACTION
+        if isinstance(each.result, Result) and asked.code in WRITES:
+            wrote.append(each.result)
+        else:
+            parts.append((asked, each.result))
     return Result(
         200,
-        bundle_of(type, [_response(core, each) for each in done]),
-        touched=tuple(t for each in results for t in each.touched),
-        patients=tuple(dict.fromkeys(p for each in results for p in each.patients)),
+        body,
+        touched=tuple(t for each in wrote for t in each.touched),
+        patients=tuple(dict.fromkeys(p for each in wrote for p in each.patients)),
+        parts=tuple(parts),
     )
+
+
+_NO_INTERACTION = Interaction(NO_INTERACTION)
 
 
 def located(error: FhirError, place: int) -> FhirError:
@@ -190,7 +255,7 @@ def _inside(at: str, expression: str | None) -> str:
     return f"{at}.resource{dot}{rest}"
 
 
-def _response(core: Core, done: Done) -> bytes:
+def response(core: Core, done: Done) -> bytes:
     """One entry of the response."""
     if isinstance(done.result, FhirError):
         body = {"status": _status(done.result.status), "outcome": outcome(done.result.issues)}

@@ -15,12 +15,18 @@ from fhir_server.search.results import context
 from fhir_server.storage.store import Page, Version
 from fhir_server.times import parse_http_date
 
+# Parameters with an underscore that say which resources, not how they are shown.
+_SELECTING = frozenset({"_id", "_lastUpdated", "_profile", "_security", "_source", "_tag", "_has"})
 _ETAG = re.compile(r'(?:W/)?"([0-9]{1,18})"', re.ASCII)
 
 
 async def select(step: Step, type: str, condition: Parameters, at_most: int = 2) -> list[Version]:
     """Up to `at_most` visible resources that meet a condition. FhirError when it selects nothing
     in particular: no search parameter, or one that is unknown."""
+    for name, _ in condition:
+        base = name.partition(":")[0]
+        if base.startswith("_") and base not in _SELECTING:
+            raise FhirError("invalid", "A condition has only parameters that select", status=412)
     search = params.parse(type, condition, context(step))
     if not search.used:
         raise FhirError("invalid", "A condition needs at least one search parameter", status=412)
@@ -42,7 +48,7 @@ def require_match(asked: Interaction, current: Version | None) -> None:
     """If-Match and If-None-Match on a write. FhirError 412."""
     live = current is not None and not current.deleted
     number = current.number if current else 0
-    if asked.if_match is not None and (not live or not _names(asked.if_match, number, "If-Match")):
+    if asked.if_match is not None and (not live or not _names(asked.if_match, number)):
         raise FhirError(
             "conflict",
             f"If-Match names another version than the current one; read it again and merge"
@@ -51,25 +57,23 @@ def require_match(asked: Interaction, current: Version | None) -> None:
         )
     if asked.if_none_match is None or asked.code == "create":
         return
-    if live and _names(asked.if_none_match, number, "If-None-Match"):
+    if live and _names(asked.if_none_match, number):
         raise FhirError("conflict", "If-None-Match: the resource is there already", status=412)
 
 
 def not_modified(asked: Interaction, version: Version) -> bool:
     """Whether a conditional read is answered with 304."""
     if asked.if_none_match is not None:
-        return _names(asked.if_none_match, version.number, "If-None-Match")
+        return _names(asked.if_none_match, version.number)
     if asked.if_modified_since is None:
         return False
     since = parse_http_date(asked.if_modified_since)
     return since is not None and version.updated // 1_000_000 * 1_000_000 <= since
 
 
-def _names(header: str, number: int, name: str) -> bool:
-    """Whether an entity tag list names a version. FhirError 400 when it is none."""
+def _names(header: str, number: int) -> bool:
+    """Whether an entity tag list names a version; a tag that is none of ours names nothing."""
     if header.strip() == "*":
         return True
     tags = [_ETAG.fullmatch(each.strip()) for each in header.split(",")]
-    if not all(tags):
-        raise FhirError("value", f'{name} has the form W/"3"', status=400)
     return any(tag is not None and int(tag[1]) == number for tag in tags)

@@ -6,6 +6,7 @@ https://hl7.org/fhir/R4/http.html
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -22,6 +23,7 @@ from fhir_server.prepare import Prepared, prepare
 from fhir_server.search.results import search
 from fhir_server.storage.store import EVENTS, Version
 
+_NUMBER = re.compile(r"[1-9][0-9]{0,8}", re.ASCII)
 Handler = Callable[[Step, Interaction, Any], Awaitable[Result]]
 
 
@@ -34,7 +36,7 @@ async def read(step: Step, asked: Interaction, _: None) -> Result:
 async def vread(step: Step, asked: Interaction, _: None) -> Result:
     """https://hl7.org/fhir/R4/http.html#vread"""
     number = asked.version or ""
-    if not (number.isascii() and number.isdigit() and len(number) <= 9):
+    if not _NUMBER.fullmatch(number):
         raise _absent(asked, f" with version {number[:20]}")
     version = await step.tx.get(asked.type or "", asked.id or "", int(number))
     return _answer(step, asked, await _shown(step, asked, version))
@@ -78,7 +80,7 @@ async def delete(step: Step, asked: Interaction, _: None) -> Result:
     current = await step.tx.get(asked.type or "", asked.id or "")
     require_match(asked, current)
     if current is None or current.deleted:
-        return Result(204)
+        return Result(204, touched=((asked.type or "", asked.id or "", None),))
     return await _deleted(step, current)
 
 

@@ -6,11 +6,13 @@ may see.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from conformance.outcome import FhirError
 from fhir_server import access
 from fhir_server.core import Core, Step
+from fhir_server.ids import is_made_here
 from fhir_server.interaction import Interaction, Parameters, Result
 from fhir_server.links import Link
 from fhir_server.search.results import PAGE, bundle, open_link, page_link, self_link
@@ -37,17 +39,18 @@ async def history(step: Step, asked: Interaction, _: None) -> Result:
             raise FhirError("not-found", f"There is no such {asked.type}")
     versions = await _page(step, asked, wanted, before)
     more = len(versions) > wanted.size
-    versions = versions[: wanted.size]
+    made, shown = list(_with_creation(versions)), versions[: wanted.size]
     links = [self_link(step.core, _path(asked), parameters)]
     if more:
-        after = (versions[-1].sequence,)
+        after = (shown[-1].sequence,)
         following = Link(asked.code, asked.type, asked.id, parameters, after, _expiry(step))
         links.append(("next", page_link(step, _path(asked), following)))
     return Result(
         200,
-        bundle("history", [_entry(step.core, each) for each in versions], links),
+        bundle("history", [_entry(step.core, *each) for each in made[: wanted.size]], links),
         touched=((asked.type, asked.id, None),) if asked.type and asked.id else (),
-        patients=tuple(dict.fromkeys(v.owner for v in versions if v.owner)),
+        patients=tuple(dict.fromkeys(v.owner for v in shown if v.owner)),
+        asked=parameters,
     )
 
 
@@ -87,6 +90,18 @@ def _instant(value: str) -> int:
         raise FhirError("value", text) from error
 
 
+def _with_creation(versions: Sequence[Version]) -> Iterator[tuple[Version, bool]]:
+    """Each version, and whether it made its resource: as the first one, or after a deletion. The
+    version before it is the next older one, where that is on the page."""
+    older: dict[tuple[str, str], Version] = {}
+    found = []
+    for each in reversed(versions):
+        before = older.get((each.type, each.id))
+        found.append((each, each.number == 1 or (before is not None and before.deleted)))
+        older[each.type, each.id] = each
+    return reversed(found)
+
+
 def _path(asked: Interaction) -> str:
     return "/".join(part for part in (asked.type, asked.id, "_history") if part)
 
@@ -95,11 +110,13 @@ def _expiry(step: Step) -> int:
     return step.core.clock() + step.core.limits.link_seconds * 1_000_000
 
 
-def _entry(core: Core, version: Version) -> bytes:
+def _entry(core: Core, version: Version, created: bool) -> bytes:
     """One entry: the resource as it was, how it came to be, and what was answered."""
-    method = "DELETE" if version.deleted else "POST" if version.number == 1 else "PUT"
+    method = "DELETE" if version.deleted else "PUT"
+    if version.number == 1 and is_made_here(version.id):
+        method = "POST"
     url = version.type if method == "POST" else f"{version.type}/{version.id}"
-    status = {"DELETE": "204", "POST": "201", "PUT": "200"}[method]
+    status = "204" if version.deleted else "201" if created else "200"
     resource = b"" if version.deleted else b'"resource":' + version.body + b","
     return b"".join(
         (

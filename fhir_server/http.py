@@ -6,6 +6,7 @@ https://hl7.org/fhir/R4/http.html
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Mapping, MutableMapping
 from functools import lru_cache
@@ -14,7 +15,7 @@ from typing import Any, NamedTuple
 from conformance.json import encode, parse, pretty
 from conformance.outcome import FhirError, outcome
 from fhir_server import binary
-from fhir_server.audit.event import Caller
+from fhir_server.audit.event import NO_INTERACTION, Caller
 from fhir_server.body import Receive, read_body
 from fhir_server.interaction import (
     Asked,
@@ -72,24 +73,38 @@ class Http:
         code = "refused"
         form = _Form()
         try:
-            query: bytes = scope["query_string"]
-            form = _form_of(query, headers.get(b"accept", b""))
-            path = scope["path"][self._skip :].strip("/")
-            at = route(method, path, self._core.definitions.types)
-            code = at.code
             caller = self._caller(headers, _address(scope))
-            if not form.json and at.type != "Binary":
-                raise FhirError("not-supported", _NOT_ACCEPTED, status=406)
+            query: bytes = scope["query_string"]
+            path = scope["path"][self._skip :].strip("/")
+            form, at = await self._routed(method, path, query, headers, caller)
+            code = at.code
             made = await self._interaction(at, method, path, query, headers, receive, caller)
-            result = await self._server.perform(made, caller)
             if at.type == "Binary":
-                result = binary.presented(self._server, at.code, result, form.accept)
+                result = await binary.performed(self._server, made, caller, form.accept)
+            else:
+                result = await self._server.perform(made, caller)
         except FhirError as error:
             result = refused(error)
         except Exception as error:
             result = self._metrics.incident(error, code)
         await self._send(result, form, method == "HEAD", send)
         self._metrics.observe(code, result.status, time.perf_counter() - began)
+
+    async def _routed(
+        self, method: str, path: str, query: bytes, headers: Headers, caller: Caller
+    ) -> tuple[_Form, Route]:
+        """How to answer, and what. FhirError, audited, when there is no such thing."""
+        asked = _NO_INTERACTION
+        try:
+            form = _form_of(query, headers.get(b"accept", b""))
+            at = route(method, path, self._core.definitions.types)
+            if not form.json and at.type != "Binary":
+                asked = _bare(at)
+                raise FhirError("not-supported", _NOT_ACCEPTED, status=406)
+        except FhirError as error:
+            await self._server.refuse(asked, caller, error)
+            raise
+        return form, at
 
     async def _interaction(
         self,
@@ -107,18 +122,16 @@ class Http:
             asked = _asked(method, path, query, headers, caller, limits.url)
             if method in _BODILESS:
                 return interaction(asked, at, limits.parameters)
-            resource, content, form = await self._body(at, asked, headers, receive)
+            body = await self._body(at, asked, headers, receive)
+            resource, content, form, weight = body
             if at.code == "transaction" and resource and resource.get("type") == "batch":
                 at = at._replace(code="batch")
-            return interaction(asked, at, limits.parameters, resource, content, form)
+            return interaction(asked, at, limits.parameters, resource, content, form, weight)
         except FhirError as error:
-            bare = Interaction(at.code, at.type, at.id, at.version, at.operation)
-            await self._server.refuse(bare, caller, error)
+            await self._server.refuse(_bare(at), caller, error)
             raise
 
-    async def _body(
-        self, at: Route, asked: Asked, headers: Headers, receive: Receive
-    ) -> tuple[Resource | None, Content | None, tuple[tuple[str, str], ...]]:
+    async def _body(self, at: Route, asked: Asked, headers: Headers, receive: Receive) -> _Body:
         """What the request carries: a resource, a patch, or the parameters of a search."""
         limits = self._core.limits
         media = _media_type(headers)
@@ -126,22 +139,22 @@ class Http:
             if media not in (_FORM, ""):
                 raise FhirError("not-supported", f"A search is posted as {_FORM}", status=415)
             data = await read_body(receive, headers, limits.url)
-            return None, None, pairs(_ascii(data), limits.parameters)
+            return _Body(form=pairs(_ascii(data), limits.parameters))
         if at.code not in _BODIES:
-            return None, None, ()
+            return _Body()
         if at.type == "Binary" and at.code in ("create", "update") and media not in _JSON_TYPES:
-            return await binary.received(self._server, at, headers, media, receive), None, ()
+            return _Body(await binary.received(self._server, at, headers, receive))
         data = await read_body(receive, headers, limits.body)
         if at.code == "patch":
-            return None, Content(media, data), ()
+            return _Body(content=Content(media, data), weight=len(data))
         if not data and at.code == "operation":
-            return None, None, ()
+            return _Body()
         if media not in _JSON_TYPES:
             raise FhirError("not-supported", f"Send a resource as {FHIR_JSON}", status=415)
         resource = parse(data, limits.depth)
         if at.type == "Binary" and at.code in ("create", "update"):
             resource = await binary.spooled(self._server, resource)
-        return resource, None, ()
+        return _Body(resource, weight=len(data))
 
     async def _send(self, result: Result, form: _Form, head: bool, send: Send) -> None:
         body = result.body
@@ -183,6 +196,23 @@ def refused(error: FhirError) -> Result:
     return Result(error.status, encode(outcome(error.issues)), headers=headers)
 
 
+class _Body(NamedTuple):
+    """What a request carries, and its size in bytes where it has to be worked through."""
+
+    resource: Resource | None = None
+    content: Content | None = None
+    form: tuple[tuple[str, str], ...] = ()
+    weight: int = 0
+
+
+_NO_INTERACTION = Interaction(NO_INTERACTION)
+
+
+def _bare(at: Route) -> Interaction:
+    """What a request was routed to, without its body."""
+    return Interaction(at.code, at.type, at.id, at.version, at.operation)
+
+
 class _Form(NamedTuple):
     """How the answer is to look. `accept`: the media types that the client takes, best first;
     `json`: whether FHIR's JSON is among them."""
@@ -203,7 +233,9 @@ def _form_of(query: bytes, accept: bytes) -> _Form:
 
 @lru_cache(1024)
 def _accepted(header: str) -> _Form:
-    types = tuple(each.split(";")[0].strip().lower() for each in header.split(","))
+    types = tuple(
+        each.split(";")[0].strip().lower() for each in header.split(",") if not _REFUSED(each)
+    )
     return _Form(types, json=any(each in _JSON_TYPES or each in _ANY for each in types))
 
 
@@ -239,6 +271,8 @@ def _once(headers: Headers, caller: Caller) -> str | None:
     return f"{caller.grant.agent or caller.grant.name} {key}"
 
 
+# A media type that the client does not take, or of another version of FHIR.
+_REFUSED = re.compile(r";\s*(q=0(\.0*)?\s*(;|$)|fhirversion=(?!4))", re.IGNORECASE).search
 _RETURNS: dict[str, Any] = {
     "minimal": "minimal",
     "representation": "representation",

@@ -29,3 +29,8 @@ def new_id() -> str:
 def is_id(text: str) -> bool:
     """Whether a text can be a logical id."""
     return LOGICAL_ID.fullmatch(text) is not None
+
+
+def is_made_here(id: str) -> bool:
+    """Whether an id looks like those that `new_id` gives, rather than one that a client chose."""
+    return len(id) == 36 and id[14] == "7" and id[8] == "-"

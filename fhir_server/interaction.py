@@ -57,6 +57,7 @@ class Interaction(Struct, frozen=True):
     if_modified_since: str | None = None
     prefer: Preferences = Preferences()
     once: str | None = None
+    weight: int = 0  # bytes of the body; what is heavy is prepared apart
 
     def settled(
         self,
@@ -81,13 +82,15 @@ class Interaction(Struct, frozen=True):
             self.if_modified_since,
             self.prefer,
             self.once,
+            self.weight,
         )
 
 
 class Result(Struct, frozen=True):
     """What is answered: the body's final bytes (JSON, unless `media_type` says otherwise), or a
     stream of them. The audit names what was `touched`, (type, id, version number or None), and
-    whose it was: `patients`, as "Patient/id"."""
+    whose it was: `patients`, as "Patient/id"; entries of a Bundle that only read or were refused
+    are `parts`, with events of their own. `asked`: the parameters behind a paging link."""
 
     status: int
     body: bytes = b""
@@ -99,6 +102,8 @@ class Result(Struct, frozen=True):
     headers: tuple[tuple[str, str], ...] = ()
     touched: tuple[tuple[str, str, int | None], ...] = ()
     patients: tuple[str, ...] = ()
+    parts: tuple[tuple[Interaction, Result | FhirError], ...] = ()
+    asked: Parameters | None = None
 
 
 # --- the route table -----------------------------------------------------------------------------
@@ -267,6 +272,7 @@ def interaction(
     resource: Resource | None = None,
     content: Content | None = None,
     form: Parameters = (),
+    weight: int = 0,
 ) -> Interaction:
     """The interaction that a routed request asks for; at most `most` parameters. FhirError."""
     found = (*pairs(asked.query, most), *form) if asked.query or form else ()
@@ -291,6 +297,7 @@ def interaction(
         asked.if_modified_since,
         asked.prefer,
         asked.once,
+        weight,
     )
 
 

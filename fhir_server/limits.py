@@ -24,6 +24,9 @@ class Limits:
     page: int = 1_000  # _count
     default_page: int = 50
     included: int = 1_000  # resources that _include and _revinclude add to a page
+    page_bytes: int = 32 * MIB  # resources of one page: beyond it the page ends earlier
+    bundle_bytes: int = 64 * MIB  # answers to the entries of one Bundle
+    bundle_seconds: float = 10.0  # within which the entries of a Bundle must be performed
     iterations: int = 5  # rounds of :iterate
     conditional: int = 1_000  # resources that one conditional delete may remove
     search_seconds: float = 30.0  # a search is interrupted after this

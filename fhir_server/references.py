@@ -78,7 +78,7 @@ class _Walk:
 
     def object(self, value: dict[str, Any], path: tuple[str, ...]) -> dict[str, Any]:
         """A copy of an object; only what changes is made anew."""
-        if "resourceType" in value:
+        if isinstance(value.get("resourceType"), str):
             path = (value["resourceType"],)
         made = value
         for key, child in value.items():
@@ -160,8 +160,10 @@ class _Walk:
         if "href" not in text and "src" not in text:
             return text
         return re.sub(
-            r'((?:href|src)\s*=\s*")([^"]*)(")',
-            lambda found: found[1] + self.targets.names.get(found[2], found[2]) + found[3],
+            r"""((?:href|src)\s*=\s*)(["'])(.*?)\2""",
+            lambda found: (
+                found[1] + found[2] + self.targets.names.get(found[3], found[3]) + found[2]
+            ),
             text,
         )
 

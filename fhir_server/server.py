@@ -6,14 +6,13 @@ https://hl7.org/fhir/R4/http.html
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Sequence
+import asyncio
+from collections.abc import Awaitable, Iterator, Sequence
 from functools import partial
-from typing import Any, NamedTuple
-
-import msgspec
+from typing import Any
 
 from conformance.outcome import FhirError
-from fhir_server import access
+from fhir_server import access, once
 from fhir_server.audit.event import Caller, events, failure
 from fhir_server.batch import batch
 from fhir_server.bundle import Act
@@ -31,48 +30,8 @@ from fhir_server.prepare import prepare
 from fhir_server.storage.store import Conflict, Event, Store, TooCostly, Transaction, Unavailable
 from fhir_server.transaction import transaction
 
-_ONCE = "once"
-_ONCE_MICROSECONDS = 30 * 24 * 3600 * 1_000_000
 _BUNDLES = {"batch": batch, "transaction": transaction}
-_encode = msgspec.msgpack.encode
-
-
-class _Kept(NamedTuple):
-    """What is remembered of a Result under its `once` key."""
-
-    status: int
-    body: bytes
-    etag: int | None
-    updated: int | None
-    location: str | None
-    touched: tuple[tuple[str, str, int | None], ...]
-    patients: tuple[str, ...]
-
-    @classmethod
-    def of(cls, result: Result) -> _Kept:
-        return cls(
-            result.status,
-            result.body,
-            result.etag,
-            result.updated,
-            result.location,
-            result.touched,
-            result.patients,
-        )
-
-    def result(self) -> Result:
-        return Result(
-            self.status,
-            self.body,
-            etag=self.etag,
-            updated=self.updated,
-            location=self.location,
-            touched=self.touched,
-            patients=self.patients,
-        )
-
-
-_decode = msgspec.msgpack.Decoder(_Kept).decode
+_HEAVY = 256 * 1024  # bytes of a body that is prepared in a thread of its own
 
 
 class Server:
@@ -84,22 +43,17 @@ class Server:
 
     async def perform(self, asked: Interaction, caller: Caller) -> Result:
         """The result, once it and its audit are durable. FhirError for every refusal, which is
-        audited too."""
+        audited too; what nobody foresaw is audited and raised as it is."""
         try:
-            if asked.once is not None:
-                before = await self.store.transaction(partial(_before, asked.once))
-                if before is not None:
-                    await self.store.record(self._audited(asked, caller, before))
-                    return before
             if asked.code in _BUNDLES:
                 return await _BUNDLES[asked.code](self, asked, caller)
-            plan = self.prepared(asked, caller)
+            plan = await self.plan(asked, caller)
             act = partial(self._acting, asked, caller, plan)
             return await self.commit(asked, caller, act, self.writes(asked))
         except Exception as error:
-            refusal = _refusal(error)
-            await self.refuse(asked, caller, refusal)
-            if refusal is error:
+            refusal = refusal_of(error)
+            await self.refuse(asked, caller, refusal or _UNFORESEEN)
+            if refusal is None or refusal is error:
                 raise
             raise refusal from error
 
@@ -113,7 +67,13 @@ class Server:
         try:
             await self.store.record(event)
         except Unavailable as error:
-            raise _refusal(error) from error
+            raise (refusal_of(error) or error) from error
+
+    async def plan(self, asked: Interaction, caller: Caller) -> Any:
+        """`prepared`, in a thread of its own when it is heavy, so that others are answered."""
+        if asked.weight < _HEAVY:
+            return self.prepared(asked, caller)
+        return await asyncio.to_thread(self.prepared, asked, caller)
 
     def prepared(self, asked: Interaction, caller: Caller) -> Any:
         """Check that an interaction is offered and allowed, and do what can be done for it before
@@ -157,41 +117,63 @@ class Server:
 
     async def commit(self, asked: Interaction, caller: Caller, act: Act, writes: bool) -> Result:
         """A transaction around `act`. A write's audit is in the same transaction, a read's durable
-        before the answer; a repeated `once` key gets the Result of the first time."""
-        if not writes and asked.once is None:
+        before the answer; a write with a repeated `once` key gets the Result of the first time.
+        FhirError 422 when that key belongs to another request."""
+        if not writes:
             result = await self.store.transaction(act)
-            await self.store.record(self._audited(asked, caller, result))
+            await self.store.record(self.audited(asked, caller, result))
             return result
+        digest = once.digest(asked) if asked.once else b""
 
         async def work(tx: Transaction) -> Result:
-            before = await _before(asked.once, tx) if asked.once else None
+            before = await once.before(tx, asked.once, digest) if asked.once else None
             result = before or await act(tx)
-            for each in self._audited(asked, caller, result):
+            for each in self.audited(asked, caller, result):
                 await tx.record(each)
             if asked.once and before is None:
-                until = tx.now + _ONCE_MICROSECONDS
-                await tx.keep(_ONCE, asked.once, _encode(_Kept.of(result)), until=until)
+                await once.keep(tx, asked.once, digest, result)
             return result
 
         return await self.store.transaction(work, write=True)
 
-    def _audited(self, asked: Interaction, caller: Caller, result: Result) -> Sequence[Event]:
-        """The events of an interaction that succeeded."""
+    async def repeated(self, asked: Interaction, caller: Caller) -> Result | None:
+        """The Result that a Bundle's `once` key has already, before it is prepared once more."""
+        if asked.once is None:
+            return None
+        key, digest = asked.once, once.digest(asked)
+        before = await self.store.transaction(lambda tx: once.before(tx, key, digest))
+        if before is not None:
+            await self.store.record(self.audited(asked, caller, before))
+        return before
+
+    async def audit(
+        self, caller: Caller, parts: Sequence[tuple[Interaction, Result | FhirError]]
+    ) -> None:
+        """Record the events of interactions that only read or were refused."""
+        await self.record(*self._apart(caller, parts))
+
+    def audited(self, asked: Interaction, caller: Caller, result: Result) -> list[Event]:
+        """The events of an interaction that succeeded, and of the parts of it that did not."""
         at, entities = self.core.clock(), self.core.limits.audit_entities
-        return events(asked, caller, result, at, entities)
+        return [*events(asked, caller, result, at, entities), *self._apart(caller, result.parts)]
 
-
-async def _before(once: str, tx: Transaction) -> Result | None:
-    """The Result that was kept under this key."""
-    kept = await tx.kept(_ONCE, once)
-    return _decode(kept.value).result() if kept else None
+    def _apart(
+        self, caller: Caller, parts: Sequence[tuple[Interaction, Result | FhirError]]
+    ) -> Iterator[Event]:
+        at, entities = self.core.clock(), self.core.limits.audit_entities
+        for asked, end in parts:
+            if isinstance(end, FhirError):
+                yield failure(asked, caller, end.status, end.issues[0].code, at)
+            else:
+                yield from events(asked, caller, end, at, entities)
 
 
 def _offered(core: Core, asked: Interaction) -> None:
     """FhirError 404, 405, 412 for what this server does not do."""
     if asked.type:
         require_offered(asked.type, asked.code)
-    if asked.code in CONDITIONAL and asked.id is None and not asked.condition:
+    unconditional = asked.condition is None and (asked.id or asked.code not in CONDITIONAL)
+    if not unconditional and not asked.condition and asked.code in (*CONDITIONAL, "create"):
         raise FhirError(
             "invalid", f"A conditional {asked.code} needs search parameters", status=412
         )
@@ -221,8 +203,11 @@ def _checked(asked: Interaction) -> dict[str, Any]:
     return resource
 
 
-def _refusal(error: Exception) -> FhirError:
-    """How what went wrong is told to a client."""
+_UNFORESEEN = FhirError("exception", "Something went wrong here", status=500)
+
+
+def refusal_of(error: Exception) -> FhirError | None:
+    """How what went wrong is told to a client; None for what nobody foresaw."""
     match error:
         case FhirError():
             return error
@@ -240,4 +225,4 @@ def _refusal(error: Exception) -> FhirError:
             return FhirError("transient", "The store cannot be written now; try again", status=503)
         case RecursionError():
             return FhirError("too-long", "The resource is nested too deeply", status=400)
-    return FhirError("exception", "Something went wrong here; the operator's log has the details")
+    return None

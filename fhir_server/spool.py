@@ -75,6 +75,12 @@ async def claim(tx: Transaction, resource: Resource) -> None:
         )
 
 
+async def forget(tx: Transaction, name: str) -> None:
+    """Remove the pieces of an upload that nobody has claimed."""
+    if await tx.take(_PENDING, name) is not None:
+        await tx.clear(_PIECES, f"{name}/", f"{name}0")
+
+
 async def sweep(tx: Transaction) -> int:
     """Remove what is left of uploads that never were committed; how many uploads."""
     pending = await tx.range(_PENDING, "", "\x7f")

@@ -31,7 +31,10 @@ def _second(seconds: int) -> str:
 
 
 def parse_instant(text: str) -> int:
-    """Microseconds since 1970 of a FHIR instant. ValueError."""
+    """Microseconds since 1970 of a FHIR instant; a leap second counts as the one before.
+    ValueError."""
+    if text[16:19] == ":60":
+        text = text[:16] + ":59" + text[19:]
     return (datetime.fromisoformat(text) - _EPOCH) // _MICROSECOND
 
 

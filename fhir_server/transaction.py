@@ -8,7 +8,7 @@ https://hl7.org/fhir/R4/http.html#trules
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from msgspec.structs import replace
 
@@ -16,6 +16,7 @@ from conformance.outcome import FhirError
 from fhir_server.audit.event import Caller
 from fhir_server.bundle import (
     ORDER,
+    Budget,
     Done,
     Performer,
     Request,
@@ -27,7 +28,14 @@ from fhir_server.bundle import (
 )
 from fhir_server.conditional import single
 from fhir_server.core import Core, Step
-from fhir_server.interaction import WRITES, Interaction, Parameters, Result, pairs
+from fhir_server.interaction import (
+    WRITES,
+    Interaction,
+    Parameters,
+    Result,
+    pairs,
+    require_offered,
+)
 from fhir_server.references import (
     Targets,
     base_of,
@@ -44,12 +52,22 @@ Condition = tuple[str, Parameters]
 Selected = Mapping[Condition, str | None]  # the id of the one resource that meets it
 
 
+class _Acted(NamedTuple):
+    """An entry and its result."""
+
+    request: Request
+    result: Result
+
+
 class _Moved(Exception):
     """A condition selects something else inside the write transaction than before it."""
 
 
 async def transaction(server: Performer, asked: Interaction, caller: Caller) -> Result:
     """Perform the entries as one. FhirError of the first entry that is refused."""
+    before = await server.repeated(asked, caller)
+    if before is not None:
+        return before
     requests = [
         _read(server.core, asked, place, item)
         for place, item in enumerate(items(server.core, asked))
@@ -68,7 +86,10 @@ async def transaction(server: Performer, asked: Interaction, caller: Caller) -> 
 
 def _read(core: Core, asked: Interaction, place: int, item: Any) -> Request:
     try:
-        return request_of(core, asked, place, item)
+        request = request_of(core, asked, place, item)
+        if request.asked.type:  # before what it selects is looked for
+            require_offered(request.asked.type, request.asked.code)
+        return request
     except FhirError as error:
         raise located(error, place) from error
 
@@ -146,7 +167,7 @@ async def _plan(
     planned = []
     for each, asked in zip(requests, named, strict=True):
         try:
-            planned.append(_planned(server, caller, each, asked, names, selected))
+            planned.append(await _planned(server, caller, each, asked, names, selected))
         except FhirError as error:
             raise located(error, each.place) from error
         await breathe(each.place)
@@ -158,6 +179,8 @@ def _named(core: Core, request: Request, selected: Selected) -> Interaction:
     """The interaction with the id that its resource has or will have. What its condition selects is
     settled here; a conditional create that selects something becomes a read of it."""
     asked = request.asked
+    if asked.condition == ():
+        return asked  # refused when it is planned
     if asked.condition is None or asked.code not in _SELECTING:
         return asked.settled(id=core.new_id()) if asked.code == "create" else asked
     found = selected[asked.type or "", asked.condition]
@@ -172,7 +195,7 @@ def _named(core: Core, request: Request, selected: Selected) -> Interaction:
     return asked.settled(id=found or body or core.new_id())
 
 
-def _planned(
+async def _planned(
     server: Performer,
     caller: Caller,
     request: Request,
@@ -188,7 +211,7 @@ def _planned(
         if asked.code == "update" and "id" not in resource:
             resource = {**resource, "id": asked.id}
         asked = asked.settled(resource=resource)
-    plan = server.prepared(asked, caller)
+    plan = await server.plan(asked, caller)
     return Request(request.place, request.method, request.full_url, asked, plan)
 
 
@@ -232,18 +255,34 @@ async def _commit(
         step = Step(tx, caller.grant, server.core)
         if await _select(step, conditions) != selected:
             raise _Moved
-        done: dict[int, Done] = {}
+        budget = Budget(server.core)
+        done: dict[int, _Acted] = {}
         written: list[Any] = []
         for each in sorted(planned, key=lambda request: ORDER[request.method]):
-            done[each.place] = await _acted(server, tx, caller, each, written)
+            budget.check()
+            one = await _acted(server, tx, caller, each, written)
+            budget.spend(one.result)
+            done[each.place] = one
             await breathe(len(done))
+        _refuse_overlap(planned, done)
         await server.checked(step, written)
-        ordered = [done[place] for place in sorted(done)]
+        ordered = [Done(*done[place]) for place in sorted(done)]
         return answered(server.core, "transaction-response", ordered)
 
     return await server.commit(
         asked, caller, act, any(server.writes(each.asked) for each in planned)
     )
+
+
+def _refuse_overlap(planned: Sequence[Request], done: Mapping[int, _Acted]) -> None:
+    """A conditional delete that removed what another entry writes."""
+    written = {(each.asked.type, each.asked.id) for each in planned if each.asked.id}
+    for each in planned:
+        if each.asked.code != "delete" or each.asked.condition is None:
+            continue
+        if any((type, id) in written for type, id, _ in done[each.place].result.touched):
+            text = "A conditional delete selects what another entry writes"
+            raise located(FhirError("duplicate", text, status=400), each.place)
 
 
 async def _acted(
@@ -252,7 +291,7 @@ async def _acted(
     caller: Caller,
     request: Request,
     written: list[Any],
-) -> Done:
+) -> _Acted:
     try:
         result = await server.act(tx, request.asked, caller, request.plan, written)
     except FhirError as error:
@@ -260,4 +299,4 @@ async def _acted(
     if request.asked.code == "read" and request.method == "POST":
         location = f"{request.asked.type}/{request.asked.id}/_history/{result.etag}"
         result = replace(result, location=location, body=b"")
-    return Done(request, result)
+    return _Acted(request, result)

@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import NamedTuple, TypeAlias
 
 from conformance.json import encode
-from fhir_server.interaction import Interaction, Result, query_of
+from fhir_server.interaction import Interaction, Parameters, Result, query_of
 from fhir_server.storage.store import Entry, Event
 from fhir_server.times import instant
 from smart_auth.grant import Grant
@@ -53,6 +53,7 @@ _KINDS = {
 }
 _HEAD = b'{"resourceType":"AuditEvent","id":"'
 _LEAD = b'","meta":{"versionId":"1","lastUpdated":"'
+NO_INTERACTION = "refused"  # a request that is none, refused before it was routed
 SUCCESS, MINOR, SERIOUS = "0", "4", "8"
 
 
@@ -77,10 +78,11 @@ def events(
         type, _, id = patient.partition("/")
         if not any(each[1] == id and each[0] == type for each in result.touched):
             named.append((type, id, None, _PATIENT))
+    query = asked.parameters if result.asked is None else result.asked
     if len(named) <= entities:
-        return [_event(asked, caller, SUCCESS, None, named, at)]
+        return [_event(asked, caller, SUCCESS, None, named, at, query)]
     parts = [named[i : i + entities] for i in range(0, len(named), entities)]
-    return [_event(asked, caller, SUCCESS, None, part, at) for part in parts]
+    return [_event(asked, caller, SUCCESS, None, part, at, query) for part in parts]
 
 
 def failure(asked: Interaction, caller: Caller, status: int, code: str, at: int) -> Event:
@@ -88,7 +90,8 @@ def failure(asked: Interaction, caller: Caller, status: int, code: str, at: int)
     named: list[_Named] = []
     if asked.type and asked.id:
         named.append((asked.type, asked.id, None, _OBJECT))
-    return _event(asked, caller, MINOR if status < 500 else SERIOUS, code, named, at)
+    outcome = MINOR if status < 500 else SERIOUS
+    return _event(asked, caller, outcome, code, named, at, asked.parameters)
 
 
 def _tagged(system: str, code: str) -> bytes:
@@ -107,6 +110,7 @@ def _event(
     described: str | None,
     named: list[_Named],
     at: int,
+    query: Parameters,
 ) -> Event:
     stamp = instant(at).encode()
     before, after = _frame(asked.code, asked.operation, caller, outcome, described)
@@ -116,8 +120,8 @@ def _event(
         else f'{{"what":{{"reference":"{type}/{id}'.encode() + role
         for type, id, number, role in named
     ]
-    if asked.parameters or asked.condition:
-        entities.append(_query(asked))
+    if query or asked.condition:
+        entities.append(_query(asked, query))
     end = b',"entity":[' + b",".join(entities) + b"]}" if entities else b"}"
     tail = _LEAD + stamp + before + stamp + after + end
     keys = [Entry("link", "entity", type, id) for type, id, _, _ in named]
@@ -139,8 +143,8 @@ def _frame(
     return before, after + _who(code, caller)
 
 
-def _query(asked: Interaction) -> bytes:
-    raw = query_of((*asked.parameters, *(asked.condition or ())))
+def _query(asked: Interaction, query: Parameters) -> bytes:
+    raw = query_of((*query, *(asked.condition or ())))
     text = base64.b64encode(f"{asked.type or ''}?{raw}".encode())
     return _QUERY_ENTITY + b',"query":"' + text + b'"}'
 
@@ -152,7 +156,7 @@ def _what(code: str, operation: str | None) -> bytes:
         subtype["display"] = f"${operation}"
     made = {
         "type": {"system": _REST, "code": "rest", "display": "RESTful Operation"},
-        "subtype": [subtype],
+        **({"subtype": [subtype]} if code != NO_INTERACTION else {}),
         "action": _KINDS[code].action if code in _KINDS else "E",
     }
     return encode(made)[1:-1]

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from msgspec.structs import replace
+
 from conformance.json import encode, parse
 from conformance.outcome import FhirError, Issue, outcome
 from fhir_server import access
@@ -23,6 +25,7 @@ from fhir_server.search.includes import include_queries
 from fhir_server.storage.store import EVENTS, Found, Page, Version
 
 PAGE = "_page"  # the one parameter of a paging link
+_READ_AT_ONCE = 100  # matches; a page of large resources is seen to be one before it is read
 _ESTIMATE = 10_000  # an estimate is exact up to this
 
 
@@ -48,9 +51,11 @@ async def search(step: Step, asked: Interaction, _: None) -> Result:
     parameters = link.parameters if link else asked.parameters
     after = link.after if link else None
     if asked.type is None:
-        return await _search_system(step, asked, parameters, after)
+        result = await _search_system(step, asked, parameters, after)
+        return replace(result, asked=parameters) if link else result
     parsed = params.parse(asked.type, parameters, context(step, asked.prefer.handling))
-    return await _answer(step, asked, parsed, after)
+    result = await _answer(step, asked, parsed, after)
+    return replace(result, asked=parameters) if link else result
 
 
 async def _answer(
@@ -100,13 +105,27 @@ async def _page(step: Step, parsed: params.Search, after: Place | None) -> _Foun
     limits = step.core.limits
     size = min(parsed.count or limits.default_page, limits.page)
     while True:
-        found = await find(step, parsed, Page(size, after))
+        found = await _matches(step, parsed, Page(size, after))
         included = await _included(step, parsed, found.versions)
         if len(included) <= limits.included or size == 1:
             break
         size = max(1, min(size, len(found.versions)) // 2)
     cut = len(included) > limits.included
     return _Found(found.versions, tuple(included[: limits.included]), found.after, cut)
+
+
+async def _matches(step: Step, parsed: params.Search, page: Page) -> Found:
+    """One page of matches that ends earlier when its resources are large."""
+    most, after = step.core.limits.page_bytes, page.after
+    versions: list[Version] = []
+    while True:
+        size = min(_READ_AT_ONCE, page.limit - len(versions))
+        found = await find(step, parsed, Page(size, after))
+        versions += found.versions
+        after = found.after
+        most -= sum(len(each.body) for each in found.versions)
+        if after is None or most < 0 or len(versions) == page.limit:
+            return Found(tuple(versions), after)
 
 
 # --- includes ------------------------------------------------------------------------------------
@@ -199,7 +218,7 @@ async def _system_page(
     place: Place | None = after[1:] if after and len(after) > 1 else None
     matches: list[Version] = []
     for number in range(start, len(searches)):
-        found = await find(step, searches[number], Page(size - len(matches), place))
+        found = await _matches(step, searches[number], Page(size - len(matches), place))
         matches += found.versions
         place = None
         if found.after is not None:
