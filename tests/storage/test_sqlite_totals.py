@@ -1,11 +1,14 @@
-"""What the SQLite engine remembers of searches is never out of date, and it knows its own rows."""
+"""What the SQLite engine remembers is never out of date, shared or mixed up; it knows its rows."""
 
 from __future__ import annotations
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from random import Random
 
 import pytest
 
+from fhir_server.storage.sqlite.codec import Bodies
 from fhir_server.storage.store import (
     All,
     Condition,
@@ -167,3 +170,16 @@ def test_a_token_that_the_table_lost_is_no_agreement(open_sqlite):
             assert not await store.transaction(lambda tx: tx.agrees("Patient", "a", ENTRIES))
 
     told(story)
+
+
+def test_bodies_are_read_by_several_threads_at_once():
+    chance = Random(7)
+    bodies = Bodies({1: chance.randbytes(4_000).hex().encode()})
+    texts = [chance.randbytes(chance.randint(100, 3_000)).hex().encode() for _ in range(50)]
+    packed = [bodies.pack(text) for text in texts]
+
+    def read(_):
+        return all([bodies.unpack(each) for each in packed] == texts for _ in range(200))
+
+    with ThreadPoolExecutor(4) as threads:
+        assert all(threads.map(read, range(4)))

@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Iterable
 from importlib.resources import files
+from threading import local
 
 import apsw
 import msgspec
@@ -28,7 +29,7 @@ class Bodies:
     keeps in a table of its own: data outlives the dictionary that a version of Salus ships."""
 
     def __init__(self, dictionaries: dict[int, bytes]) -> None:
-        self._unpack = {number: _decompressor(data) for number, data in dictionaries.items()}
+        self._own = _Decompressors(dictionaries)
         number = max(dictionaries)
         self._mark = bytes((number,))
         self._pack = _compressor(dictionaries[number], LEVEL)
@@ -43,7 +44,15 @@ class Bodies:
 
     def unpack(self, packed: bytes) -> bytes:
         number = packed[0]
-        return self._unpack[number].decompress(packed[1:]) if number else packed[1:]
+        return self._own.by_number[number].decompress(packed[1:]) if number else packed[1:]
+
+
+class _Decompressors(local):
+    """One by each dictionary, for each thread: long searches read bodies beside the event loop, and
+    a decompressor that two threads use at once fails or mixes their bodies up."""
+
+    def __init__(self, dictionaries: dict[int, bytes]) -> None:
+        self.by_number = {number: _decompressor(data) for number, data in dictionaries.items()}
 
 
 def load_bodies(conn: apsw.Connection) -> Bodies:
