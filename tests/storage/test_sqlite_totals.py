@@ -175,11 +175,11 @@ def test_a_token_that_the_table_lost_is_no_agreement(open_sqlite):
 def test_bodies_are_read_by_several_threads_at_once():
     chance = Random(7)
     bodies = Bodies({1: chance.randbytes(4_000).hex().encode()})
-    texts = [chance.randbytes(chance.randint(100, 3_000)).hex().encode() for _ in range(50)]
+    texts = [chance.randbytes(chance.randint(100, 3_000)).hex().encode() * 3 for _ in range(50)]
     packed = [bodies.pack(text) for text in texts]
 
     def read(_):
-        return all([bodies.unpack(each) for each in packed] == texts for _ in range(200))
+        return all([bodies.unpack(each) for each in packed] == texts for _ in range(400))
 
     with ThreadPoolExecutor(4) as threads:
         assert all(threads.map(read, range(4)))
