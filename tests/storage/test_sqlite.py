@@ -360,11 +360,11 @@ def test_a_reading_transaction_cannot_write(open_sqlite):
 
 
 class _FullDisk(apsw.VFS):
-    """A file system that refuses to write while `full` is set."""
+    """A file system that refuses to write while `full` is set, and to read while `broken` is."""
 
     def __init__(self):
         super().__init__("fulldisk", "unix")
-        self.full = False
+        self.full = self.broken = False
 
     def xOpen(self, name, flags):
         return _FullFile(self, name, flags)
@@ -379,6 +379,11 @@ class _FullFile(apsw.VFSFile):
         if self.vfs.full:
             raise apsw.FullError
         super().xWrite(data, offset)
+
+    def xRead(self, amount, offset):
+        if self.vfs.broken:
+            raise apsw.IOError
+        return super().xRead(amount, offset)
 
 
 @pytest.fixture
@@ -408,6 +413,24 @@ def test_a_full_disk_is_told_to_everybody_and_passes(open_sqlite, full_disk, mon
             assert await ids(store, has_code("new")) == ["after"]
             assert await ids(store, type=EVENTS) == ["1"]
             assert list(store.check()) == []
+
+    told(story)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_broken_disk_is_told_to_who_reads(open_sqlite, full_disk, monkeypatch):
+    monkeypatch.setattr(sys, "excepthook", lambda *_: None)
+
+    async def story():
+        async with open_sqlite(vfs="multipleciphers-fulldisk") as store:
+            await put(store, "a", code("x"))
+            await get(store, "a")
+            await put(store, "b", code("x"))  # so that the reader's pages are stale
+            full_disk.broken = True
+            with pytest.raises(Unavailable, match="check the disk"):
+                await get(store, "a")
+            full_disk.broken = False
+            assert await ids(store, has_code("x")) == ["a", "b"]
 
     told(story)
 

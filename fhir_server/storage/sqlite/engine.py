@@ -18,7 +18,7 @@ from fhir_server.storage.sqlite.folder import Lock
 from fhir_server.storage.sqlite.lane import Lane
 from fhir_server.storage.sqlite.names import Names
 from fhir_server.storage.sqlite.readers import Patience, Reader, Readers
-from fhir_server.storage.sqlite.schema import FILE, connect, prepare, writing
+from fhir_server.storage.sqlite.schema import FILE, REFUSALS, connect, prepare, unavailable, writing
 from fhir_server.storage.sqlite.state import Reach, Shared
 from fhir_server.storage.sqlite.threads import Threads
 from fhir_server.storage.sqlite.transaction import SqliteTransaction
@@ -102,8 +102,11 @@ class SqliteStore:
             now = self._shared.clock()
             reach = Reach(conn, self._shared, reads=True)
             return await work(SqliteTransaction(reach, now, reader.patience, None))
+        except REFUSALS as error:
+            raise unavailable(error) from error
         finally:
-            conn.execute("COMMIT")
+            if conn.in_transaction:
+                conn.execute("COMMIT")
             self._readers.give(reader)
 
     async def record(self, events: Sequence[Event]) -> None:

@@ -18,7 +18,7 @@ import apsw
 
 from fhir_server.storage.sqlite import events as log
 from fhir_server.storage.sqlite import records
-from fhir_server.storage.sqlite.schema import unavailable
+from fhir_server.storage.sqlite.schema import REFUSALS, unavailable
 from fhir_server.storage.sqlite.state import Reach, Shared
 from fhir_server.storage.sqlite.threads import Threads
 from fhir_server.storage.store import Event, StoreError
@@ -145,7 +145,7 @@ class Lane:
             if self._erased and not erased:
                 shared.names.drop()
             self._withdraw()
-            if isinstance(error, apsw.IOError | apsw.FullError | apsw.ReadOnlyError):
+            if isinstance(error, REFUSALS):
                 raise unavailable(error) from error
             raise
         return result

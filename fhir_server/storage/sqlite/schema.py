@@ -166,6 +166,16 @@ class writing:
             self._conn.execute("ROLLBACK")
 
 
+# What SQLite raises when the file system, or what lies in it, fails.
+REFUSALS = (
+    apsw.IOError,
+    apsw.FullError,
+    apsw.ReadOnlyError,
+    apsw.CantOpenError,
+    apsw.CorruptError,
+)
+
+
 def unavailable(error: apsw.Error) -> Unavailable:
     """The error to raise when the file system refuses."""
     return Unavailable(
