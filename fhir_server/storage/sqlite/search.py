@@ -22,7 +22,7 @@ from fhir_server.storage.sqlite.shapes import (
     values_of,
 )
 from fhir_server.storage.sqlite.sorting import Choice, by_creation, choose, merged, sorted_plan
-from fhir_server.storage.sqlite.sql import Sql, Value
+from fhir_server.storage.sqlite.sql import IN_LIST, Sql, Value
 from fhir_server.storage.sqlite.state import Reach
 from fhir_server.storage.sqlite.term import Term
 from fhir_server.storage.sqlite.terms import Compiler
@@ -199,6 +199,8 @@ def _driver(frame: Frame) -> Term | None:
     ordered = [term for term in frame.terms if term.ordered or term.arm]
     if estimate(frame.reach, driver) >= MANY:
         return ordered[0] if ordered else None
+    if len(driver.numbers) > IN_LIST:  # a long list is dear to probe
+        return driver
     most = rows * WORTH
     fitting = (term for term in ordered if estimate(frame.reach, term, most) < most)
     return next(fitting, driver)
