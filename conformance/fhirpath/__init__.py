@@ -7,7 +7,7 @@ from conformance.fhirpath.errata import errata
 from conformance.fhirpath.evaluate import compile_expression, evaluate
 from conformance.fhirpath.invariants import Invariant, compile_invariant
 from conformance.fhirpath.items import Environment
-from conformance.fhirpath.resolution import reference_type
+from conformance.fhirpath.resolution import contained, reference_type
 from conformance.fhirpath.search import Extract, ExtractFrom, Hit, compile_relative, compile_search
 from conformance.fhirpath.syntax import FhirPathError
 
@@ -22,6 +22,7 @@ __all__ = [
     "compile_invariant",
     "compile_relative",
     "compile_search",
+    "contained",
     "errata",
     "evaluate",
     "reference_type",

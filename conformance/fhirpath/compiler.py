@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from conformance.fhirpath import arithmetic, boundaries, conversion, filtering, resolution, strings
-from conformance.fhirpath.equality import distinct, equal, equivalent, order, within
+from conformance.fhirpath.equality import Lasting, distinct, equal, equivalent, order, within
 from conformance.fhirpath.function import Function
 from conformance.fhirpath.items import (
     Collection,
@@ -38,6 +38,7 @@ from conformance.fhirpath.syntax import (
     Total,
     TypeOperation,
     Variable,
+    parts,
 )
 from conformance.fhirpath.types import Step, Types
 
@@ -70,7 +71,13 @@ class Compiler:
         self._strict = strict
 
     def compile(self, tree: Node) -> Run:
-        """The closure of a tree. FhirPathError names what is not supported."""
+        """The closure of a tree. FhirPathError names what is not supported. A part that asks only
+        about the resource or the context is evaluated once, not for each item of a loop."""
+        named = None if isinstance(tree, Variable) else variables(tree)
+        run = self._closure(tree)
+        return _once(run, "context" in named) if named else run
+
+    def _closure(self, tree: Node) -> Run:
         match tree:
             case Literal(type, value):
                 return _constant([(type, value, None)])
@@ -215,6 +222,39 @@ def _resource(types: Types, resource: object) -> Collection:
 
 def _constant(collection: Collection) -> Run:
     return lambda focus: collection
+
+
+def variables(tree: Node) -> frozenset[str] | None:
+    """The variables that a tree reads: none where it is made of literals alone, None where its
+    answer depends on the focus too."""
+    if isinstance(tree, This | Index | Total):
+        return None
+    if isinstance(tree, Call) and tree.name in _CHANGING:
+        return None
+    found = frozenset((tree.name,)) if isinstance(tree, Variable) else frozenset()
+    for each in parts(tree):
+        named = variables(each)
+        if named is None:
+            return None
+        found |= named
+    return found
+
+
+# What reaches beyond the resource, so that it may answer otherwise the next time.
+_CHANGING = frozenset({"resolve"})
+
+
+def _once(run: Run, contextual: bool) -> Run:
+    """`run`, evaluated once in an environment, or where it reads the context, in a world."""
+
+    def once(focus: Focus) -> Collection:
+        kept = focus.world.kept if contextual else focus.world.environment.kept
+        found = kept.get(run)
+        if found is None:
+            found = kept[run] = Lasting(run(focus))
+        return found
+
+    return once
 
 
 def _index(focus: Focus) -> Collection:

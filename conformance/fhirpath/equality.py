@@ -5,13 +5,14 @@ http://hl7.org/fhirpath/N1/#equality
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from decimal import Decimal
+from functools import cached_property
 from typing import Any
 
 from conformance.fhirpath.items import Collection, Item, plain
 from conformance.fhirpath.syntax import FhirPathError
-from conformance.fhirpath.values import Quantity, Temporal, compare, same_unit
+from conformance.fhirpath.values import Quantity, Temporal, amount, compare, same_unit, utc
 
 _DATES = ("System.Date", "System.DateTime")
 
@@ -116,11 +117,36 @@ _ORDERED = {
 }
 
 
+class Lasting(list[Item]):
+    """A collection that is asked many times and does not change, with the keys of its items."""
+
+    @cached_property
+    def keys(self) -> set[Hashable]:
+        """The keys of the items that can equal something."""
+        return _keys(self)
+
+
 def key(item: Item) -> Hashable:
-    """A key that equal items share; items whose keys differ may still be equal only when they are
-    dates or quantities."""
+    """A key that two items share when, and only when, they are equal."""
     value = plain(item)[1]
+    if isinstance(value, Temporal):
+        return _moment(value)
+    if isinstance(value, Quantity):
+        return amount(value)
     return _frozen(value)
+
+
+def _moment(value: Temporal) -> Hashable:
+    """A date and a dateTime of one precision are equal; with an offset and without are not."""
+    same = utc(value)
+    kind = "date" if value.type in _DATES else value.type
+    zoned = value.offset is not None
+    return kind, same.parts, same.fraction.rstrip("0"), zoned
+
+
+def _keys(collection: Iterable[Item]) -> set[Hashable]:
+    """The keys of what can equal something: an item without a value equals none."""
+    return {key(item) for item in collection if plain(item)[1] is not None}
 
 
 def _frozen(value: Any) -> Hashable:
@@ -135,25 +161,23 @@ def _frozen(value: Any) -> Hashable:
 
 def distinct(collection: Collection) -> Collection:
     """Each item once, the first of equals."""
-    found: Collection = []
-    seen: set[Hashable] = set()
-    loose: Collection = []
+    found: dict[Hashable, Item] = {}
     for item in collection:
-        token = key(item)
-        if token in seen:
-            continue
-        if isinstance(token, Temporal | Quantity):
-            if any(same_item(item, other) for other in loose):
-                continue
-            loose.append(item)
-        seen.add(token)
-        found.append(item)
-    return found
+        found.setdefault(key(item), item)
+    return list(found.values())
 
 
 def within(item: Item, collection: Collection) -> bool:
     """Whether an equal item is among these."""
+    if isinstance(collection, Lasting):
+        return key(item) in collection.keys
     return any(same_item(item, other) for other in collection)
+
+
+def among(items: Collection, collection: Collection) -> list[bool]:
+    """Of each item whether an equal one is in the collection."""
+    keys = collection.keys if isinstance(collection, Lasting) else _keys(collection)
+    return [key(item) in keys for item in items]
 
 
 def _same_moment(one: Temporal, other: Temporal) -> bool | None:

@@ -207,7 +207,7 @@ def _reference(types: Types, name: str) -> Test:
         reference = value.get("reference") if isinstance(value, dict) else value
         if reference is not None and reference.startswith(start):
             return True
-        found = target_type(value, environment.root)
+        found = target_type(value, environment)
         return None if found is None else types.known(found) and name in types.kinds(found)
 
     return test

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from functools import cmp_to_key
 
-from conformance.fhirpath.equality import distinct, key, order_items, within
+from conformance.fhirpath.equality import among, distinct, key, order_items
 from conformance.fhirpath.function import Function, holds, on
 from conformance.fhirpath.items import (
     Collection,
@@ -110,19 +110,20 @@ def _take(focus: Focus, input: Collection, count: Collection) -> Collection:
 
 
 def _subset(focus: Focus, input: Collection, other: Collection) -> Collection:
-    return boolean(all(within(item, other) for item in input))
+    return boolean(all(among(input, other)))
 
 
 def _superset(focus: Focus, input: Collection, other: Collection) -> Collection:
-    return boolean(all(within(item, input) for item in other))
+    return boolean(all(among(other, input)))
 
 
 def _intersect(focus: Focus, input: Collection, other: Collection) -> Collection:
-    return [item for item in distinct(input) if within(item, other)]
+    items = distinct(input)
+    return [item for item, there in zip(items, among(items, other), strict=True) if there]
 
 
 def _exclude(focus: Focus, input: Collection, other: Collection) -> Collection:
-    return [item for item in input if not within(item, other)]
+    return [item for item, there in zip(input, among(input, other), strict=True) if not there]
 
 
 def _combine(focus: Focus, input: Collection, other: Collection) -> Collection:

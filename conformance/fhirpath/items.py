@@ -7,10 +7,10 @@ http://hl7.org/fhirpath/N1/#collections
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 from conformance.fhirpath.syntax import FhirPathError
 from conformance.fhirpath.types import SYSTEM, Step, Types
@@ -23,18 +23,24 @@ Item: TypeAlias = tuple[str, Any, "Mapping[str, Any] | None"]
 Collection: TypeAlias = list[Item]
 
 
-class Environment(NamedTuple):
+class Environment:
     """`resource` is %resource: the nearest resource around the value; `root` is %rootResource: the
-    one that contains it, or the same."""
+    one that contains it, or the same. `kept` is what depends on nothing else, found once however
+    often it is asked for; so an environment serves while its resources do not change."""
 
-    resource: Mapping[str, Any]
-    root: Mapping[str, Any]
+    __slots__ = ("kept", "resource", "root")
+
+    def __init__(self, resource: Mapping[str, Any], root: Mapping[str, Any]) -> None:
+        self.resource = resource
+        self.root = root
+        self.kept: dict[object, Any] = {}
 
 
 @dataclass(slots=True)
 class World:
     """What stays the same through one evaluation. `resolve` answers resolve() for a reference
-    that is not contained; `now` is the instant of now() and today()."""
+    that is not contained; `now` is the instant of now() and today(); `kept` is what depends on
+    the context too, found once."""
 
     types: Types
     environment: Environment
@@ -42,6 +48,7 @@ class World:
     resolve: Callable[[str], Item | None] | None = None
     now: datetime | None = None
     budget: int = 200_000  # items that descendants() and repeat() may visit
+    kept: dict[object, Any] = field(default_factory=dict)
 
 
 @dataclass(slots=True)

@@ -13,6 +13,7 @@ from typing import Any
 from conformance.fhirpath.function import Function
 from conformance.fhirpath.items import (
     Collection,
+    Environment,
     Focus,
     Item,
     Run,
@@ -34,18 +35,27 @@ def reference_type(reference: str) -> str | None:
     return found[1] if found else None
 
 
-def contained(reference: str, root: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """The resource that `#id` means within this one; `#` is the container itself."""
-    if reference == "#":
-        return root
-    wanted = reference[1:]
-    return next(
-        (each for each in root.get("contained", ()) if each.get("id") == wanted),
-        None,
-    )
+def contained(reference: str, environment: Environment) -> Mapping[str, Any] | None:
+    """The resource that `#id` means within the root; `#` is the root itself."""
+    by_id = environment.kept.get(contained)
+    if by_id is None:
+        by_id = environment.kept[contained] = _by_id(environment.root)
+    return by_id.get(reference[1:])
 
 
-def target_type(value: Any, root: Mapping[str, Any]) -> str | None:
+def _by_id(root: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """The contained resources by their ids, the first where two have the same; the root by "". The
+    root need not be valid."""
+    found: dict[str, Mapping[str, Any]] = {"": root}
+    inner = root.get("contained")
+    for each in inner if isinstance(inner, list) else ():
+        id = each.get("id") if isinstance(each, dict) else None
+        if isinstance(id, str):
+            found.setdefault(id, each)
+    return found
+
+
+def target_type(value: Any, environment: Environment) -> str | None:
     """The type of resource that a Reference (or the text of one) refers to, if it can be told
     without a store."""
     reference = value.get("reference") if isinstance(value, dict) else value
@@ -53,7 +63,7 @@ def target_type(value: Any, root: Mapping[str, Any]) -> str | None:
     if not isinstance(reference, str):
         return named
     if reference.startswith("#"):
-        found = contained(reference, root)
+        found = contained(reference, environment)
         return None if found is None else found.get("resourceType")
     return reference_type(reference) or named
 
@@ -65,7 +75,7 @@ def _resolve(focus: Focus, input: Collection) -> Collection:
         if not isinstance(reference, str):
             continue
         if reference.startswith("#"):
-            resource = contained(reference, focus.world.environment.root)
+            resource = contained(reference, focus.world.environment)
             if resource is not None:
                 found.append((focus.world.types.own(resource), resource, None))
         elif focus.world.resolve is not None:

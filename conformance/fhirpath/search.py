@@ -6,7 +6,7 @@ https://hl7.org/fhir/R4/searchparameter-registry.html
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
 
 from conformance.definitions import Definitions
@@ -29,8 +29,6 @@ from conformance.fhirpath.syntax import (
 )
 from conformance.fhirpath.types import Step, Types, types_of
 
-Resource: TypeAlias = Mapping[str, Any]
-
 
 class Hit(NamedTuple):
     """One value that a search parameter finds: its FHIR datatype, its JSON value, and the path of
@@ -44,7 +42,7 @@ class Hit(NamedTuple):
 Extract: TypeAlias = Callable[[Any], list[Hit]]
 ExtractFrom: TypeAlias = Callable[[Any, Any], list[Hit]]
 # Walks from a JSON object through a resource and appends what it finds.
-_Walk: TypeAlias = Callable[[Any, Resource, list[Hit]], None]
+_Walk: TypeAlias = Callable[[Any, Environment, list[Hit]], None]
 
 
 class _Place(NamedTuple):
@@ -69,7 +67,7 @@ def compile_search(expression: str, type: str, definitions: Definitions) -> Extr
 
     def extract(resource: Any) -> list[Hit]:
         hits: list[Hit] = []
-        walk(resource, resource, hits)
+        walk(resource, Environment(resource, resource), hits)
         return hits
 
     return extract
@@ -88,7 +86,7 @@ def compile_relative(expression: str, path: str, definitions: Definitions) -> Ex
 
     def extract(node: Any, resource: Any) -> list[Hit]:
         hits: list[Hit] = []
-        walk(node, resource, hits)
+        walk(node, Environment(resource, resource), hits)
         return hits
 
     return extract
@@ -185,9 +183,9 @@ class _Search:
         """An expression that is true or false of the node: a boolean hit."""
         test = criterion(self._types, tree, place.type)
 
-        def walk(node: Any, resource: Resource, hits: list[Hit]) -> None:
+        def walk(node: Any, around: Environment, hits: list[Hit]) -> None:
             try:
-                found = test(node, Environment(resource, resource))
+                found = test(node, around)
             except (FhirPathError, ArithmeticError):
                 return
             if found is not None:
@@ -200,10 +198,10 @@ class _Search:
         types = self._types
         run = Compiler(types).compile(tree)
 
-        def walk(node: Any, resource: Resource, hits: list[Hit]) -> None:
+        def walk(node: Any, around: Environment, hits: list[Hit]) -> None:
             item = (type, node, None)
             try:
-                found = run(Focus([item], World(types, Environment(resource, resource), item)))
+                found = run(Focus([item], World(types, around, item)))
             except (FhirPathError, ArithmeticError):
                 return
             for kind, value, _ in found:
@@ -278,7 +276,7 @@ def _position(step: Node) -> int | None:
 _new = tuple.__new__  # what Hit(...) does, at half its price
 
 
-def _nowhere(node: Any, resource: Resource, hits: list[Hit]) -> None:
+def _nowhere(node: Any, around: Environment, hits: list[Hit]) -> None:
     """The walk that finds nothing."""
 
 
@@ -287,9 +285,9 @@ def _together(walks: list[_Walk]) -> _Walk:
     if len(live) < 2:
         return live[0] if live else _nowhere
 
-    def walk(node: Any, resource: Resource, hits: list[Hit]) -> None:
+    def walk(node: Any, around: Environment, hits: list[Hit]) -> None:
         for each in live:
-            each(node, resource, hits)
+            each(node, around, hits)
 
     return walk
 
@@ -297,7 +295,7 @@ def _together(walks: list[_Walk]) -> _Walk:
 def _here(place: _Place) -> _Walk:
     datatype, path = place.datatype, place.path
 
-    def walk(node: Any, resource: Resource, hits: list[Hit]) -> None:
+    def walk(node: Any, around: Environment, hits: list[Hit]) -> None:
         if node is not None:
             hits.append(_new(Hit, (datatype, node, path)))
 
@@ -305,10 +303,10 @@ def _here(place: _Place) -> _Walk:
 
 
 def _one(key: str, then: _Walk) -> _Walk:
-    def walk(node: Any, resource: Resource, hits: list[Hit]) -> None:
+    def walk(node: Any, around: Environment, hits: list[Hit]) -> None:
         value = node.get(key)
         if value is not None:
-            then(value, resource, hits)
+            then(value, around, hits)
 
     return walk
 
@@ -316,7 +314,7 @@ def _one(key: str, then: _Walk) -> _Walk:
 def _one_hit(step: Step) -> _Walk:
     key, datatype, path = step.key, step.datatype, step.path
 
-    def walk(node: Any, resource: Resource, hits: list[Hit]) -> None:
+    def walk(node: Any, around: Environment, hits: list[Hit]) -> None:
         value = node.get(key)
         if value is not None:
             hits.append(_new(Hit, (datatype, value, path)))
@@ -325,10 +323,10 @@ def _one_hit(step: Step) -> _Walk:
 
 
 def _many(key: str, then: _Walk) -> _Walk:
-    def walk(node: Any, resource: Resource, hits: list[Hit]) -> None:
+    def walk(node: Any, around: Environment, hits: list[Hit]) -> None:
         for value in node.get(key, ()):
             if value is not None:
-                then(value, resource, hits)
+                then(value, around, hits)
 
     return walk
 
@@ -336,7 +334,7 @@ def _many(key: str, then: _Walk) -> _Walk:
 def _many_hits(step: Step) -> _Walk:
     key, datatype, path = step.key, step.datatype, step.path
 
-    def walk(node: Any, resource: Resource, hits: list[Hit]) -> None:
+    def walk(node: Any, around: Environment, hits: list[Hit]) -> None:
         values = node.get(key)
         if values is not None:
             hits += [_new(Hit, (datatype, each, path)) for each in values if each is not None]
@@ -348,7 +346,7 @@ def _choice(steps: tuple[Step, ...]) -> _Walk:
     members = tuple((step.key, step.datatype) for step in steps)
     path = steps[0].path
 
-    def walk(node: Any, resource: Resource, hits: list[Hit]) -> None:
+    def walk(node: Any, around: Environment, hits: list[Hit]) -> None:
         for key, datatype in members:
             value = node.get(key)
             if value is not None:
@@ -359,10 +357,10 @@ def _choice(steps: tuple[Step, ...]) -> _Walk:
 
 
 def _at(key: str, position: int, then: _Walk) -> _Walk:
-    def walk(node: Any, resource: Resource, hits: list[Hit]) -> None:
+    def walk(node: Any, around: Environment, hits: list[Hit]) -> None:
         values = node.get(key, ())
         if position < len(values) and values[position] is not None:
-            then(values[position], resource, hits)
+            then(values[position], around, hits)
 
     return walk
 
@@ -371,32 +369,32 @@ def _where(test: Test, then: _Walk) -> _Walk:
     if then is _nowhere:
         return _nowhere
 
-    def walk(node: Any, resource: Resource, hits: list[Hit]) -> None:
-        if test(node, _new(Environment, (resource, resource))):
-            then(node, resource, hits)
+    def walk(node: Any, around: Environment, hits: list[Hit]) -> None:
+        if test(node, around):
+            then(node, around, hits)
 
     return walk
 
 
 def _extension(url: str, then: _Walk) -> _Walk:
-    def walk(node: Any, resource: Resource, hits: list[Hit]) -> None:
+    def walk(node: Any, around: Environment, hits: list[Hit]) -> None:
         for each in node.get("extension", ()):
             if each.get("url") == url:
-                then(each, resource, hits)
+                then(each, around, hits)
 
     return walk
 
 
 def _of_type(name: str, then: _Walk) -> _Walk:
-    def walk(node: Any, resource: Resource, hits: list[Hit]) -> None:
+    def walk(node: Any, around: Environment, hits: list[Hit]) -> None:
         if node.get("resourceType") == name:
-            then(node, resource, hits)
+            then(node, around, hits)
 
     return walk
 
 
 def _from_resource(then: _Walk) -> _Walk:
-    def walk(node: Any, resource: Resource, hits: list[Hit]) -> None:
-        then(resource, resource, hits)
+    def walk(node: Any, around: Environment, hits: list[Hit]) -> None:
+        then(around.resource, around, hits)
 
     return walk

@@ -6,9 +6,10 @@ http://hl7.org/fhirpath/N1/#datetime-comparison
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from datetime import date, datetime, timedelta
 from decimal import Decimal
+from fractions import Fraction
 from typing import NamedTuple
 
 _DATE = r"(?P<year>\d{4})(?:-(?P<month>\d\d)(?:-(?P<day>\d\d))?)?"
@@ -76,7 +77,7 @@ def compare(left: Temporal, right: Temporal) -> int | None:
     if left.offset is not None or right.offset is not None:
         if left.offset is None or right.offset is None:
             return _apart(left, right)
-        left, right = _utc(left), _utc(right)
+        left, right = utc(left), utc(right)
     for one, other in zip(left.parts, right.parts, strict=False):
         if one != other:
             return -1 if one < other else 1
@@ -138,6 +139,16 @@ def same_unit(left: Quantity, right: Quantity) -> tuple[Decimal | int, Decimal |
     return None
 
 
+def amount(quantity: Quantity) -> Hashable:
+    """A key that two quantities share when, and only when, they are of one unit or of one scale
+    and of equal value."""
+    unit = _unit(quantity)
+    for number, scale in enumerate(_SCALES):
+        if unit in scale:
+            return "quantity", number, Fraction(quantity.value) * Fraction(scale[unit])
+    return "quantity", unit, quantity.value
+
+
 def words() -> Iterator[tuple[str, str]]:
     """The calendar words, singular and plural, with their singular."""
     for word in CALENDAR:
@@ -172,7 +183,7 @@ def _offset(zone: str | None) -> int | None:
     return -minutes if zone[0] == "-" else minutes
 
 
-def _utc(value: Temporal) -> Temporal:
+def utc(value: Temporal) -> Temporal:
     """The same instant at offset zero, at the same precision."""
     if not value.offset:
         return value

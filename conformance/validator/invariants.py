@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from conformance.definitions import Constraint, Definitions
-from conformance.fhirpath import Environment, Invariant, compile_invariant, errata
+from conformance.fhirpath import Environment, Invariant, compile_invariant, contained, errata
 from conformance.json import encode
 from conformance.validator.rules import Rule
 
@@ -83,22 +83,19 @@ def contained_is_there(value: Any, environment: Environment) -> bool:
         return True
     if reference == "#":
         return environment.root is not environment.resource
-    contained = environment.root.get("contained")
-    return type(contained) is list and any(
-        type(each) is dict and each.get("id") == reference[1:] for each in contained
-    )
+    return contained(reference, environment) is not None
 
 
 def contained_is_used(resource: Any, environment: Environment) -> bool:
     """dom-3: each contained resource is referred to, or refers to its container. Its expression
     would walk the whole resource several times for each; one search in its JSON is enough."""
-    contained = resource.get("contained")
-    if type(contained) is not list:
+    inner = resource.get("contained")
+    if type(inner) is not list:
         return True
     local = set(_LOCAL.findall(encode(resource)))
     return all(
         f"#{each.get('id')}".encode() in local or b"#" in _LOCAL.findall(encode(each))
-        for each in contained
+        for each in inner
         if type(each) is dict
     )
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from conformance.fhirpath import reference_type
+from conformance.fhirpath import Environment, contained, reference_type
 from conformance.validator.rules import Member, Run, structure
 
 _LISTED = 8  # types that an issue names
@@ -27,27 +27,21 @@ def aimed(path: str, targets: frozenset[str], types: frozenset[str], member: Mem
         reference = value.get("reference")
         if type(reference) is str and reference.partition("/")[0] in targets:
             return
-        type_ = target(value, run.environment.root)
+        type_ = target(value, run.environment)
         if type_ is not None and type_ in types and type_ not in targets:
             run.add(holder, at, rule)
 
     return aimed_member
 
 
-def target(value: Mapping[str, Any], root: Mapping[str, Any]) -> str | None:
+def target(value: Mapping[str, Any], environment: Environment) -> str | None:
     """The type of what a Reference refers to, if it can be told without a store."""
     reference, named = value.get("reference"), value.get("type")
     found: Any = None
     if type(reference) is str:
-        found = _contained(reference, root) if reference[:1] == "#" else reference_type(reference)
+        if reference[:1] == "#":
+            resource = contained(reference, environment)
+            found = None if resource is None else resource.get("resourceType")
+        else:
+            found = reference_type(reference)
     return found if type(found) is str else named if type(named) is str else None
-
-
-def _contained(reference: str, root: Mapping[str, Any]) -> Any:
-    if reference == "#":
-        return root.get("resourceType")
-    contained = root.get("contained")
-    for each in contained if type(contained) is list else ():
-        if type(each) is dict and each.get("id") == reference[1:]:
-            return each.get("resourceType")
-    return None

@@ -5,10 +5,12 @@ from decimal import Decimal
 import pytest
 
 from conformance.definitions import load
-from conformance.fhirpath import Environment, FhirPathError, compile_invariant, errata
+from conformance.fhirpath import Environment, FhirPathError, compile_invariant, equality, errata
 from conformance.fhirpath.criteria import _general
+from conformance.fhirpath.equality import Lasting, distinct, same_item, within
 from conformance.fhirpath.parser import parse
 from conformance.fhirpath.types import types_of
+from conformance.fhirpath.values import Quantity
 from tests.conformance.examples import examples
 
 DEFINITIONS = load()
@@ -242,3 +244,98 @@ def test_the_official_examples_meet_the_invariants_in_every_form():
                         failed.add((key, name, resource["id"]))
     assert failed == set()
     assert asked > 15_000
+
+
+QUICK = pytest.mark.parametrize(
+    ("expression", "wanted"),
+    [
+        ("item.linkId.distinct().count() = 2", True),
+        ("item.all(%resource.item.linkId contains linkId)", True),
+        ("item.where(%context.item.linkId contains linkId).count() = 3", True),
+        ("item.all(%resource.item.where(linkId = 'a').exists())", True),
+        ("item.linkId.subsetOf(%resource.item.linkId)", True),
+        ("item.linkId.intersect('a' | 'z').count() = 1", True),
+        ("item.linkId.exclude('a').count() = 1", True),
+        ("item.text.subsetOf(%resource.item.linkId)", False),
+    ],
+)
+
+
+@QUICK
+def test_what_asks_only_of_the_resource_answers_the_same_for_every_item(expression, wanted):
+    resource = {
+        "resourceType": "Questionnaire",
+        "item": [{"linkId": "a"}, {"linkId": "a", "text": "b"}, {"linkId": "c"}],
+    }
+    other = {"resourceType": "Questionnaire", "item": [{"linkId": "z"}]}
+    invariant = compile_invariant(expression, "Questionnaire", DEFINITIONS)
+    assert invariant(resource, Environment(resource, resource)) is wanted
+    # Nothing of one resource is remembered for the next.
+    invariant(other, Environment(other, other))
+    assert invariant(resource, Environment(resource, resource)) is wanted
+
+
+DATES = ["2020", "2020-01", "2020-01-01", "2020-01-01T10:00:00Z", "2020-01-01T12:00:00.0+02:00", "2020-01-01T10:00:00", "x"]  # fmt: skip
+AMOUNTS = [
+    Quantity(Decimal(1), "g"),
+    Quantity(1000, "mg"),
+    Quantity(1, "mg"),
+    Quantity(Decimal("1.0"), "apple"),
+    Quantity(1, "apple"),
+    Quantity(1, "year", calendar=True),
+    Quantity(12, "month", calendar=True),
+    Quantity(7, "day", calendar=True),
+    Quantity(1, "wk"),
+    Quantity(Decimal("0." + "1" * 40), "g"),
+    Quantity(Decimal("0." + "1" * 41), "g"),
+]
+ITEMS = [
+    *(("dateTime", text, None) for text in DATES),
+    ("date", "2020-01", None),
+    *(("System.Quantity", amount, None) for amount in AMOUNTS),
+    ("Quantity", {"value": 1, "unit": "g", "code": "g", "system": "http://unitsofmeasure.org"}, None),
+    ("boolean", True, None),
+    ("integer", 1, None),
+    ("decimal", Decimal("1.00"), None),
+    ("string", "1", None),
+    ("Coding", {"code": "a", "userSelected": True}, None),
+    ("Coding", {"userSelected": True, "code": "a"}, None),
+    ("Coding", {"code": "a", "userSelected": False}, None),
+    ("HumanName", {"given": ["a", "b"]}, None),
+    ("HumanName", {"given": ["b", "a"]}, None),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("left", ITEMS)
+def test_items_share_a_key_when_and_only_when_they_are_equal(left):
+    assert [equality.key(left) == equality.key(right) for right in ITEMS] == [
+        same_item(left, right) is True for right in ITEMS
+    ]
+
+
+def test_an_item_without_a_value_equals_none_and_is_one_among_distinct_ones():
+    bare = ("string", None, {"extension": []})
+    assert not within(bare, Lasting([bare]))
+    assert not within(bare, [bare])
+    assert distinct([bare, bare]) == [bare]
+
+
+class Counted(dict):
+    """A resource that counts how often it is asked for something."""
+
+    asked = 0
+
+    def get(self, key, default=None):
+        self.asked += 1
+        return super().get(key, default)
+
+
+@pytest.mark.parametrize("size", [10, 100])
+@pytest.mark.parametrize("variable", ["resource", "context", "rootResource"])
+def test_what_asks_only_of_the_resource_is_evaluated_once(variable, size):
+    items = [{"linkId": f"{at}"} for at in range(size)]
+    resource = Counted(resourceType="Questionnaire", item=items)
+    expression = f"item.all(%{variable}.item.where(linkId = '0').exists())"
+    invariant = compile_invariant(expression, "Questionnaire", DEFINITIONS)
+    assert invariant(resource, Environment(resource, resource)) is True
+    assert resource.asked <= 6

@@ -209,3 +209,49 @@ def test_synthetic_patients_are_right():
         resources = [entry["resource"] for line in lines for entry in parse(line)["entry"]]
     assert len(resources) == 18_133
     assert [r["id"] for r in resources if VALIDATOR.validate(r, warnings=False)] == []
+
+
+class Counted(dict):
+    """A resource that counts how often one of its properties is asked for."""
+
+    def __init__(self, resource, name):
+        super().__init__(resource)
+        self.name, self.asked = name, 0
+
+    def get(self, key, default=None):
+        self.asked += key == self.name
+        return super().get(key, default)
+
+
+@pytest.mark.parametrize("size", [10, 100])
+def test_contained_resources_are_looked_through_as_often_for_many_references_as_for_few(size):
+    resource = Counted(
+        {
+            "resourceType": "Patient",
+            "contained": [
+                {"resourceType": "Organization", "id": f"o{at}", "name": "x"} for at in range(size)
+            ],
+            "generalPractitioner": [{"reference": f"#o{at}"} for at in range(size)],
+        },
+        "contained",
+    )
+    assert VALIDATOR.validate(resource, warnings=False) == []
+    assert resource.asked <= 10
+
+
+def test_of_two_contained_resources_with_one_id_the_first_is_meant():
+    organization = {"resourceType": "Organization", "id": "o", "name": "x"}
+    patient = {"resourceType": "Patient", "id": "o"}
+    resource = {"resourceType": "Patient", "generalPractitioner": [{"reference": "#o"}]}
+    where = "Patient.generalPractitioner[0]"
+    assert errors({**resource, "contained": [organization, patient]}) == []
+    assert errors({**resource, "contained": [patient, organization]}) == [
+        ["structure", None, where]
+    ]
+
+
+@pytest.mark.parametrize("contained", [5, [5], [{"id": []}], [{"id": None}], {"id": "o"}])
+def test_contained_resources_of_no_shape_are_not_referred_to(contained):
+    resource = {"resourceType": "Patient", "generalPractitioner": [{"reference": "#o"}]}
+    found = errors({**resource, "contained": contained})
+    assert ["invariant", "ref-1", "Patient.generalPractitioner[0]"] in found
