@@ -18,6 +18,10 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 Place = tuple[str | int | float | None, ...]
 
 
+_LARGE = 1024  # bytes from which on a link is worth compressing
+_SMALL = b"\0"  # with which nothing begins that zlib made
+
+
 class Link(NamedTuple):
     """`code` is the interaction that goes on; `expires`: microseconds since 1970."""
 
@@ -40,7 +44,8 @@ class Links:
     def seal(self, link: Link, caller: str) -> str:
         """Text for a URL."""
         nonce = os.urandom(12)
-        packed = zlib.compress(self._encode(link), 1)
+        packed = self._encode(link)
+        packed = _SMALL + packed if len(packed) < _LARGE else zlib.compress(packed, 1)
         sealed = self._cipher.encrypt(nonce, packed, caller.encode())
         return base64.urlsafe_b64encode(nonce + sealed).rstrip(b"=").decode()
 
@@ -49,7 +54,8 @@ class Links:
         try:
             raw = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
             packed = self._cipher.decrypt(raw[:12], raw[12:], caller.encode())
-            link = self._decode(zlib.decompress(packed))
+            small = packed.startswith(_SMALL)
+            link = self._decode(packed[1:] if small else zlib.decompress(packed))
         except (ValueError, InvalidTag, zlib.error, msgspec.MsgspecError):
             return None
         return link if link.expires > at else None
