@@ -8,24 +8,19 @@ import sqlite3
 import subprocess
 import sys
 
-import apsw
 import pytest
 
-from fhir_server.storage.sqlite import SqliteStore, lane, readers, schema
+from fhir_server.storage.sqlite import SqliteStore, lane, schema
 from fhir_server.storage.sqlite.schema import FILE, VERSION, connect
 from fhir_server.storage.store import (
     EVENTS,
-    Condition,
     Entry,
     Event,
-    Match,
     StoreError,
-    TooCostly,
-    Unavailable,
     Version,
 )
 from tests.storage.conftest import KEY
-from tests.storage.test_store import ALL, code, get, has_code, ids, put
+from tests.storage.test_store import code, get, has_code, ids, put
 
 PATIENT = (
     code("Zebedee-code"),
@@ -352,177 +347,6 @@ def test_a_reading_transaction_cannot_write(open_sqlite):
         async with open_sqlite() as store:
             with pytest.raises(RuntimeError, match="only reads"):
                 await store.transaction(lambda tx: tx.keep("s", "k", b""))
-
-    told(story)
-
-
-# --- failures of the disk --------------------------------------------------------------------------
-
-
-class _FullDisk(apsw.VFS):
-    """A file system that refuses to write while `full` is set, and to read while `broken` is."""
-
-    def __init__(self):
-        super().__init__("fulldisk", "unix")
-        self.full = self.broken = False
-
-    def xOpen(self, name, flags):
-        return _FullFile(self, name, flags)
-
-
-class _FullFile(apsw.VFSFile):
-    def __init__(self, vfs, name, flags):
-        self.vfs = vfs
-        super().__init__("unix", name, flags)
-
-    def xWrite(self, data, offset):
-        if self.vfs.full:
-            raise apsw.FullError
-        super().xWrite(data, offset)
-
-    def xRead(self, amount, offset):
-        if self.vfs.broken:
-            raise apsw.IOError
-        return super().xRead(amount, offset)
-
-
-@pytest.fixture
-def full_disk():
-    vfs = _FullDisk()
-    yield vfs
-    vfs.unregister()
-
-
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_a_full_disk_is_told_to_everybody_and_passes(open_sqlite, full_disk, monkeypatch):
-    monkeypatch.setattr(sys, "excepthook", lambda *_: None)  # apsw reports what a VFS raises
-
-    async def story():
-        async with open_sqlite(vfs="multipleciphers-fulldisk") as store:
-            await put(store, "before", code("x"))
-            full_disk.full = True
-            tasks = [put(store, str(n), code("new")) for n in range(5)]
-            told = await asyncio.gather(
-                *tasks, store.record([Event(1, b"", b"", ())]), return_exceptions=True
-            )
-            assert [type(each) for each in told] == [Unavailable] * 6
-            assert await ids(store) == ["before"]
-            full_disk.full = False
-            await put(store, "after", code("new"))
-            await store.record([Event(1, b"", b"", ())])
-            assert await ids(store, has_code("new")) == ["after"]
-            assert await ids(store, type=EVENTS) == ["1"]
-            assert list(store.check()) == []
-
-    told(story)
-
-
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_a_broken_disk_is_told_to_who_reads(open_sqlite, full_disk, monkeypatch):
-    monkeypatch.setattr(sys, "excepthook", lambda *_: None)
-
-    async def story():
-        async with open_sqlite(vfs="multipleciphers-fulldisk") as store:
-            await put(store, "a", code("x"))
-            await get(store, "a")
-            await put(store, "b", code("x"))  # so that the reader's pages are stale
-            full_disk.broken = True
-            with pytest.raises(Unavailable, match="check the disk"):
-                await get(store, "a")
-            full_disk.broken = False
-            assert await ids(store, has_code("x")) == ["a", "b"]
-
-    told(story)
-
-
-# --- long searches -------------------------------------------------------------------------------
-
-# Nothing drives this but a scan with a probe for every resource.
-SLOW = Match(
-    "text", "text", (Condition("text", "contains", "x"), Condition("text", "contains", "needle"))
-)
-
-
-async def _many_phrases(store, number=40_000):
-    async def work(tx):
-        for part in range(0, number, 1000):
-            texts = [Entry("text", "text", text=f"x{n}" * 8) for n in range(part, part + 1000)]
-            await tx.put(Version("Patient", str(part), 1, tx.now, b"1"), texts)
-
-    await store.transaction(work, write=True)
-
-
-def test_a_long_search_leaves_the_loop_free_and_answers(open_sqlite, monkeypatch):
-    monkeypatch.setattr(readers, "INLINE_SECONDS", 0.0)
-    monkeypatch.setattr(readers, "INLINE_STEPS", 100)
-
-    async def story():
-        async with open_sqlite() as store:
-            await _many_phrases(store)
-            searching = asyncio.create_task(ids(store, SLOW))
-            await asyncio.sleep(0)
-            assert not searching.done()
-            assert await get(store, "0")  # meanwhile
-            assert await searching == []
-
-    told(story)
-
-
-def test_a_search_that_takes_too_long_is_given_up(open_sqlite, monkeypatch):
-    monkeypatch.setattr(readers, "INLINE_SECONDS", 0.0)
-    monkeypatch.setattr(readers, "INLINE_STEPS", 100)
-    monkeypatch.setattr(readers, "THREAD_STEPS", 100)
-
-    async def story():
-        async with open_sqlite(search_seconds=0.0) as store:
-            await _many_phrases(store)
-            for write in (False, True):
-                with pytest.raises(TooCostly, match="longer than 0 seconds"):
-                    await store.transaction(lambda tx: tx.find("Patient", SLOW, (), ALL), write)
-                with pytest.raises(TooCostly):
-                    await store.transaction(lambda tx: tx.count("Patient", SLOW), write)
-            assert await get(store, "0")
-            await put(store, "after")
-
-    told(story)
-
-
-def test_a_long_search_that_is_cancelled_frees_its_connection(open_sqlite, monkeypatch):
-    monkeypatch.setattr(readers, "INLINE_SECONDS", 0.0)
-    monkeypatch.setattr(readers, "INLINE_STEPS", 100)
-    monkeypatch.setattr(readers, "THREAD_STEPS", 100)
-    monkeypatch.setattr(readers, "LIMIT", 1)
-
-    async def story():
-        async with open_sqlite() as store:
-            await _many_phrases(store)
-            searching = asyncio.create_task(ids(store, SLOW))
-            await asyncio.sleep(0)
-            searching.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await searching
-            assert await get(store, "0")
-
-    told(story)
-
-
-def test_more_readers_than_connections_take_turns(open_sqlite, monkeypatch):
-    monkeypatch.setattr(readers, "LIMIT", 2)
-
-    async def story():
-        async with open_sqlite() as store:
-            await put(store, "a")
-
-            async def slowly(tx):
-                await asyncio.sleep(0.001)
-                return await tx.get("Patient", "a")
-
-            tasks = [asyncio.create_task(store.transaction(slowly)) for _ in range(20)]
-            await asyncio.sleep(0)
-            for task in tasks[3:6]:
-                task.cancel()
-            told = await asyncio.gather(*tasks, return_exceptions=True)
-            assert sum(isinstance(each, Version) for each in told) == 17
 
     told(story)
 
