@@ -26,6 +26,7 @@ from conformance.fhirpath.syntax import (
     This,
     TypeOperation,
     Variable,
+    parts,
 )
 from conformance.fhirpath.types import Step, Types, types_of
 
@@ -63,14 +64,25 @@ def compile_search(expression: str, type: str, definitions: Definitions) -> Extr
     parameter's expression. Parts of a union that begin with another type yield nothing.
     FhirPathError for unknown elements and what is not supported."""
     types = types_of(definitions)
-    walk = _Search(types, type).walk(parse(expression), _Place(type, type, type))
+    tree = parse(expression)
+    extract = _extract(tree, _Search(types, type).walk(tree, _Place(type, type, type)))
+    return lambda resource: extract(resource, resource)
 
-    def extract(resource: Any) -> list[Hit]:
-        hits: list[Hit] = []
-        walk(resource, Environment(resource, resource), hits)
-        return hits
 
-    return extract
+def _looks_around(tree: Node) -> bool:
+    """Whether a tree may ask for more than what lies below the value that it is evaluated on."""
+    match tree:
+        case Call(_, name) if name not in _BELOW:
+            return True
+        case Operation(operator) if operator != "|":
+            return True
+        case Variable():
+            return True
+    return any(_looks_around(each) for each in parts(tree))
+
+
+_BELOW = frozenset({"as", "ofType", "extension", "first"})
+_NOWHERE = Environment({}, {})
 
 
 def compile_relative(expression: str, path: str, definitions: Definitions) -> ExtractFrom:
@@ -82,14 +94,22 @@ def compile_relative(expression: str, path: str, definitions: Definitions) -> Ex
     if len(at) != 1:
         raise FhirPathError(f"`{path}` is of several types")
     place = _Place(at[0], types.datatype(at[0]), path)
-    walk = _Search(types, path.partition(".")[0]).walk(parse(expression), place)
+    tree = parse(expression)
+    return _extract(tree, _Search(types, path.partition(".")[0]).walk(tree, place))
 
+
+def _extract(tree: Node, walk: _Walk) -> ExtractFrom:
     def extract(node: Any, resource: Any) -> list[Hit]:
         hits: list[Hit] = []
         walk(node, Environment(resource, resource), hits)
         return hits
 
-    return extract
+    def extract_below(node: Any, _: Any) -> list[Hit]:
+        hits: list[Hit] = []
+        walk(node, _NOWHERE, hits)
+        return hits
+
+    return extract if _looks_around(tree) else extract_below
 
 
 class _Search:

@@ -10,12 +10,14 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from itertools import product
+from math import prod
 from typing import Any, TypeAlias
 
 from conformance.definitions import Definitions
 from conformance.fhirpath.search import compile_relative, compile_search
 from fhir_server.search import kinds, quantities
 from fhir_server.search.context import SearchContext, malformed
+from fhir_server.search.limit import room
 from fhir_server.search.literals import escape, prefixed, split
 from fhir_server.search.parameters import Parameter
 from fhir_server.search.place import Place, range_entry
@@ -36,9 +38,10 @@ def _exact(system: str | None, code: str) -> str:
 
 def _forms(entry: Entry) -> list[str]:
     """All that a search may write for a token: system and code, code alone, system alone."""
-    code = entry.code or ""
-    forms = [_exact(entry.system, code), escape(code)]
-    return [*forms, f"{escape(entry.system)}|"] if entry.system else forms
+    of_system = [f"{escape(entry.system)}|"] if entry.system else []
+    if entry.code is None:
+        return of_system
+    return [_exact(entry.system, entry.code), escape(entry.code), *of_system]
 
 
 def _form(asked: Token) -> str:
@@ -68,9 +71,13 @@ def joined(parameter: Parameter) -> Late:
         ranges = [each for each in found if each[1] in last and each[0] == "range"]
         if not ranges:
             return
-        tokens = [[e for e in found if e[1] in keys and e[0] == "token"] for keys in leading]
+        tokens = [
+            [_exact(e[2], e[3]) for e in found if e[1] in keys and e[0] == "token" and e[3]]
+            for keys in leading
+        ]
+        room(found, prod(map(len, tokens)) * len(ranges), parameter.code)
         for chosen in product(*tokens):
-            key = _key(parameter, [_exact(e[2], e[3] or "") for e in chosen])
+            key = _key(parameter, chosen)
             found += [range_entry(key, e[5] or 0, e[6] or 0, e[2], e[3]) for e in ranges]
 
     return write
@@ -94,7 +101,7 @@ def nodes(
                         parameter.components, parameter.definition.components, strict=True
                     )
                 ]
-            found += bake(parameter, [each(node, resource) for each in components[path]])
+            bake(parameter, [each(node, resource) for each in components[path]], found)
 
     return write
 
@@ -110,8 +117,6 @@ def _component(
     place: Callable[[str], Place],
 ) -> _Component:
     """The entries of one component of one element, still without their key."""
-    if expression.isidentifier():  # `code` is a datatype's name too: a step before it says which
-        expression = f"where(true).{expression}"
     find = compile_relative(expression, path, definitions)
     shapes = kinds.KINDS[component.kind].shapes
     write = kinds.hit_writer(component, _VALUE, place)
@@ -120,31 +125,36 @@ def _component(
         found: list[Entry] = []
         for hit in find(node, resource):
             write(hit, found.append)
+            room(found, 0, component.code)
         return [each for each in found if each.param == _VALUE and each.shape in shapes]
 
     return entries
 
 
-def _keys(parameter: Parameter, leading: Iterable[Sequence[Entry]]) -> list[str]:
-    chosen = product(*[[form for each in these for form in _forms(each)] for these in leading])
-    return [_key(parameter, forms) for forms in chosen]
+def _keys(
+    parameter: Parameter, leading: Iterable[Sequence[Entry]], found: list[Entry], each: int
+) -> list[str]:
+    """The keys that the leading components make; under each of them `each` entries are written,
+    and it is seen first that there is room for them."""
+    spelled = [[form for each in these for form in _forms(each)] for these in leading]
+    room(found, prod(map(len, spelled)) * each, parameter.code)
+    return [_key(parameter, forms) for forms in product(*spelled)] if each else []
 
 
-def _values(parameter: Parameter, components: Sequence[list[Entry]]) -> list[Entry]:
+def _values(parameter: Parameter, components: Sequence[list[Entry]], found: list[Entry]) -> None:
     *leading, last = components
-    if not last:
-        return []
-    return [each._replace(param=key) for key in _keys(parameter, leading) for each in last]
+    for key in _keys(parameter, leading, found, len(last)):
+        found += [each._replace(param=key) for each in last]
 
 
-def _intervals(parameter: Parameter, components: Sequence[list[Entry]]) -> list[Entry]:
+def _intervals(parameter: Parameter, components: Sequence[list[Entry]], found: list[Entry]) -> None:
     *leading, starts, ends = components
-    return [
-        range_entry(key, start.low or 0, end.high or 0)
-        for start, end in product(starts, ends)
-        if (start.low or 0) <= (end.high or 0)
-        for key in _keys(parameter, leading)
-    ]
+    for key in _keys(parameter, leading, found, len(starts) * len(ends)):
+        found += [
+            range_entry(key, start.low or 0, end.high or 0)
+            for start, end in product(starts, ends)
+            if (start.low or 0) <= (end.high or 0)
+        ]
 
 
 # --- queries -------------------------------------------------------------------------------------

@@ -16,12 +16,13 @@ from conformance.definitions import Definitions, Element
 from conformance.fhirpath.search import compile_search
 from fhir_server.search import composites, kinds
 from fhir_server.search.composites import Late
+from fhir_server.search.limit import ENTRIES, too_many
 from fhir_server.search.parameters import Parameter, parameters, parts_of
 from fhir_server.search.place import Place, link_entry
 from fhir_server.storage.store import ID, UPDATED, Entry
 
 # Raise this by one whenever the same resource gives other entries than before.
-EXTRACTION = 1
+EXTRACTION = 2
 
 # Of each type the date that its links carry, so that one patient's resources are found in order
 # of time. Only parameters of which a resource has at most one value.
@@ -106,7 +107,8 @@ class Index:
         return found
 
     def entries(self, resource: dict[str, Any]) -> list[Entry]:
-        """All entries of a resource, each once. The resource is valid."""
+        """All entries of a resource, each once. The resource is valid. FhirError (too-costly, 422)
+        when there are more than a resource may have."""
         type = resource["resourceType"]
         extract = self._extractors.get(type)
         if extract is None:
@@ -154,7 +156,8 @@ class Index:
 
     def _member(self, parameter: Parameter, key: str, datatype: str, element: Element) -> Late:
         """For a part that is no more than a member of the resource: three of four values."""
-        write = kinds.writer(parameter, parameter.code, datatype, self._place(element.path))
+        code = parameter.code
+        write = kinds.writer(parameter, code, datatype, self._place(element.path))
 
         def one(resource: dict[str, Any], found: list[Entry]) -> None:
             write(resource[key], found.append)
@@ -163,18 +166,23 @@ class Index:
             for each in resource[key]:
                 if each is not None:
                     write(each, found.append)
+                    if len(found) > ENTRIES:
+                        raise too_many(code)
 
         return one if element.max == 1 else many
 
     def _evaluated(self, parameter: Parameter, part: str) -> Late:
         if parameter.baked:
             return composites.nodes(parameter, part, self.definitions, self._place)
+        code = parameter.code
         evaluate = compile_search(part, parameter.type, self.definitions)
-        write_hit = kinds.hit_writer(parameter, parameter.code, self._place)
+        write_hit = kinds.hit_writer(parameter, code, self._place)
 
         def write(resource: dict[str, Any], found: list[Entry]) -> None:
             for hit in evaluate(resource):
                 write_hit(hit, found.append)
+                if len(found) > ENTRIES:
+                    raise too_many(code)
 
         return write
 
@@ -198,6 +206,8 @@ def _fused(by_key: Mapping[str, list[Late]], joined: list[Late], carried: str | 
                     write(resource, found)
         for write in joined:
             write(resource, found)
+        if len(found) > ENTRIES:
+            raise too_many(found[-1].param)
         if carried:
             _carry(found, carried)
         return list(dict.fromkeys(found))

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fhir_server.search.context import Modifiers, SearchContext, malformed
+from fhir_server.search.limit import bounded
 from fhir_server.search.literals import fold, unescape
 from fhir_server.search.parameters import Parameter
 from fhir_server.search.place import Add, Factory, Place, Writer, token_entry
@@ -45,7 +46,7 @@ def _sounds(text: str) -> list[str]:
 def _name(param: str, _: Place) -> Writer:
     def write(value: Any, add: Add) -> None:
         parts = _spoken(value) if isinstance(value, dict) else [value]
-        for part in parts:
+        for part in bounded(parts, param):
             for sound in _sounds(part) if isinstance(part, str) else ():
                 add(token_entry(param, None, sound))
 

@@ -15,8 +15,8 @@ from fhir_server.storage.store import Entry
 _new = tuple.__new__  # what Entry(...) does, at half its price
 
 
-def token_entry(param: str, system: str | None, code: str) -> Entry:
-    """A token."""
+def token_entry(param: str, system: str | None, code: str | None) -> Entry:
+    """A token; one without a code is found by its system alone."""
     return _new(Entry, ("token", param, system, code, None, None, None))
 
 

@@ -79,8 +79,8 @@ def _reference(param: str, place: Place) -> Writer:
         else:
             _add_address(param, text, place, add)
         identifier = value.get("identifier")
-        if identifier and identifier.get("value") is not None:
-            add(token_entry(identifiers, identifier.get("system"), identifier["value"]))
+        if identifier and ("value" in identifier or "system" in identifier):
+            add(token_entry(identifiers, identifier.get("system"), identifier.get("value")))
 
     return write
 

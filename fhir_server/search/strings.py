@@ -5,11 +5,12 @@ https://hl7.org/fhir/R4/search.html#string
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
 from fhir_server.search.context import Modifiers, SearchContext, malformed
+from fhir_server.search.limit import bounded
 from fhir_server.search.literals import TEXT, fold, unescape
 from fhir_server.search.parameters import Parameter
 from fhir_server.search.place import Add, Factory, Place, Writer
@@ -23,8 +24,12 @@ def text_entry(param: str, text: str) -> Entry | None:
     return Entry("text", param, None, text[:TEXT], folded) if folded else None
 
 
-# Displays recur in resource after resource; names and addresses do not come through here.
-known_text = lru_cache(maxsize=16_384)(text_entry)
+@lru_cache(maxsize=16_384)
+def said(param: str, text: str) -> Entry | None:
+    """An entry of what a code is called: these recur in resource after resource. No search asks
+    for their original spelling."""
+    folded = fold(text)
+    return Entry("text", param, None, None, folded) if folded else None
 
 
 def add_text(param: str, text: object, add: Add) -> None:
@@ -37,10 +42,10 @@ def _text(param: str, _: Place) -> Writer:
     return lambda value, add: add_text(param, value, add)
 
 
-def _several(parts: Callable[[dict[str, Any]], Iterable[object]]) -> Factory:
+def _several(parts: Callable[[dict[str, Any]], Sequence[object]]) -> Factory:
     def factory(param: str, _: Place) -> Writer:
         def write(value: Any, add: Add) -> None:
-            for each in parts(value):
+            for each in bounded(parts(value), param):
                 add_text(param, each, add)
 
         return write

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from fhir_server.search.context import Modifiers, SearchContext, malformed
+from fhir_server.search.limit import bounded
 from fhir_server.search.literals import escape, split, unescape
 from fhir_server.search.parameters import Parameter
 from fhir_server.search.place import (
@@ -22,7 +23,7 @@ from fhir_server.search.place import (
     token_entry,
 )
 from fhir_server.search.ranges import any_of
-from fhir_server.search.strings import known_text, text_query
+from fhir_server.search.strings import said, text_query
 from fhir_server.storage.store import Condition, Match, Not, Query
 
 BOOLEANS = "http://hl7.org/fhir/special-values"
@@ -38,13 +39,13 @@ def _coding(param: str, _: Place) -> Writer:
     text = param + TEXT
 
     def write(value: Any, add: Add) -> None:
-        code = value.get("code")
-        if code is not None:
-            add(known_token(param, value.get("system"), code))
+        code, system = value.get("code"), value.get("system")
+        if code is not None or system is not None:
+            add(known_token(param, system, code))
         else:
             add_present(param, add)
-        if "display" in value and (said := known_text(text, value["display"])):
-            add(said)
+        if "display" in value and (named := said(text, value["display"])):
+            add(named)
 
     return write
 
@@ -57,10 +58,10 @@ def _concept(param: str, place: Place) -> Writer:
         if not codings:
             add_present(param, add)
         else:
-            for each in codings:
+            for each in bounded(codings, param):
                 coding(each, add)
-        if "text" in value and (said := known_text(text, value["text"])):
-            add(said)
+        if "text" in value and (named := said(text, value["text"])):
+            add(named)
 
     return write
 
@@ -69,18 +70,20 @@ def _identifier(param: str, _: Place) -> Writer:
     typed, text = param + OF_TYPE, param + TEXT
 
     def write(value: Any, add: Add) -> None:
-        named = value.get("value")
-        if named is not None:
-            add(token_entry(param, value.get("system"), named))
+        number, system = value.get("value"), value.get("system")
+        if number is not None or system is not None:
+            add(token_entry(param, system, number))
         else:
             add_present(param, add)
         type = value.get("type")
         if not type:
             return
-        if "text" in type and (said := known_text(text, type["text"])):
-            add(said)
-        for each in type.get("coding") or () if named is not None else ():
-            code = of_type(each.get("system") or "", each.get("code") or "", named)
+        if "text" in type and (named := said(text, type["text"])):
+            add(named)
+        if number is None:
+            return
+        for each in bounded(type.get("coding") or (), param):
+            code = of_type(each.get("system") or "", each.get("code") or "", number)
             add(token_entry(typed, None, code))
 
     return write

@@ -7,7 +7,9 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from conformance.definitions import load
+from conformance.outcome import FhirError
 from fhir_server.search.index import CARRIED, Index
+from fhir_server.search.limit import ENTRIES
 from fhir_server.search.parameters import parts_of
 from fhir_server.storage.store import Entry
 from tests.search.world import BASE, INDEX, World
@@ -34,14 +36,60 @@ def test_an_observation_is_found_by_these_entries_and_no_others() -> None:
     assert INDEX.entries(HEIGHT) == [
         Entry("token", "status", "http://hl7.org/fhir/observation-status", "final"),
         Entry("token", "category", "urn:c", "vital-signs"),
-        Entry("text", "category:text", None, "Vital Signs", "vital signs"),
+        Entry("text", "category:text", None, None, "vital signs"),
         Entry("token", "code", "http://loinc.org", "8302-2"),
-        Entry("text", "code:text", None, "Body Height", "body height"),
+        Entry("text", "code:text", None, None, "body height"),
         Entry("link", "subject", "Patient", "p", None, AT),
         Entry("range", "date", None, None, None, AT, AT + 999_999),
         Entry("range", "value-quantity", "urn:u", "cm", None, 180.0, 180.0),
         Entry("range", "code-value-quantity=http://loinc.org|8302-2", "urn:u", "cm", None, 180.0, 180.0),
     ]  # fmt: skip
+
+
+def test_a_system_without_a_code_is_an_entry_and_neither_is_none() -> None:
+    category = [{"coding": [{"system": "urn:c"}, {"display": "Vital Signs"}]}]
+    entries = INDEX.entries({**HEIGHT, "category": category})
+    assert [each for each in entries if each.param.startswith("category")] == [
+        Entry("token", "category", "urn:c", None),
+        Entry("token", "category:present", None, "true"),
+        Entry("text", "category:text", None, None, "vital signs"),
+    ]
+
+
+def names(count: int) -> dict[str, Any]:
+    """A Patient with so many family names: three entries each, and one for all of them."""
+    return {"resourceType": "Patient", "name": [{"family": f"{at}"} for at in range(count)]}
+
+
+def concept(letter: str, codes: int) -> dict[str, Any]:
+    return {"coding": [{"system": "urn:x", "code": f"{letter}{at}"} for at in range(codes)]}
+
+
+def component(codes: int, values: int) -> dict[str, Any]:
+    coded = {"code": concept("c", codes), "valueCodeableConcept": concept("v", values)}
+    return {"resourceType": "Observation", "component": [coded]}
+
+
+@pytest.mark.parametrize(
+    ("most", "beyond", "code"),
+    [
+        (names(6_666), names(6_667), "phonetic"),
+        (component(60, 100), component(60, 111), "component-code-value-concept"),
+        ({"resourceType": "Group", "member": []}, component(3_000, 3_000), "component-code-value-concept"),
+    ],
+)  # fmt: skip
+def test_a_resource_has_so_many_entries_and_no_more(
+    most: dict[str, Any], beyond: dict[str, Any], code: str
+) -> None:
+    assert len(INDEX.entries(most)) <= ENTRIES
+    with pytest.raises(FhirError) as refused:
+        INDEX.entries(beyond)
+    (issue,) = refused.value.issues
+    assert (refused.value.status, issue.code) == (422, "too-costly")
+    assert issue.text == (
+        f"The resource has more than 20,000 values to search by, of `{code}` and other parameters:"
+        " divide it into several resources"
+    )
 
 
 def test_equal_values_give_one_entry() -> None:
