@@ -27,6 +27,7 @@ from fhir_server.storage.store import Event, StoreError, Transaction
 T = TypeVar("T")
 
 READER_THREADS = 2  # for searches that take long
+WRITING_SECONDS = 3.0  # a search inside a write transaction, while all other writes wait
 
 
 def _now() -> int:
@@ -60,7 +61,8 @@ class SqliteStore:
         self._seconds = search_seconds
         self._threads = Threads(READER_THREADS, "salus-read")
         self._lane = Lane(self._writer, self._shared)
-        self._patience = Patience(self._writer, self._threads, search_seconds)
+        most = min(search_seconds, WRITING_SECONDS)
+        self._patience = Patience(self._writer, self._threads, most)
         self._readers = Readers(self._reader)
         self.extraction_current = True
         self._closed = False
