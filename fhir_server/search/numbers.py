@@ -47,12 +47,14 @@ def asked(text: str) -> Decimal:
 
 def implied(value: Decimal) -> tuple[float, float]:
     """The half-open range [low, high) of values that equal this one at its precision: 5 is
-    [4.5, 5.5), 5.00 is [4.995, 5.005)."""
+    [4.5, 5.5), 5.00 is [4.995, 5.005). It holds the value's own float, however narrow it is."""
     exponent = value.as_tuple().exponent
     assert isinstance(exponent, int)  # `asked` lets no NaN or infinity through
     # The standard's own example reads 1e2 as [95, 105): a tenth of what its one digit would imply.
     half = Decimal(5).scaleb(exponent - (2 if exponent > 0 else 1))
-    return stored(value - half), stored(value + half)
+    own = stored(value)
+    # From some 16 digits on, both ends would be rounded to the float that stands for the value.
+    return min(stored(value - half), own), max(stored(value + half), math.nextafter(own, math.inf))
 
 
 def approximate(value: Decimal) -> tuple[float, float]:

@@ -77,6 +77,29 @@ def test_a_number_is_as_precise_as_its_digits(text: str, low: float, high: float
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        "0.30000000000000004", "123456789012345678", "99999999999999999999", "0.1234567890123456789",
+        "-0.30000000000000004", "-123456789012345678", "1.7976931348623157e308", "-1.7976931348623157e308",
+        "5e-324", "1e-400", "0", "-0.0", "9007199254740993", "1234567890123456789012345678901234567890",
+    ],
+)  # fmt: skip
+def test_a_number_equals_itself_however_many_digits_it_has(text: str) -> None:
+    value = numbers.asked(text)
+    low, high = numbers.implied(value)
+    assert low <= numbers.stored(value) < high
+
+
+@given(some.decimals(allow_nan=False, allow_infinity=False, min_value=-(10**30), max_value=10**30))
+def test_any_number_equals_itself_and_not_the_next_at_its_precision(value: Decimal) -> None:
+    low, high = numbers.implied(value)
+    exponent = value.as_tuple().exponent
+    beyond = value + Decimal(1).scaleb(exponent)
+    assert low <= numbers.stored(value) < high
+    assert numbers.stored(beyond) >= high or numbers.stored(beyond) <= numbers.above(value)
+
+
+@pytest.mark.parametrize(
     "text", ["", "five", "1e999", "NaN", "Infinity", "1,5", "0x10", "1" * 65, "٣"]
 )
 def test_what_is_no_number_is_refused(text: str) -> None:
