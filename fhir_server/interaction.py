@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator
+from difflib import get_close_matches
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 from urllib.parse import quote, unquote_plus
@@ -216,7 +217,9 @@ def _parts(parts: list[str], types: frozenset[str]) -> tuple[str, Route] | None:
     if first in ("metadata", "_history", "_search"):
         return (first, Route("")) if len(parts) == 1 else None
     if first not in types:
-        raise FhirError("not-found", "The first part of the path is not an R4 resource type")
+        near = get_close_matches(first.capitalize(), types, 1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise FhirError("not-found", f"`{first[:64]}` is not a resource type of R4{hint}")
     return _type_parts(first, parts[1:])
 
 

@@ -186,7 +186,9 @@ def _offered(core: Core, asked: Interaction) -> None:
         or level not in known.levels
         or (known.types and asked.type not in known.types)
     ):
-        raise FhirError("not-found", f"There is no such operation on {asked.type or 'the server'}")
+        offered = ", ".join(f"${code}" for code in sorted(core.operations))
+        where = asked.type or "the server"
+        raise FhirError("not-found", f"There is no such operation on {where}; there are: {offered}")
 
 
 def _checked(asked: Interaction) -> dict[str, Any]:
