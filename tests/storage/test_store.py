@@ -16,6 +16,7 @@ from fhir_server.storage.store import (
     Entry,
     Event,
     Match,
+    Not,
     Page,
     Sort,
     Version,
@@ -395,6 +396,16 @@ def test_events_are_found_by_what_was_recorded_of_them(with_store):
             store, Match(UPDATED, "range", (Condition("high", "lt", 20),)), type=EVENTS
         ) == ["3"]
         assert await ids(store, has_code("W", "action"), type=EVENTS) == []
+
+    with_store(story)
+
+
+def test_events_are_found_by_a_part_of_their_id_or_its_absence(with_store):
+    async def story(store):
+        await store.record([event(number) for number in range(12)])
+        begins_with_one = Match("_id", "token", (Condition("code", "prefix", "1"),))
+        assert await ids(store, begins_with_one, type=EVENTS) == ["1", "10", "11", "12"]
+        assert await ids(store, Not(begins_with_one), type=EVENTS) == list("23456789")
 
     with_store(story)
 

@@ -104,7 +104,7 @@ def holds(column: str, condition: Condition) -> Sql:
         above = _beyond(str(value))
         if above is None:
             return Sql(f"{column} >= ?", (value,))
-        return Sql(f"{column} >= ? AND {column} < ?", (value, above))
+        return Sql(f"({column} >= ? AND {column} < ?)", (value, above))
     return Sql(f"{column} {_COMPARED[operator]} ?", (value,))
 
 
