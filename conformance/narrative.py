@@ -10,6 +10,8 @@ import re
 from typing import NamedTuple
 from xml.parsers import expat
 
+from conformance.primitives import LONGEST_STRING
+
 XHTML = "http://www.w3.org/1999/xhtml"
 XML = "http://www.w3.org/XML/1998/namespace"
 
@@ -58,6 +60,8 @@ ATTRIBUTES = {
     "ul": frozenset({"compact", "type"}),
     **dict.fromkeys(("div", "h1", "h2", "h3", "h4", "h5", "h6", "p"), _BLOCK),
 }
+# Elements that are right wherever they stand, as the parser names them.
+_PLAIN = frozenset(f"{XHTML} {name}" for name in ELEMENTS - {"img"})
 LINKS = frozenset({"cite", "href", "longdesc", "src"})
 _ALLOWED = {name: ANYWHERE | ATTRIBUTES.get(name, frozenset()) for name in ELEMENTS}
 # Addresses that make a page do something; only the source of an image may hold data.
@@ -82,6 +86,8 @@ class _Refused(Exception):
 
 def problems(div: str) -> list[Problem]:
     """What is wrong with the `div` of a narrative; an empty list if nothing is."""
+    if len(div) > LONGEST_STRING:
+        return [Problem(None, f"A narrative has at most {LONGEST_STRING:,} characters")]
     reader = _Reader()
     try:
         reader.parse(div)
@@ -105,23 +111,33 @@ class _Reader:
         self._root = True
 
     def parse(self, div: str) -> None:
-        parser = expat.ParserCreate(namespace_separator=" ")
+        self._parser = parser = expat.ParserCreate(namespace_separator=" ")
         parser.StartElementHandler = self._element
         parser.CharacterDataHandler = self._text
         parser.StartDoctypeDeclHandler = self._refuse
         parser.EntityDeclHandler = self._refuse
         parser.ProcessingInstructionHandler = self._refuse
         parser.XmlDeclHandler = self._refuse
-        parser.Parse(div, True)
+        try:
+            parser.Parse(div, True)
+        finally:
+            del self._parser  # they hold each other: let both go now
 
     def _refuse(self, *_: object) -> None:
         raise _Refused("A narrative has no DTD, entity, declaration or processing instruction")
 
     def _text(self, text: str) -> None:
-        if not self.filled and not text.isspace():
-            self.filled = True
+        if not text.isspace():
+            self._fill()
+
+    def _fill(self) -> None:
+        """There is something to read: no more text need be looked at."""
+        self.filled = True
+        self._parser.CharacterDataHandler = None
 
     def _element(self, name: str, attributes: dict[str, str]) -> None:
+        if not attributes and name in _PLAIN and not self._root:
+            return
         space, _, local = name.rpartition(" ")
         if self._root:
             self._root = False
@@ -132,7 +148,8 @@ class _Reader:
         if allowed is None:
             self._tell(f"The element {_shown(local)} may not stand in a narrative")
             return
-        self.filled = self.filled or local == "img"
+        if local == "img":
+            self._fill()
         for attribute, value in attributes.items():
             if attribute not in allowed:
                 self._tell(f"{_shown(local)} may not have the attribute {_shown(attribute)}")

@@ -3,6 +3,7 @@
 import pytest
 
 from conformance.narrative import XHTML, problems
+from conformance.primitives import LONGEST_STRING
 
 
 def told(inner, before="", attributes=""):
@@ -76,3 +77,17 @@ def test_the_root_is_a_div_of_xhtml():
 def test_the_problems_of_one_narrative_are_limited():
     assert len(told("<script/>" * 100 + "x")) == 10
     assert told("<p>" * 20_000 + "x" + "</p>" * 20_000) == []
+
+
+def test_a_narrative_is_as_long_as_a_string_may_be_and_no_longer():
+    around = len(f'<div xmlns="{XHTML}"></div>')
+    assert told("x" * (LONGEST_STRING - around)) == []
+    longer = told("<script/>" + "x" * (LONGEST_STRING - around))
+    assert longer == [(None, "A narrative has at most 1,048,576 characters")]
+
+
+@pytest.mark.parametrize("before", ["", "x", "<img src='#a'/>", "<br/>x<br/>"])
+@pytest.mark.parametrize("inner", ["<p> </p>", "<p class='a'>x</p>", "x<br/>x<p>x</p>x"])
+def test_what_is_wrong_is_found_behind_any_text_and_elements(before, inner):
+    script = ("txt-1", "The element `script` may not stand in a narrative")
+    assert told(f"{before}{inner}<script/>x") == [script]
