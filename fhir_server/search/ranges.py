@@ -33,8 +33,14 @@ def _within(b: Bounds, low: Field, high: Field) -> Conditions:
     return Condition(low, "ge", b.low), Condition(high, end, b.high)
 
 
-# Each prefix: alternatives, of which some one must hold wholly on one entry. ge and le take every
-# entry that reaches into the value's range from beyond it, so what gt or lt finds, they find too.
+def _or(one: Condition, other: Condition) -> tuple[Conditions, ...]:
+    """Either condition; of a point (one field is both ends) the second says nothing more."""
+    return ((one,),) if one.field == other.field else ((one,), (other,))
+
+
+# Each prefix: alternatives, of which some one must hold wholly on one entry. ge is gt or within the
+# value's range, and since low <= high that is: it does not begin before, or it ends behind; le
+# likewise.
 _PREFIXES: Mapping[str, Callable[[Bounds, Field, Field], tuple[Conditions, ...]]] = {
     "eq": lambda b, low, high: (_within(b, low, high),),
     "ne": lambda b, low, high: (
@@ -43,8 +49,12 @@ _PREFIXES: Mapping[str, Callable[[Bounds, Field, Field], tuple[Conditions, ...]]
     ),
     "gt": lambda b, low, high: ((Condition(high, "gt", b.greatest),),),
     "lt": lambda b, low, high: ((Condition(low, "lt", b.least),),),
-    "ge": lambda b, low, high: ((Condition(high, "ge", b.least),),),
-    "le": lambda b, low, high: ((Condition(low, "le", b.greatest),),),
+    "ge": lambda b, low, high: _or(
+        Condition(low, "ge", b.least), Condition(high, "gt", b.greatest)
+    ),
+    "le": lambda b, low, high: _or(
+        Condition(high, "le", b.greatest), Condition(low, "lt", b.least)
+    ),
     "sa": lambda b, low, high: ((Condition(low, "gt", b.greatest),),),
     "eb": lambda b, low, high: ((Condition(high, "lt", b.before),),),
     "ap": lambda b, low, high: (
