@@ -79,6 +79,7 @@ def create_app(settings: Settings, progress: Progress | None = None) -> SalusApp
         prefix, title="Salus", version=VERSION, lifespan=lifespan, docs_url=None, redoc_url=None
     )
     _add_health(made, metrics)
+    _add_signpost(made, settings)
     return made
 
 
@@ -159,3 +160,18 @@ def _add_health(app: SalusApp, metrics: Metrics) -> None:
             absent = await app.store.unresolved()
             metrics.gauges["salus_unresolved_references"] = (_UNRESOLVED, absent)
         return Response(metrics.text(), media_type="text/plain; version=0.0.4")
+
+
+def _add_signpost(app: SalusApp, settings: Settings) -> None:
+    """What is where, for whoever opens the bare address."""
+    about = {
+        "software": f"Salus {VERSION}",
+        "fhir": settings.fhir_base,
+        "metadata": f"{settings.fhir_base}/metadata",
+        "health": f"{settings.base_url}/health",
+        "metrics": f"{settings.base_url}/metrics",
+    }
+
+    @app.get("/", include_in_schema=False)
+    async def signpost() -> dict[str, str]:
+        return about

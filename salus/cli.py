@@ -5,11 +5,13 @@ It starts, loads and inspects a server of https://hl7.org/fhir/R4/http.html.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
+from inspect import cleandoc
 from pathlib import Path
-from typing import Annotated
+from shlex import quote
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -17,8 +19,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from fhir_server.storage.store import StoreError
+from salus.folders import sentence
 from salus.problem import Problem
-from salus.settings import read_settings, variables
+from salus.program import owner_only
+from salus.settings import Variable, read_settings, variables
 
 app = typer.Typer(
     name="salus",
@@ -31,33 +35,50 @@ app = typer.Typer(
 out = Console()
 err = Console(stderr=True)
 
-Host = Annotated[str | None, typer.Option(help="Address to listen on [SALUS_HOST; 127.0.0.1].")]
-Port = Annotated[int | None, typer.Option(help="Port to listen on [SALUS_PORT; 8080].")]
-Data = Annotated[
-    Path | None, typer.Option(help="Folder of the data [SALUS_DATA; user's data folder].")
-]
+INTERRUPTED = 130  # exit code after Ctrl-C, as shells have it
+
+
+def option(*names: str, help: str, **more: Any) -> Any:
+    """An option whose help may have square brackets, which are no markup."""
+    return typer.Option(*names, help=escape(help), **more)
+
+
+def command(work: Callable[..., None]) -> Callable[..., None]:
+    """A command whose help is its docstring, each paragraph as wide as the terminal."""
+    paragraphs = cleandoc(work.__doc__ or "").split("\n\n")
+    return app.command(help="\n\n".join(each.replace("\n", " ") for each in paragraphs))(work)
+
+
+Host = Annotated[str | None, option(help="Address to listen on [SALUS_HOST; 127.0.0.1].")]
+Port = Annotated[int | None, option(help="Port to listen on [SALUS_PORT; 8080].")]
+Data = Annotated[Path | None, option(help="Folder of the data [SALUS_DATA; user's data folder].")]
 Keys = Annotated[
     Path | None,
-    typer.Option(help="Folder of the keys, outside the data [SALUS_KEYS; user's state folder]."),
+    option(help="Folder of the keys, outside the data [SALUS_KEYS; user's state folder]."),
 ]
 BaseUrl = Annotated[
-    str | None, typer.Option(help="Address in all links [SALUS_BASE_URL; http://HOST:PORT].")
+    str | None, option(help="Address in all links [SALUS_BASE_URL; http://HOST:PORT].")
 ]
 
 
 @contextmanager
 def explained() -> Iterator[None]:
-    """Why a command cannot go on is a sentence, not a traceback; its exit code is 2."""
+    """Why a command cannot go on is a sentence, not a traceback; its exit code is 2, and 130 after
+    Ctrl-C. What it makes meanwhile is its owner's only."""
+    code = 2
     try:
-        yield
+        with owner_only():
+            yield
     except (Problem, StoreError) as problem:
         said = str(problem)
-    except PermissionError as problem:
-        said = f"{problem.filename} is not ours to use ({problem.strerror}); see --data and --keys"
+    except OSError as problem:
+        said = sentence(problem)
+    except KeyboardInterrupt:
+        said, code = "Interrupted", INTERRUPTED
     else:
         return
     err.print(f"[bold red]salus:[/] {escape(said)}", highlight=False, soft_wrap=True)
-    raise typer.Exit(2)
+    raise typer.Exit(code)
 
 
 def _version(asked: bool) -> None:
@@ -76,7 +97,7 @@ def main(
     pass
 
 
-@app.command()
+@command
 def serve(
     host: Host = None,
     port: Port = None,
@@ -85,7 +106,7 @@ def serve(
     base_url: BaseUrl = None,
     open: Annotated[
         bool | None,
-        typer.Option(
+        option(
             "--open", help="Serve without authorization, on a loopback address only [SALUS_OPEN]."
         ),
     ] = None,
@@ -107,32 +128,32 @@ def serve(
         )
 
 
-@app.command()
+@command
 def load(
     paths: Annotated[
         list[Path],
         typer.Argument(help="Files (.json, .ndjson, .jsonl, or .gz of one) or directories."),
     ],
     url: Annotated[
-        str | None, typer.Option(help="FHIR base of a running server [the base URL's /fhir].")
+        str | None, option(help="FHIR base of a running server [the base URL's /fhir].")
     ] = None,
     data: Annotated[
-        Path | None, typer.Option(help="Load straight into a data folder that no server has open.")
+        Path | None, option(help="Load straight into a data folder that no server has open.")
     ] = None,
     keys: Keys = None,
     failed: Annotated[
         Path | None,
-        typer.Option(help="Where failures go, with reasons [NAME.failed.ndjson, in this folder]."),
+        option(help="Where failures go, with reasons [NAME.failed.ndjson, in this folder]."),
     ] = None,
-    in_flight: Annotated[
-        int, typer.Option(min=1, max=64, help="Requests at once, after the seeds.")
-    ] = 4,
+    in_flight: Annotated[int, option(min=1, max=64, help="Requests at once, after the seeds.")] = 4,
 ) -> None:
     """Load Bundles and resources; the same command again repeats nothing.
 
     Bundles go in order until the first with a Patient, then several at once. Each line carries a
     key (digest of its file, number of the line), by which the server knows it again: after a crash
-    run the same command. Exit code 0: everything is stored; 1: something is not.
+    run the same command. Keys are kept for 30 days; the same content in another file is another
+    load. Exit code 0: everything is stored; 1: something is not; 2: nothing was begun; 130:
+    interrupted.
 
     [bold]Examples[/]
 
@@ -151,23 +172,33 @@ def load(
         goal = None if data else url or settings.fhir_base
         report = load_into(paths, settings, goal, failed, in_flight, out)
     if not report.complete:
-        raise typer.Exit(1)
+        raise typer.Exit(INTERRUPTED if report.interrupted else 1)
 
 
-@app.command()
+@command
 def demo(
     host: Host = None,
     port: Port = None,
-    data: Data = None,
-    keys: Keys = None,
-    patients: Annotated[int, typer.Option(min=1, max=500, help="How many patients.")] = 20,
+    data: Annotated[
+        Path | None,
+        option(help="Folder of the demo, not SALUS_DATA [salus-demo, in the user's data folder]."),
+    ] = None,
+    keys: Annotated[
+        Path | None,
+        option(help="Folder of its keys, not SALUS_KEYS [salus-demo, in the user's state folder]."),
+    ] = None,
+    patients: Annotated[
+        int | None,
+        option(min=1, max=500, help="How many patients, when it is seeded the first time [20]."),
+    ] = None,
     serve: Annotated[
-        bool, typer.Option("--serve/--no-serve", help="Serve it afterwards, or only seed it.")
+        bool, option("--serve/--no-serve", help="Serve it afterwards, or only seed it.")
     ] = True,
 ) -> None:
     """Seed a small invented clinic and serve it: something to look at.
 
-    It has a folder of its own and touches no other data; started again, it finds its clinic there.
+    It has a folder of its own and touches no other data: a folder that holds anything else is
+    refused. Started again, it finds its clinic there.
 
     [bold]Examples[/]
 
@@ -181,18 +212,18 @@ def demo(
         run({"host": host, "port": port, "data": data, "keys": keys}, patients, serve, out)
 
 
-@app.command()
+@command
 def doctor(
     data: Data = None,
     keys: Keys = None,
     deep: Annotated[
         bool,
-        typer.Option(
-            "--deep", help="Read every resource and prove that the indexes agree with it."
-        ),
+        option("--deep", help="Read every resource and prove that the indexes agree with it."),
     ] = False,
 ) -> None:
     """Say what is where and what is wrong, with remedies. Exit code 1 when something is.
+
+    Of a folder that a server has open it only says so: stop the server to look inside.
 
     [bold]Examples[/]
 
@@ -208,24 +239,22 @@ def doctor(
         raise typer.Exit(1)
 
 
-@app.command()
+@command
 def bench(
     url: Annotated[
         str | None,
-        typer.Option(help="FHIR base of an empty server to measure [one of its own, fresh]."),
+        option(help="FHIR base of an empty server to measure [one of its own, fresh]."),
     ] = None,
     pid: Annotated[
-        int | None, typer.Option(help="With --url: process whose CPU and memory are measured.")
+        int | None, option(help="With --url: process whose CPU and memory are measured.")
     ] = None,
     folder: Annotated[
         Path | None,
-        typer.Option(help="Folder of the Synthea sets [SALUS_TEST_DATA/data/synthea]."),
+        option(help="Folder of the Synthea sets [SALUS_TEST_DATA/data/synthea]."),
     ] = None,
-    tier: Annotated[str, typer.Option(help="bench60, full615 or us80.")] = "bench60",
-    quick: Annotated[bool, typer.Option("--quick", help="Short phases, about a minute.")] = False,
-    output: Annotated[Path, typer.Option(help="Where the figures go, as JSON.")] = Path(
-        "bench.json"
-    ),
+    tier: Annotated[str, option(help="bench60, full615 or us80.")] = "bench60",
+    quick: Annotated[bool, option("--quick", help="Short phases, about a minute.")] = False,
+    output: Annotated[Path, option(help="Where the figures go, as JSON.")] = Path("bench.json"),
 ) -> None:
     """Measure a server: correctness first, then speed, on one core, the load on another.
 
@@ -241,13 +270,26 @@ def bench(
         run(Asked(url, pid, folder, tier, quick, output), out)
 
 
-@app.command()
+@command
 def settings() -> None:
     """Print every variable of the environment with its present value and its meaning."""
     with explained():
-        known = read_settings()
-    table = Table("Variable", "Value", "Meaning", title="Settings (bold: not the default)")
-    for each in variables(known):
+        known = list(variables(read_settings()))
+    if out.is_terminal:
+        out.print(_table(known))
+    else:
+        for each in known:
+            print(f"{each.name}={quote(each.value)}  # {each.meaning}")
+
+
+def _table(known: list[Variable]) -> Table:
+    """Names are never cut, however narrow the terminal."""
+    table = Table(title="Settings (bold: not the default)")
+    table.add_column("Variable", no_wrap=True, min_width=max(len(each.name) for each in known))
+    table.add_column("Value", overflow="fold")
+    table.add_column("Meaning", overflow="fold")
+    for each in known:
         value = escape(each.value)
-        table.add_row(each.name, value if each.default else f"[bold]{value}[/]", each.meaning)
-    out.print(table)
+        shown = value if each.default else f"[bold]{value}[/]"
+        table.add_row(each.name, shown, escape(each.meaning))
+    return table

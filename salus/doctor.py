@@ -1,16 +1,20 @@
-"""`salus doctor`: what is where, what is wrong, and what to do about it."""
+"""`salus doctor`: what is where, what is wrong, and what to do about it.
+
+https://man7.org/linux/man-pages/man2/flock.2.html tells whether a server has the folder.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import platform
 import shutil
-import stat
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
+import apsw
 import httpx
 from rich.console import Console
 from rich.markup import escape
@@ -18,9 +22,13 @@ from rich.progress import Progress
 from rich.table import Table
 
 from fhir_server.server import Server
+from fhir_server.storage.sqlite.folder import LOCK
 from fhir_server.storage.store import StoreError
 from salus.bench.machine import filesystem
 from salus.deep import disagreements
+from salus.folders import Finding, exposed, named
+from salus.problem import Problem
+from salus.program import called
 from salus.settings import Settings
 
 SPARE_BYTES = 1024**3  # less free space than this is said
@@ -29,6 +37,8 @@ PACKAGES = ("apsw-sqlite3mc", "granian", "msgspec", "fastapi")
 VOLATILE = frozenset({"tmpfs", "ramfs"})
 SHOWN = 50  # disagreements printed
 LARGEST = 10  # tables listed
+MODES = "(700 for folders, 600 for files)"
+RESTORE = "restore the last backup, and keep a copy of this folder for finding out why"
 
 
 @runtime_checkable
@@ -40,17 +50,15 @@ class Examined(Protocol):
     def sizes(self) -> dict[str, int]: ...
 
 
-class Finding(NamedTuple):
-    """Something that is wrong, and what to do."""
-
-    wrong: str
-    remedy: str
-
-
 def examine(settings: Settings, deep: bool, console: Console) -> bool:
-    """Print what is where and what is wrong; whether nothing is."""
+    """Print what is where and what is wrong; whether nothing is. Problem when `deep` is asked of a
+    folder that a running server has."""
     console.print(_places(settings))
-    findings = [*_folders(settings), *_inside(settings, deep, console)]
+    findings = [*exposed(settings), *_space(settings)]
+    if holder := _holder(settings.data):
+        _in_use(settings, holder, deep, console)
+    else:
+        findings += _inside(settings, deep, console)
     for each in findings:
         console.print(f"[bold red]Wrong:[/] {escape(each.wrong)}", highlight=False, soft_wrap=True)
         console.print(f"  Remedy: {escape(each.remedy)}", highlight=False, soft_wrap=True)
@@ -63,15 +71,16 @@ def _places(settings: Settings) -> Table:
     table = Table(show_header=False, title="What is where")
     table.add_row("salus", f"{version('salus-fhir')}, Python {platform.python_version()}")
     table.add_row("with", ", ".join(f"{name} {version(name)}" for name in PACKAGES))
-    for name, folder in (("data", settings.data), ("keys", settings.keys)):
+    for name, folder in named(settings):
         table.add_row(name, f"{folder} ({_size(folder)})")
-    table.add_row("FHIR base", f"{settings.fhir_base} ({_answers(settings)})")
+    answers = _answers(settings) or "no server answers"
+    table.add_row("FHIR base", f"{settings.fhir_base} ({answers})")
     return table
 
 
 def _size(folder: Path) -> str:
     if not folder.is_dir():
-        return "not there yet"
+        return "a file, not a folder" if folder.exists() else "not there yet"
     files = [path for path in folder.rglob("*") if path.is_file()]
     size = sum(path.stat().st_size for path in files)
     return f"{len(files)} files, {_amount(size)}"
@@ -85,24 +94,19 @@ def _amount(size: int) -> str:
     return f"{value:,.0f} {unit}" if unit == "bytes" else f"{value:,.1f} {unit}"
 
 
-def _answers(settings: Settings) -> str:
+def _answers(settings: Settings) -> str | None:
+    """What the server at the base URL says; None when nothing answers there."""
     try:
         reply = httpx.get(
             f"{settings.base_url}/health/ready", timeout=WAIT_SECONDS, trust_env=False
         )
     except httpx.HTTPError:
-        return "no server answers"
+        return None
     return "a server answers" if reply.status_code == 200 else f"answers {reply.status_code}"
 
 
-def _folders(settings: Settings) -> Iterator[Finding]:
-    """What can be seen without opening the store."""
-    for name, folder in (("data", settings.data), ("keys", settings.keys)):
-        if folder.is_dir() and stat.S_IMODE(folder.stat().st_mode) & 0o077:
-            yield Finding(
-                f"Other users of this machine can look into the {name} folder {folder}",
-                f"chmod 700 {folder}",
-            )
+def _space(settings: Settings) -> Iterator[Finding]:
+    """Whether the data has room, and lies where it lasts."""
     if not settings.data.is_dir():
         return
     free = shutil.disk_usage(settings.data).free
@@ -119,30 +123,100 @@ def _folders(settings: Settings) -> Iterator[Finding]:
         )
 
 
+def _holder(folder: Path) -> str | None:
+    """The process that has the folder, as it named itself; None when nobody has it."""
+    if not (folder / LOCK).is_file():
+        return None
+    with (folder / LOCK).open(errors="replace") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return file.read(200).strip() or "another process"
+    return None
+
+
+def _in_use(settings: Settings, holder: str, deep: bool, console: Console) -> None:
+    """A folder that a server has is in order as far as can be seen beside it."""
+    if deep:
+        raise Problem(
+            f"--deep compares what nobody changes, but {settings.data} is in use by {holder}: "
+            "stop that, then run the same command again"
+        )
+    answers = (
+        "which answers"
+        if _answers(settings)
+        else f"which does not answer at {settings.base_url} (has it another port?)"
+    )
+    console.print(
+        f"{escape(str(settings.data))} is in use by {escape(holder)}, {answers}; "
+        "stop it to look inside and for --deep",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
 def _inside(settings: Settings, deep: bool, console: Console) -> list[Finding]:
-    if not settings.data.is_dir() or not any(settings.data.iterdir()):
-        console.print("There is no data yet: `salus serve` makes the folders.")
+    if settings.data.exists() and not settings.data.is_dir():
         return []
+    if not settings.data.exists() or not any(settings.data.iterdir()):
+        console.print(f"There is no data yet: `{called()} serve --open` makes the folders.")
+        return []
+    findings: list[Finding] = []
     try:
-        return asyncio.run(_opened(settings, deep, console))
+        asyncio.run(_opened(settings, deep, console, findings))
     except StoreError as error:
-        return [Finding(f"The store does not open: {error}", "see the sentence above, then again")]
+        findings.append(_closed(error))
+    except apsw.Error as error:
+        findings.append(_damaged(error))
+    return findings
 
 
-async def _opened(settings: Settings, deep: bool, console: Console) -> list[Finding]:
+def _closed(error: StoreError) -> Finding:
+    """A store that does not open. Its error says what is wrong and then what to do, except where
+    the database itself refused."""
+    if isinstance(error.__cause__, apsw.Error):
+        return Finding(f"The store does not open: {error}", RESTORE)
+    if isinstance(error.__context__, OSError):
+        return Finding(f"The store does not open: {error}", f"make it yours: chown, chmod {MODES}")
+    for mark in (". ", "; ", ": "):
+        wrong, found, remedy = str(error).rpartition(mark)
+        if found:
+            return Finding(f"The store does not open: {wrong}", remedy)
+    return Finding(f"The store does not open: {error}", RESTORE)
+
+
+def _damaged(error: apsw.Error) -> Finding:
+    return Finding(f"The database cannot be read whole ({type(error).__name__}: {error})", RESTORE)
+
+
+async def _opened(
+    settings: Settings, deep: bool, console: Console, findings: list[Finding]
+) -> None:
+    """Add what is wrong inside. Damage in one place does not keep the others from being seen."""
     from salus.app import open_server
 
     async with open_server(settings) as server:
         store = server.store
         if not isinstance(store, Examined):
-            return []
-        sizes = store.sizes()
-        console.print(_contents(sizes))
-        restore = "restore the last backup, and keep a copy of this folder for finding out why"
-        findings = [Finding(each, restore) for each in store.check()]
+            return
+        rows = None
+        try:
+            sizes = store.sizes()
+            rows = sizes.get("rows resource")
+            console.print(_contents(sizes))
+        except apsw.Error as error:
+            findings.append(_damaged(error))
+        findings += _checked(store)
         if deep:
-            findings += await _deep(server, sizes.get("rows resource"), console)
-        return findings
+            findings += await _deep(server, rows, console)
+
+
+def _checked(store: Examined) -> Iterator[Finding]:
+    try:
+        for each in store.check():
+            yield Finding(each, RESTORE)
+    except apsw.Error as error:
+        yield _damaged(error)
 
 
 async def _deep(server: Server, total: int | None, console: Console) -> list[Finding]:

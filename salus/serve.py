@@ -21,9 +21,12 @@ from fastapi import FastAPI
 from granian.constants import HTTPModes, Interfaces
 from granian.server.embed import Server
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import Progress
 
+from salus.folders import exposed
 from salus.problem import Problem
+from salus.program import called
 from salus.settings import Settings
 
 GRACE_SECONDS = 10.0  # what requests under way get after a signal, before the store closes
@@ -35,7 +38,7 @@ COLLECT_AFTER = (20_000, 50, 100)
 NOT_OPEN = """\
 Salus does not hand out tokens yet, so it serves only when you open it on purpose:
 
-    salus serve --open
+    {salus} serve --open
 
 Then anybody on this machine can read and change everything in it; it listens on a loopback
 address only. Do not put patient data behind it on a machine that others use."""
@@ -52,7 +55,7 @@ class CannotServe(Problem):
 def may_serve(settings: Settings) -> None:
     """CannotServe unless the operator opened the server on purpose."""
     if not settings.open:
-        raise CannotServe(NOT_OPEN)
+        raise CannotServe(NOT_OPEN.format(salus=called()))
 
 
 def serve(settings: Settings, console: Console) -> None:
@@ -190,9 +193,15 @@ def _started(settings: Settings, console: Console) -> None:
     ):
         console.print(f"  {name:<9}{place}", highlight=False, soft_wrap=True)
     console.print(f"[bold white on red] {OPENED} [/]", soft_wrap=True)
+    for each in exposed(settings):
+        console.print(
+            f"[bold yellow]Warning:[/] {escape(each.wrong)}: {escape(each.remedy)}",
+            highlight=False,
+            soft_wrap=True,
+        )
     console.print(
         f"Try next:\n  curl {settings.fhir_base}/metadata\n"
-        f"  salus load FILE.ndjson.gz --url {settings.fhir_base}",
+        f"  {called()} load FILE.ndjson.gz --url {settings.fhir_base}",
         highlight=False,
         soft_wrap=True,
     )

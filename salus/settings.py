@@ -7,12 +7,12 @@ those of https://hl7.org/fhir/R4/http.html where the standard has them.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, fields
 from difflib import get_close_matches
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args, get_origin
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
@@ -23,8 +23,23 @@ from fhir_server.limits import Limits
 from salus.problem import Problem
 
 PREFIX = "SALUS_"
-# Variables that are read elsewhere: by the tests, and by continuous integration.
+# Variables that are no settings: where tests and `salus bench` find data, and what makes a test
+# fail that cannot find it. A server started by a test has them around it.
 FOREIGN = frozenset({"SALUS_TEST_DATA", "SALUS_CI"})
+
+# Settings that a command has an option for.
+OPTIONS = frozenset({"host", "port", "data", "keys", "base_url", "open"})
+
+# What is wrong with a value, by the type of the error; filled with its context.
+_WRONG = {
+    "int_parsing": "must be a whole number, not {input}",
+    "int_from_float": "must be a whole number, not {input}",
+    "float_parsing": "must be a number, not {input}",
+    "bool_parsing": "must be true or false, not {input}",
+    "literal_error": "must be {expected}, not {input}",
+    "greater_than_equal": "must be {ge} or more, not {input}",
+    "less_than_equal": "must be {le} or less, not {input}",
+}
 
 # What each limit bounds, for `salus settings`; a test holds that none is missing.
 LIMITS = {
@@ -140,7 +155,7 @@ class Settings(BaseSettings):
     def _positive(cls, limits: Limits) -> Limits:
         for name, value in asdict(limits).items():
             if value <= 0:
-                raise ValueError(f"{name} must be above 0")
+                raise ValueError(f"{variable('limits', name)} must be above 0")
         return limits
 
     @model_validator(mode="before")
@@ -194,10 +209,11 @@ def is_loopback(host: str) -> bool:
 def read_settings(**options: Any) -> Settings:
     """The settings of this process; options that are None count as not given. SettingsError."""
     _no_unknown_variables(os.environ)
+    given = {name: value for name, value in options.items() if value is not None}
     try:
-        return Settings(**{name: value for name, value in options.items() if value is not None})
+        return Settings(**given)
     except ValidationError as error:
-        raise SettingsError(_explained(error)) from None
+        raise SettingsError(_explained(error, OPTIONS.intersection(given))) from None
 
 
 class Variable(NamedTuple):
@@ -216,11 +232,17 @@ def variables(settings: Settings) -> Iterator[Variable]:
         if name != "limits":
             value = getattr(settings, name)
             default = name not in settings.model_fields_set or value == listening
-            yield Variable(variable(name), str(value), default, field.description or "")
+            meaning = f"{field.description}{_choices(field.annotation)}"
+            yield Variable(variable(name), str(value), default, meaning)
     usual = Limits()
     for name, meaning in LIMITS.items():
         value = getattr(settings.limits, name)
         yield Variable(variable("limits", name), str(value), value == getattr(usual, name), meaning)
+
+
+def _choices(annotation: Any) -> str:
+    """The values a setting may have, where they are few."""
+    return f" ({' | '.join(get_args(annotation))})" if get_origin(annotation) is Literal else ""
 
 
 def variable(*names: str) -> str:
@@ -229,20 +251,31 @@ def variable(*names: str) -> str:
 
 
 def _no_unknown_variables(environment: Mapping[str, str]) -> None:
-    """A misspelt variable would silently leave the default in force."""
-    known = {variable(name) for name in Settings.model_fields}
-    known |= {variable("limits", each.name) for each in fields(Limits)} | FOREIGN
+    """A misspelt variable would silently leave the default in force. Case does not count: the
+    variables are read without regard to it."""
+    known = {variable(name) for name in Settings.model_fields if name != "limits"}
+    known |= {variable("limits", each.name) for each in fields(Limits)}
     for name in environment:
-        if name.startswith(PREFIX) and name not in known:
-            near = get_close_matches(name, known, 1)
+        spelt = name.upper()
+        if spelt.startswith(PREFIX) and spelt not in known | FOREIGN:
+            near = get_close_matches(spelt, known, 1)
             hint = f"; did you mean {near[0]}?" if near else ""
             raise SettingsError(f"{name} is not a setting{hint} (`salus settings` lists them)")
 
 
-def _explained(error: ValidationError) -> str:
+def _explained(error: ValidationError, options: Collection[str]) -> str:
+    """A sentence for each error, which begins with where the value came from: `options` are the
+    settings that the command line gave."""
     lines = []
     for each in error.errors():
+        names = [str(part) for part in each["loc"]]
         text = each["msg"].removeprefix("Value error, ")
-        where = variable(*(str(part) for part in each["loc"])) if each["loc"] else ""
-        lines.append(f"{where}: {text}" if where else text[:1].upper() + text[1:])
+        if each["type"] in _WRONG:
+            text = _WRONG[each["type"]].format(input=each["input"], **each.get("ctx", {}))
+        if not names or text.startswith(PREFIX):
+            lines.append(text[:1].upper() + text[1:])
+        elif names[0] in options:
+            lines.append(f"--{names[0].replace('_', '-')} {text}")
+        else:
+            lines.append(f"{variable(*names)} {text}")
     return "\n".join(lines)

@@ -6,13 +6,18 @@ https://hl7.org/fhir/R4/http.html#transaction
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
+from pathlib import Path
 from typing import Any
 
+import msgspec
 from rich.console import Console
+from rich.markup import escape
 
+from conformance.outcome import FhirError
 from fhir_server.audit.event import Caller
 from fhir_server.interaction import Interaction, Preferences
+from fhir_server.storage.keys import write_durably
 from salus.demo.clinic import clinic
 from salus.problem import Problem
 from salus.serve import serve
@@ -20,6 +25,8 @@ from salus.settings import Settings, default_data, default_keys, read_settings
 from smart_auth.grant import Grant
 
 NAME = "salus-demo"  # of its folders, beside those of a real server
+MARK = "salus.demo"  # the file that marks a data folder as a demo's
+PATIENTS = 20  # unless asked for more or less
 TRY = (
     ("all patients, by name", "/Patient?_sort=family&_count=5"),
     ("blood pressures above 140", "/Observation?component-code-value-quantity=8480-6$gt140"),
@@ -30,7 +37,16 @@ TRY = (
 )
 
 
-def run(options: dict[str, Any], patients: int, and_serve: bool, console: Console) -> None:
+class Mark(msgspec.Struct, frozen=True):
+    """Kept in a demo's data folder: of what clinic it is, and how many resources it has once it is
+    whole. The same patients and day make the same Bundles, so that seeding can be resumed."""
+
+    patients: int
+    day: date
+    resources: int | None = None
+
+
+def run(options: dict[str, Any], patients: int | None, and_serve: bool, console: Console) -> None:
     """Seed the demo's folder, and serve it. Problem, StoreError."""
     chosen = {
         **options,
@@ -39,14 +55,46 @@ def run(options: dict[str, Any], patients: int, and_serve: bool, console: Consol
         "open": True,
     }
     settings = read_settings(**chosen)
-    stored = asyncio.run(_seed(settings, patients))
-    console.print(f"The invented clinic is in {settings.data}: {stored} resources.")
+    mark = _mark(settings.data, patients or PATIENTS)
+    if patients not in (None, mark.patients):
+        console.print(
+            f"--patients is ignored: {escape(str(settings.data))} has a clinic of {mark.patients} "
+            "already; name another folder with --data, or remove that",
+            soft_wrap=True,
+            highlight=False,
+        )
+    if mark.resources is None:
+        mark = msgspec.structs.replace(mark, resources=asyncio.run(_seed(settings, mark)))
+        _keep(settings.data, mark)
+    console.print(f"The invented clinic is in {settings.data}: {mark.resources} resources.")
     if and_serve:
         _suggest(settings, console)
         serve(settings, console)
 
 
-async def _seed(settings: Settings, patients: int) -> int:
+def _mark(data: Path, patients: int) -> Mark:
+    """The mark of a demo's folder, made where there is nothing yet. Problem when the folder holds
+    anything else."""
+    if (data / MARK).is_file():
+        try:
+            return msgspec.json.decode((data / MARK).read_bytes(), type=Mark)
+        except msgspec.DecodeError:
+            raise Problem(f"{data / MARK} is damaged: remove {data} and start again") from None
+    if data.is_dir() and any(data.iterdir()):
+        raise Problem(
+            f"{data} holds something that is no demo: name a folder that is not there yet with "
+            "--data, or leave that away"
+        )
+    data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return _keep(data, Mark(patients, datetime.now(UTC).date()))
+
+
+def _keep(data: Path, mark: Mark) -> Mark:
+    write_durably(data / MARK, msgspec.json.encode(mark))
+    return mark
+
+
+async def _seed(settings: Settings, mark: Mark) -> int:
     """Store the clinic's Bundles; those that are there already stay as they are, because each
     carries a key. How many resources the clinic has."""
     from salus.app import open_server
@@ -54,16 +102,20 @@ async def _seed(settings: Settings, patients: int) -> int:
     stored = 0
     async with open_server(settings) as server:
         caller = Caller(Grant.operator("salus demo"), "127.0.0.1", settings.base_url)
-        for number, bundle in enumerate(clinic(patients, datetime.now(UTC).date())):
+        for number, bundle in enumerate(clinic(mark.patients, mark.day)):
             asked = Interaction(
                 "transaction",
                 resource=bundle,
                 prefer=Preferences(returns="minimal"),
                 once=f"salus demo:{number}",
             )
-            result = await server.perform(asked, caller)
-            if result.status != 200:
-                raise Problem(f"The clinic could not be stored: status {result.status}")
+            try:
+                await server.perform(asked, caller)
+            except FhirError as error:
+                raise Problem(
+                    f"The clinic could not be stored ({error}): remove {settings.data} and "
+                    "start again"
+                ) from None
             stored += len(bundle["entry"])
     return stored
 

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 
 import httpx
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -70,7 +71,9 @@ async def _load(
 async def _over_http(url: str, in_flight: int) -> AsyncIterator[Target]:
     limits = httpx.Limits(max_connections=in_flight, max_keepalive_connections=in_flight)
     async with httpx.AsyncClient(limits=limits, trust_env=False) as client:
-        yield HttpTarget(url, client)
+        target = HttpTarget(url, client)
+        await target.probe()
+        yield target
 
 
 @contextlib.asynccontextmanager
@@ -100,21 +103,27 @@ def _summary(report: Report, failed: Path, console: Console) -> None:
     for name, value in (
         ("files", f"{report.files:,}"),
         ("lines", f"{report.lines:,}"),
-        ("resources stored", f"{report.resources:,}"),
+        ("resources stored, now or before", f"{report.resources:,}"),
         ("failures", f"{report.failures:,}"),
         ("seconds", f"{report.seconds:,.1f}"),
         ("resources a second", f"{report.resources / max(report.seconds, 0.001):,.0f}"),
     ):
         table.add_row(name, value)
     console.print(table)
+    for mark, text in _remarks(report, failed):
+        console.print(f"[bold red]{mark}[/] {escape(text)}", soft_wrap=True, highlight=False)
+
+
+def _remarks(report: Report, failed: Path) -> Iterator[tuple[str, str]]:
+    """What was not stored and what to do, each with its mark."""
     if report.failures:
-        console.print(
-            f"[bold red]What was not stored is in {failed}[/], with the reasons; "
-            "mend it and load that file",
-            soft_wrap=True,
-        )
+        yield "Failures:", f"{failed} has them, with the reasons; mend it and load that file"
+    for each in report.unreadable:
+        yield "Unreadable:", each
     if report.stopped:
-        console.print(f"[bold red]Stopped before the end:[/] {report.stopped}", soft_wrap=True)
+        yield "Stopped before the end:", report.stopped
+    if report.interrupted:
+        yield "Interrupted:", "run the same command again: it goes on where it stopped"
 
 
 def _stem(path: Path) -> str:

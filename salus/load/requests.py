@@ -64,6 +64,7 @@ class _Document(msgspec.Struct):
 
 _document = msgspec.json.Decoder(_Document).decode
 _bundle = msgspec.json.Decoder(_Bundle).decode
+_string = msgspec.json.Decoder(str).decode
 
 
 def requests(line: Line) -> list[Request]:
@@ -71,8 +72,7 @@ def requests(line: Line) -> list[Request]:
     try:
         found = _document(line.data)
         if found.resourceType is None and bytes(found.content):
-            # a line of a .failed.ndjson file: what failed is in it
-            return requests(line._replace(data=bytes(found.content)))
+            return requests(line._replace(data=content(line.data)))
         if found.resourceType == "Bundle":
             return _of_bundle(line, _bundle(line.data))
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -80,6 +80,19 @@ def requests(line: Line) -> list[Request]:
     if not found.resourceType:
         raise Refused("not a resource: it has no resourceType")
     return [_of_resource(line, found.resourceType, found.id)]
+
+
+def content(data: bytes) -> bytes:
+    """What failed, where the data is a line of a .failed.ndjson file, otherwise the data."""
+    try:
+        found = _document(data)
+        if found.resourceType is not None or not bytes(found.content):
+            return data
+        held = bytes(found.content)
+        # what was no JSON is kept as a string
+        return content(_string(held).encode() if held.startswith(b'"') else held)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return data
 
 
 def _of_resource(line: Line, type: str, id: Any) -> Request:

@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from salus.load.requests import Refused, Request, requests
-from salus.load.sources import Line, LoadError, lines
+from salus.load.requests import Refused, Request, content, requests
+from salus.load.sources import Line, LoadError, Unreadable, lines
 from salus.load.targets import Answer, Target, entry_answers, reasons
 
 IN_FLIGHT = 4  # requests at once, after the seeds
@@ -37,7 +37,8 @@ class Failure(NamedTuple):
 
 @dataclass(slots=True)
 class Report:
-    """What a load did; `seconds` of wall-clock time. `stopped`: why it ended before its end."""
+    """What a load did; `seconds` of wall-clock time. `stopped`: why it ended before its end;
+    `unreadable`: a sentence for each file that could not be read to its end."""
 
     files: int = 0
     lines: int = 0
@@ -45,10 +46,12 @@ class Report:
     failures: int = 0
     seconds: float = 0.0
     stopped: str | None = None
+    interrupted: bool = False
+    unreadable: list[str] = field(default_factory=list)
 
     @property
     def complete(self) -> bool:
-        return self.failures == 0 and self.stopped is None
+        return not (self.failures or self.stopped or self.interrupted or self.unreadable)
 
 
 class Load(NamedTuple):
@@ -63,17 +66,23 @@ class Load(NamedTuple):
 
 async def load(paths: Sequence[Path], how: Load) -> Report:
     """Load files in order. Failures go to a file of their own, which is itself loadable; it exists
-    afterwards only if there are any."""
+    afterwards only if there are any. Cancelling it ends it with what was done so far. LoadError
+    when failures could not be written."""
     with _FailureFile(how.failed) as failures:
         run = _Run(how, failures)
         began = time.perf_counter()
         try:
             for path in paths:
                 run.report.files += 1
-                await run.file(path)
+                try:
+                    await run.file(path)
+                except Unreadable as error:
+                    run.report.unreadable.append(str(error))
             await run.drain()
         except LoadError as error:
             run.report.stopped = str(error)
+        except asyncio.CancelledError:  # Ctrl-C
+            run.report.interrupted = True
         finally:
             await run.abandon()
             run.report.seconds = time.perf_counter() - began
@@ -94,7 +103,7 @@ class _Run:
             try:
                 asked = requests(line)
             except Refused as error:
-                self.fail(line, None, None, [str(error)], line.data)
+                self.fail(line, None, None, [str(error)], content(line.data))
                 continue
             for request in asked:
                 await self.start(line, request)
@@ -189,16 +198,25 @@ class _FailureFile:
         self._file: Any = None
 
     def __enter__(self) -> _FailureFile:
-        self._path.unlink(missing_ok=True)
+        """Made and removed, so that a place where nothing can be written is said at once."""
+        try:
+            os.close(self._make())
+            self._path.unlink()
+        except OSError as error:
+            raise LoadError(
+                f"{self._path} cannot hold what fails ({error.strerror}): "
+                "name another file with --failed"
+            ) from None
         return self
 
     def add(self, failure: Failure) -> None:
         if self._file is None:
-            self._file = os.fdopen(
-                os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb"
-            )
+            self._file = os.fdopen(self._make(), "wb")
         self._file.write(msgspec.json.encode(failure._asdict()) + b"\n")
         self._file.flush()
+
+    def _make(self) -> int:
+        return os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
 
     def __exit__(self, *_: object) -> None:
         if self._file is not None:

@@ -24,6 +24,10 @@ class LoadError(Problem):
     """Nothing can be loaded, or nothing more; the text says why and what to do."""
 
 
+class Unreadable(LoadError):
+    """One file that cannot be read to its end; others may be."""
+
+
 class Line(NamedTuple):
     """One document of a file. `key` names it wherever the file lies: the digest of the file and
     the number of the line, so that loading it again changes nothing."""
@@ -54,11 +58,28 @@ def files(paths: Iterable[Path]) -> list[Path]:
 
 def lines(path: Path, advance: Callable[[int], None] = lambda read: None) -> Iterator[Line]:
     """The lines of one file that hold something; `advance` is told the bytes of the file that were
-    read since the last call. LoadError when it cannot be read."""
+    read since the last call. Unreadable when it cannot be read to its end."""
+    last = 0
     try:
-        yield from _lines(path, advance)
+        for line in _lines(path, advance):
+            last = line.number
+            yield line
     except (OSError, EOFError, zlib.error) as error:
-        raise LoadError(f"{path} cannot be read: {error}") from None
+        reason = getattr(error, "strerror", None) or str(error)
+        raise Unreadable(
+            f"{path} cannot be read beyond line {last}: {reason}. {_then(last)}"
+        ) from None
+
+
+def _then(last: int) -> str:
+    """What was done and what to do. A mended file has another digest, and so other keys."""
+    if last == 0:
+        return "Nothing of it was loaded: get a whole copy and load that"
+    return (
+        f"Its lines up to {last} were loaded, as if it ended there. Get a whole copy, and load "
+        f"only what follows (tail -n +{last + 1}): in another file, the first lines would be "
+        "another load"
+    )
 
 
 def _lines(path: Path, advance: Callable[[int], None]) -> Iterator[Line]:

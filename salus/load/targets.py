@@ -6,6 +6,7 @@ https://hl7.org/fhir/R4/http.html
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import NamedTuple, Protocol
 from urllib.parse import urlsplit
 
@@ -19,6 +20,7 @@ from fhir_server.interaction import Interaction, Preferences
 from fhir_server.server import Server
 from salus.load.requests import Request
 from salus.load.sources import LoadError
+from salus.program import called
 
 PATIENCE_SECONDS = 300.0  # for one answer
 TRIES = 7  # when a server is busy or away for a moment
@@ -42,17 +44,31 @@ class HttpTarget:
     """A FHIR base URL."""
 
     def __init__(self, url: str, client: httpx.AsyncClient) -> None:
+        if "://" not in url:
+            raise LoadError(f"{url} has no http:// or https:// in front: write http://{url}")
         if urlsplit(url).scheme not in ("http", "https"):
-            raise LoadError(f"{url} is not the address of a FHIR server")
+            raise LoadError(f"{url} is no address of a FHIR server: it begins with http(s)://")
         self._url = url.rstrip("/")
         self._client = client
         self._answered = False
 
+    async def probe(self) -> None:
+        """LoadError unless there is a FHIR server at the URL."""
+        answer = await self._patiently(self._metadata)
+        if not _is_capability(answer):
+            raise LoadError(
+                f"No FHIR base at {self._url}: {self._url}/metadata answers {answer.status} and no "
+                f"CapabilityStatement{self._hint()}"
+            )
+
     async def send(self, request: Request) -> Answer:
+        return await self._patiently(lambda: self._once(request))
+
+    async def _patiently(self, ask: Callable[[], Awaitable[Answer]]) -> Answer:
         pause = FIRST_PAUSE_SECONDS
         for last in [False] * (TRIES - 1) + [True]:
             try:
-                answer = await self._once(request)
+                answer = await ask()
                 if last or answer.status not in PASSING:
                     return answer
             except httpx.TransportError as error:
@@ -62,6 +78,16 @@ class HttpTarget:
             await asyncio.sleep(pause)
             pause *= 2
         raise AssertionError("the last try returns or raises")
+
+    async def _metadata(self) -> Answer:
+        reply = await self._client.get(
+            f"{self._url}/metadata", headers={"Accept": JSON}, timeout=PATIENCE_SECONDS
+        )
+        self._answered = True
+        return Answer(reply.status_code, reply.content)
+
+    def _hint(self) -> str:
+        return "" if self._url.endswith("/fhir") else f"; did you mean {self._url}/fhir?"
 
     async def _once(self, request: Request) -> Answer:
         reply = await self._client.request(
@@ -84,8 +110,8 @@ class HttpTarget:
         if self._answered:
             return f"The server at {self._url} went away ({reason}); run the same command again"
         return (
-            f"No server answers at {self._url} ({reason}): start one with `salus serve --open`, "
-            "or load into its folder with --data DIR"
+            f"No server answers at {self._url} ({reason}): start one with "
+            f"`{called()} serve --open`, or load into its folder with --data DIR"
         )
 
 
@@ -117,6 +143,18 @@ def _interaction(request: Request) -> Interaction:
 
 
 # --- reading answers -----------------------------------------------------------------------------
+
+
+class _Kind(msgspec.Struct):
+    resourceType: str = ""
+
+
+def _is_capability(answer: Answer) -> bool:
+    try:
+        kind = msgspec.json.decode(answer.body, type=_Kind).resourceType
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return False
+    return answer.status == 200 and kind == "CapabilityStatement"
 
 
 class _Said(msgspec.Struct):

@@ -1,8 +1,12 @@
 """The command line says what it does, and why it does not."""
 
+import gzip
+import os
+import re
 import socket
 
 import pytest
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from salus.cli import app
@@ -82,7 +86,7 @@ def test_load_without_a_server_says_how_to_have_one(home):
 
     told = salus("load", "a.json", "--url", "http://127.0.0.1:1/fhir")
 
-    assert told.exit_code == 1
+    assert told.exit_code == 2
     assert "No server answers at http://127.0.0.1:1/fhir" in told.output
     assert "salus serve --open" in told.output
 
@@ -111,3 +115,129 @@ def test_bench_without_data_says_what_it_needs(monkeypatch):
 
     assert told.exit_code == 2
     assert "name their folder with --folder" in told.output
+
+
+def kept(home, *paths):
+    return salus("load", *paths, "--data", home / "d", "--keys", home / "k")
+
+
+def patients(path, first, last):
+    lines = [f'{{"resourceType":"Patient","id":"p{n}"}}' for n in range(first, last)]
+    path.write_text("\n".join(lines))
+    return path
+
+
+def test_doctor_finds_damage_and_says_what_to_do(home):
+    kept(home, patients(home / "a.ndjson", 0, 300))
+    file = home / "d" / "salus.db"
+    with file.open("r+b") as pages:
+        pages.seek(file.stat().st_size // 4)
+        pages.write(os.urandom(file.stat().st_size // 2))
+
+    told = salus("doctor", "--data", home / "d", "--keys", home / "k")
+
+    assert told.exit_code == 1
+    assert told.exception is None or isinstance(told.exception, SystemExit)
+    assert "Wrong:" in told.output
+    assert "Remedy: restore the last backup" in told.output
+
+
+def test_doctor_tells_a_missing_key_from_its_remedy(home):
+    kept(home, patients(home / "a.ndjson", 0, 1))
+    (home / "k" / "salus.key").unlink()
+
+    told = salus("doctor", "--data", home / "d", "--keys", home / "k")
+
+    assert told.exit_code == 1
+    assert f"Wrong: The store does not open: {home / 'k' / 'salus.key'} is missing" in told.output
+    assert "Remedy: Bring it back, or name its folder with --keys" in told.output
+
+
+def test_doctor_says_that_a_folder_is_a_file(home):
+    (home / "d").touch()
+
+    told = salus("doctor", "--data", home / "d", "--keys", home / "k")
+
+    assert told.exit_code == 1
+    assert f"{home / 'd'} is a file, where the data folder is needed" in told.output
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        (("--data", "A", "--keys", "k"), "/A is a file, where a folder is needed: name another"),
+        (("--data", "d", "--keys", "A"), "/A is a file, where a folder is needed: name another"),
+        (("--data", "/proc/nope", "--keys", "k"), "/proc/nope cannot be made there"),
+        (("--data", "d", "--keys", "k", "--failed", "/proc/x"), "/proc/x cannot hold what fails"),
+    ],
+)
+def test_a_path_that_cannot_be_used_is_named_in_a_sentence(home, options, text):
+    (home / "A").touch()
+
+    told = salus("load", patients(home / "a.ndjson", 0, 1), *options)
+
+    assert told.exit_code == 2
+    assert text in told.output
+
+
+def test_an_address_without_a_scheme_is_mended_in_words(home):
+    told = salus("load", patients(home / "a.ndjson", 0, 1), "--url", "127.0.0.1:9000/fhir")
+
+    assert told.exit_code == 2
+    assert "write http://127.0.0.1:9000/fhir" in told.output
+
+
+def test_a_damaged_file_does_not_keep_the_others_from_being_loaded(home):
+    (home / "in").mkdir()
+    whole = patients(home / "b.ndjson", 0, 40_000).read_bytes()
+    (home / "in" / "a.ndjson.gz").write_bytes(gzip.compress(whole)[:40])
+    (home / "in" / "c.ndjson").write_bytes(b'{"resourceType":"Patient","id":"other"}')
+
+    told = kept(home, home / "in")
+
+    assert told.exit_code == 1
+    assert re.search(r"stored, now or before\s+│\s+1\b", told.output)
+    assert "in/a.ndjson.gz cannot be read beyond line 0" in told.output
+    assert "Nothing of it was loaded: get a whole copy" in told.output
+
+
+def test_what_a_command_makes_can_be_read_by_its_owner_only(home):
+    before = os.umask(0o022)
+    try:
+        kept(home, patients(home / "a.ndjson", 0, 1))
+        assert os.umask(0o022) == 0o022
+    finally:
+        os.umask(before)
+
+    made = [each for folder in ("d", "k") for each in (home / folder).rglob("*")]
+    assert made
+    assert [each for each in (*made, home / "d", home / "k") if each.stat().st_mode & 0o077] == []
+
+
+def test_settings_are_plain_lines_when_piped(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    lines = salus("settings").output.splitlines()
+
+    assert "SALUS_PORT=8080  # port to listen on" in lines
+    assert any(
+        each.startswith("SALUS_REFERENCES=accept  # ") and each.endswith("(accept | check)")
+        for each in lines
+    )
+    assert all(re.match(r"SALUS_[A-Z_]+=\S+  # \S", each) for each in lines)
+
+
+def test_a_wrong_option_is_named_as_it_was_typed():
+    told = salus("serve", "--open", "--port", "0")
+
+    assert told.exit_code == 2
+    assert "--port must be 1 or more, not 0" in told.output
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_shows_what_stands_in_square_brackets(name, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "300")
+    told = salus(name, "--help").output
+
+    for parameter in get_command(app).commands[name].params:
+        help = (getattr(parameter, "help", None) or "").replace("\\[", "[")
+        assert help in told

@@ -130,7 +130,7 @@ def test_a_damaged_archive_is_named(tmp_path):
     path = tmp_path / "a.ndjson.gz"
     path.write_bytes(gzip.compress(b"{}\n" * 1000)[:-20])
 
-    with pytest.raises(LoadError, match=r"a\.ndjson\.gz cannot be read"):
+    with pytest.raises(LoadError, match=r"a\.ndjson\.gz cannot be read beyond line \d+: "):
         list(lines(path))
 
 
@@ -288,6 +288,24 @@ def test_what_fails_goes_to_a_file_with_the_reasons_and_can_be_loaded_from_there
     assert (again.resources, again.failures) == (2, 1)
 
 
+def test_what_fails_again_unmended_is_written_as_before(tmp_path):
+    path = write(tmp_path / "a.ndjson", patient(gender="refuse"))
+    with path.open("ab") as file:
+        file.write(b"not json\n[]\n")
+    first, second, third = (tmp_path / f"{n}.ndjson" for n in range(3))
+
+    run([path], Remembering(), first)
+    run([first], Remembering(), second)
+    run([second], Remembering(), third)
+    contents = [
+        sorted(str(json.loads(each)["content"]) for each in file.read_text().splitlines())
+        for file in (first, second, third)
+    ]
+
+    assert contents[0] == sorted([str(patient(gender="refuse")), "not json", "[]"])
+    assert contents[1:] == [contents[0]] * 2
+
+
 def test_a_target_that_goes_away_ends_the_load_with_a_sentence(tmp_path):
     class Leaving(Remembering):
         async def send(self, request):
@@ -346,5 +364,5 @@ def test_a_server_that_is_not_there_is_said_at_once(monkeypatch):
     def handler(request):
         raise httpx.ConnectError("refused")
 
-    with pytest.raises(LoadError, match="start one with `salus serve --open`"):
+    with pytest.raises(LoadError, match="start one with `.*salus serve --open`"):
         sent_over_http(handler, monkeypatch)

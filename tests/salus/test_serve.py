@@ -147,7 +147,7 @@ def test_what_was_loaded_outlives_a_kill_and_is_not_doubled(home, patients):
         assert total(server, "Encounter?_summary=count") == 18
     for told in (first, again):
         assert told.returncode == 0, told.stdout + told.stderr
-        assert re.search(rf"resources stored\s+│\s+{count}\b", told.stdout)
+        assert re.search(rf"resources stored, now or before\s+│\s+{count}\b", told.stdout)
     assert not list(home.glob("*.failed.ndjson"))
 
 
@@ -159,7 +159,7 @@ def test_a_folder_is_loaded_without_a_server_and_then_examined(home, patients):
     examined = salus(home, "doctor", "--deep", "--data", folder, "--keys", home / "k")
 
     assert loaded.returncode == 0, loaded.stdout + loaded.stderr
-    assert re.search(rf"resources stored\s+│\s+{count}\b", loaded.stdout)
+    assert re.search(rf"resources stored, now or before\s+│\s+{count}\b", loaded.stdout)
     assert examined.returncode == 0, examined.stdout + examined.stderr
     assert "Nothing is wrong" in examined.stdout
 
@@ -183,3 +183,79 @@ def test_the_demo_is_there_the_second_time_too(home):
         with served(home, "demo", "--patients", "3") as server:
             assert total(server, "Patient?_summary=count") == 3
             assert total(server, "Observation?code=8867-4&_summary=count") >= 1
+
+
+def test_the_bare_address_says_what_is_where(home):
+    with served(home) as server:
+        told = httpx.get(server.base, trust_env=False).json()
+
+    assert told.pop("software").startswith("Salus ")
+    assert told == {
+        "fhir": server.fhir,
+        "metadata": f"{server.fhir}/metadata",
+        "health": f"{server.base}/health",
+        "metrics": f"{server.base}/metrics",
+    }
+
+
+def test_doctor_says_that_a_server_has_the_folder_and_that_it_answers(home):
+    with served(home) as server:
+        told = salus(home, "doctor")
+        deep = salus(home, "doctor", "--deep")
+
+    held = rf"in use by process {server.process.pid} on \S+, which"
+    assert (told.returncode, deep.returncode) == (0, 2)
+    assert re.search(rf"{held} does not answer at http://127.0.0.1:8080 ", told.stdout)
+    assert "Wrong" not in told.stdout
+    assert "stop that, then run the same command again" in deep.stderr
+
+
+def test_load_names_the_fhir_base_that_was_meant(home, patients):
+    path, _ = patients
+    with served(home) as server:
+        told = salus(home, "load", path, "--url", server.base)
+
+    assert told.returncode == 2
+    assert f"No FHIR base at {server.base}: {server.base}/metadata answers 404" in told.stderr
+    assert f"did you mean {server.fhir}?" in told.stderr
+
+
+def test_an_interrupted_load_says_what_it_did_and_how_to_go_on(home):
+    made = [encode(each) for each in clinic(120, date(2026, 1, 1))]
+    (home / "clinic.ndjson").write_bytes(b"\n".join(made))
+    with served(home) as server:
+        loading = subprocess.Popen(
+            [sys.executable, "-m", "salus", "load", "clinic.ndjson", "--url", server.fhir],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=environment(home),
+            cwd=home,
+        )
+        until = time.monotonic() + SECONDS
+        while total(server, "Patient?_summary=count") == 0 and time.monotonic() < until:
+            time.sleep(0.02)
+        loading.send_signal(signal.SIGINT)
+        told, _ = loading.communicate(timeout=SECONDS)
+        again = salus(home, "load", "clinic.ndjson", "--url", server.fhir)
+
+        assert total(server, "Patient?_summary=count") == 120
+    assert loading.returncode == 130, told
+    assert "Traceback" not in told
+    assert "run the same command again: it goes on where it stopped" in told
+    assert again.returncode == 0
+
+
+def test_the_demo_keeps_its_clinic_and_touches_no_other_folder(home):
+    first = salus(home, "demo", "--no-serve", "--patients", "2")
+    again = salus(home, "demo", "--no-serve", "--patients", "3")
+    (home / "own").mkdir()
+    (home / "own" / "notes.txt").touch()
+    other = salus(home, "demo", "--no-serve", "--data", home / "own")
+
+    assert (first.returncode, again.returncode, other.returncode) == (0, 0, 2)
+    assert first.stdout.splitlines()[-1] == again.stdout.splitlines()[-1]
+    assert "--patients is ignored" in again.stdout
+    assert "--patients is ignored" not in first.stdout
+    assert "holds something that is no demo" in other.stderr
+    assert [each.name for each in (home / "own").iterdir()] == ["notes.txt"]

@@ -67,12 +67,10 @@ def test_a_limit_is_set_by_a_variable_of_its_own_and_the_others_stay(monkeypatch
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({"port": 0}, "SALUS_PORT: Input should be greater than or equal to 1"),
-        ({"timezone": "Mars/North"}, "SALUS_TIMEZONE: is not a time zone; write it like"),
-        ({"references": "maybe"}, "SALUS_REFERENCES: Input should be 'accept' or 'check'"),
-        ({"base_url": "ftp://a.example"}, "SALUS_BASE_URL: must begin with http:// or https://"),
-        ({"base_url": "http://a.example?x=1"}, "SALUS_BASE_URL: must be a plain address"),
-        ({"limits": {"body": 0}}, "SALUS_LIMITS: body must be above 0"),
+        ({"port": 0}, "--port must be 1 or more, not 0"),
+        ({"port": 70_000}, "--port must be 65535 or less, not 70000"),
+        ({"base_url": "ftp://{a}"}, "--base-url must begin with http:// or https://"),
+        ({"base_url": "http://a.example?x=1"}, "--base-url must be a plain address"),
         ({"open": True, "host": "0.0.0.0"}, "--open serves everybody who can connect"),
         ({"data": "/srv/d", "keys": "/srv/d"}, "The keys (/srv/d) lie inside the data folder"),
         ({"data": "/srv/d", "keys": "/srv/d/k"}, "The keys (/srv/d/k) lie inside the data folder"),
@@ -81,6 +79,28 @@ def test_a_limit_is_set_by_a_variable_of_its_own_and_the_others_stay(monkeypatch
 def test_what_is_wrong_or_unsafe_is_refused_in_the_operators_words(options, text):
     with pytest.raises(SettingsError) as refused:
         read_settings(**options)
+
+    assert str(refused.value).startswith(text)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "text"),
+    [
+        ("SALUS_PORT", "many", "SALUS_PORT must be a whole number, not many"),
+        ("SALUS_OPEN", "perhaps", "SALUS_OPEN must be true or false, not perhaps"),
+        ("SALUS_TIMEZONE", "Mars/North", "SALUS_TIMEZONE is not a time zone; write it like"),
+        ("SALUS_REFERENCES", "maybe", "SALUS_REFERENCES must be 'accept' or 'check', not maybe"),
+        ("SALUS_LIMITS_BODY", "big", "SALUS_LIMITS_BODY must be a whole number, not big"),
+        ("SALUS_LIMITS_BODY", "0", "SALUS_LIMITS_BODY must be above 0"),
+        ("SALUS_LIMITS", "{}", "SALUS_LIMITS is not a setting"),
+        ("salus_prot", "1", "salus_prot is not a setting; did you mean SALUS_PORT?"),
+    ],
+)
+def test_a_wrong_variable_is_named_and_explained(monkeypatch, name, value, text):
+    monkeypatch.setenv(name, value)
+
+    with pytest.raises(SettingsError) as refused:
+        read_settings()
 
     assert str(refused.value).startswith(text)
 
