@@ -2,8 +2,7 @@
 
 import pytest
 
-from conformance.narrative import XHTML, problems
-from conformance.primitives import LONGEST_STRING
+from conformance.narrative import LONGEST, XHTML, problems
 
 
 def told(inner, before="", attributes=""):
@@ -79,11 +78,11 @@ def test_the_problems_of_one_narrative_are_limited():
     assert told("<p>" * 20_000 + "x" + "</p>" * 20_000) == []
 
 
-def test_a_narrative_is_as_long_as_a_string_may_be_and_no_longer():
+def test_a_narrative_has_so_many_characters_and_no_more():
     around = len(f'<div xmlns="{XHTML}"></div>')
-    assert told("x" * (LONGEST_STRING - around)) == []
-    longer = told("<script/>" + "x" * (LONGEST_STRING - around))
-    assert longer == [(None, "A narrative has at most 1,048,576 characters")]
+    assert told("x" * (LONGEST - around)) == []
+    longer = told("<script/>" + "x" * (LONGEST - around))
+    assert longer == [(None, "A narrative has at most 2,097,152 characters")]
 
 
 @pytest.mark.parametrize("before", ["", "x", "<img src='#a'/>", "<br/>x<br/>"])
