@@ -17,6 +17,7 @@ install: $(STAMP) ## make .venv with the salus command in it
 
 $(STAMP): requirements.lock pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Salus needs Python 3.11 or newer; name one: make PYTHON=..."; exit 1; }
+	@echo "Installing into $(VENV), once; this takes about a minute."
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \

@@ -6,10 +6,13 @@ import re
 import socket
 
 import pytest
+from rich.console import Console
 from typer.main import get_command
 from typer.testing import CliRunner
 
+from salus import cli
 from salus.cli import app
+from salus.settings import read_settings, variables
 
 COMMANDS = ("serve", "load", "demo", "doctor", "bench", "settings")
 
@@ -241,3 +244,11 @@ def test_help_shows_what_stands_in_square_brackets(name, monkeypatch):
     for parameter in get_command(app).commands[name].params:
         help = (getattr(parameter, "help", None) or "").replace("\\[", "[")
         assert help in told
+
+
+def test_names_of_settings_are_never_cut_in_a_narrow_terminal(capsys):
+    known = list(variables(read_settings()))
+    Console(width=60).print(cli._table(known))
+
+    told = capsys.readouterr().out
+    assert [each.name for each in known if each.name not in told] == []

@@ -259,3 +259,14 @@ def test_the_demo_keeps_its_clinic_and_touches_no_other_folder(home):
     assert "--patients is ignored" not in first.stdout
     assert "holds something that is no demo" in other.stderr
     assert [each.name for each in (home / "own").iterdir()] == ["notes.txt"]
+
+
+def test_a_server_warns_when_others_can_look_into_its_folder(home):
+    folder = home / "open"
+    folder.mkdir(mode=0o755)
+    folder.chmod(0o755)
+    with served(home, "serve", "--open", "--data", str(folder)) as server:
+        output, _ = server.stop()
+
+    assert f"can look into the data folder {folder}: chmod 700 {folder}" in output
+    assert [each for each in folder.iterdir() if each.stat().st_mode & 0o077] == []
