@@ -63,7 +63,7 @@ def compile_match(reach: Reach, type: str, query: Match) -> Term | bool:
         return query.shape == "token" and _id(reach, type, conditions)
     if query.param == UPDATED or (type == EVENTS and query.param == EVENT_TIME):
         return query.shape == "range" and _time(reach, type, conditions)
-    params = _params(reach, kind, query.param, query.shape)
+    params = params_of(reach, kind, query.param, query.shape)
     if not params:
         return False
     if not conditions:
@@ -95,7 +95,7 @@ def _present(conditions: Conditions, fields: frozenset[Field]) -> Conditions | N
     return tuple(condition for condition in conditions if condition.field in fields)
 
 
-def _params(reach: Reach, kind: int, param: str, shape: str) -> Params:
+def params_of(reach: Reach, kind: int, param: str, shape: str) -> Params:
     shapes = (*SPANS, *LONG.values()) if shape == "range" else (shape,)
     found = ((reach.param(kind, param, each), each) for each in shapes)
     return {p: each for p, each in found if p is not None}
@@ -273,11 +273,11 @@ def _bounded(params: Params, conditions: Conditions) -> Iterable[tuple[int, list
             if operator in ("le", "lt", "eq"):
                 bounds.append(Sql("low <= ?", (value,)))
             if operator in ("ge", "gt", "eq") and shape in SPANS:
-                bounds.append(Sql("low >= ?", (_below(value, SPANS[shape]),)))
+                bounds.append(Sql("low >= ?", (below(value, SPANS[shape]),)))
         yield p, bounds
 
 
-def _below(value: int | float, span: int | float) -> int | float:
+def below(value: int | float, span: int | float) -> int | float:
     """A number certainly at or below `value - span`, whatever floats lose."""
     if isinstance(value, int) and isinstance(span, int):
         return max(value - span, -(2**63))

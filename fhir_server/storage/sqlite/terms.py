@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from fhir_server.storage.sqlite.either import either_range, plain_range
 from fhir_server.storage.sqlite.matches import compile_match, finite, live
 from fhir_server.storage.sqlite.plan import cheapest
 from fhir_server.storage.sqlite.sql import Sql, all_of, any_of, joined
@@ -57,7 +58,7 @@ class Compiler:
                 terms = self.conjuncts(type, query)
                 return False if terms is None else self._together(terms)
             case AnyOf():
-                return self._either([self.compile(type, each) for each in query.queries])
+                return self._either(list(self._alternatives(type, query)))
             case Not():
                 return _not(self.compile(type, query.query))
             case RefersTo():
@@ -84,6 +85,18 @@ class Compiler:
             own=any(term.own for term in terms),
             gates=(driver,) if driver else (),
         )
+
+    def _alternatives(self, type: str, query: AnyOf) -> Iterator[Compiled]:
+        """The alternatives compiled; ranges of one param are one term."""
+        ranges: dict[str, list[Match]] = {}
+        for each in query.queries:
+            if plain_range(each, type):
+                ranges.setdefault(each.param, []).append(each)
+            else:
+                yield self.compile(type, each)
+        for alike in ranges.values():
+            several = len(alike) > 1
+            yield either_range(self.reach, type, alike) if several else self.compile(type, alike[0])
 
     def _either(self, compiled: list[Compiled]) -> Compiled:
         if any(each is True for each in compiled):
