@@ -6,8 +6,6 @@ https://hl7.org/fhir/R4/security.html#authorization
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from conformance.outcome import FhirError
 from fhir_server.core import Step
 from fhir_server.storage.store import (
@@ -16,7 +14,6 @@ from fhir_server.storage.store import (
     NOTHING,
     All,
     Condition,
-    Entry,
     Match,
     Query,
     Version,
@@ -45,9 +42,7 @@ async def shows(step: Step, version: Version) -> bool:
     return await step.tx.count(version.type, bound, 1) == 1
 
 
-async def check_written(
-    step: Step, old: Version | None, new: Version, entries: Sequence[Entry]
-) -> None:
-    """Refuse a write whose old resource the caller may not see. FhirError 404."""
+async def check_written(step: Step, old: Version | None) -> None:
+    """Refuse a write over a resource that the caller may not see. FhirError 404."""
     if old is not None and not old.deleted and not await shows(step, old):
-        raise FhirError("not-found", f"There is no such {new.type}")
+        raise FhirError("not-found", f"There is no such {old.type}")

@@ -177,7 +177,7 @@ async def _put(
 ) -> Result:
     number = current.number + 1 if current else 1
     version = prepared.version(id, number, step.tx.now)
-    await access.check_written(step, current, version, prepared.entries)
+    await access.check_written(step, current)
     if prepared.type == "Binary":
         await spool.claim(step.tx, prepared.resource)
     stored = await step.tx.put(version, prepared.entries, number - 1)
@@ -240,7 +240,7 @@ async def _deleted(step: Step, current: Version) -> Result:
         current.owner,
         deleted=True,
     )
-    await access.check_written(step, current, gone, ())
+    await access.check_written(step, current)
     stored = await step.tx.put(gone, (), current.number)
     return Result(
         204,
