@@ -23,7 +23,8 @@ from fhir_server.bundle import (
     response,
     union,
 )
-from fhir_server.interaction import Interaction, Result
+from fhir_server.interaction import Content, Interaction, Result
+from fhir_server.once import digest
 from fhir_server.search.results import bundle
 from fhir_server.storage.store import TooCostly, Transaction
 
@@ -38,6 +39,8 @@ async def batch(server: Performer, asked: Interaction, caller: Caller) -> Result
     size = server.core.limits.audit_entities
     budget = Budget(server.core)
     parts: list[bytes] = []
+    if asked.once:  # so that what was sent is told by its digest, taken once for all groups
+        asked = replace(asked, resource=None, content=Content("", digest(asked)))
     for start in range(0, max(1, len(sent)), size):
         # A header cannot hold this character, so no key of a client's is the key of a group.
         once = f"{asked.once}\0{start}" if asked.once else None

@@ -20,6 +20,7 @@ from conformance.json import encode, parse
 from conformance.outcome import FhirError
 from fhir_server.audit.event import Caller
 from fhir_server.body import Receive, unpacked
+from fhir_server.formats import JSON_TYPES
 from fhir_server.interaction import Interaction, Resource, Result, Route
 from fhir_server.server import Server
 from fhir_server.spool import (
@@ -34,7 +35,6 @@ from fhir_server.spool import (
 )
 from fhir_server.storage.store import Transaction
 
-_JSON = frozenset({"application/fhir+json", "application/json", "text/json", "json"})
 _HEADER = re.compile(r"[!-~]{1,1024}", re.ASCII)  # what a reference in a header may be
 _HEADERS = (
     ("content-disposition", "attachment"),
@@ -142,7 +142,7 @@ def presented(server: Server, code: str, result: Result, accept: tuple[str, ...]
         return result
     resource = parse(result.body)
     spooled = spooled_in(resource)
-    if any(each in _JSON for each in accept):
+    if any(each in JSON_TYPES for each in accept):
         if spooled is None:
             return result
         head, tail = _around(result.body, spooled)

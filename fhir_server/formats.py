@@ -13,6 +13,8 @@ from conformance.definitions import Definitions
 from conformance.outcome import FhirError
 from fhir_server.interaction import Parameters
 
+FHIR_JSON = "application/fhir+json"
+JSON_TYPES = frozenset({FHIR_JSON, "application/json", "text/json", "json"})
 _SUMMARIES = ("true", "false", "text", "data", "count")
 _ALWAYS = frozenset({"resourceType", "id", "meta"})
 _SUBSETTED = {

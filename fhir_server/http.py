@@ -17,6 +17,7 @@ from conformance.outcome import FhirError, outcome
 from fhir_server import binary
 from fhir_server.audit.event import NO_INTERACTION, Caller
 from fhir_server.body import Receive, read_body
+from fhir_server.formats import FHIR_JSON, JSON_TYPES
 from fhir_server.interaction import (
     Asked,
     Content,
@@ -31,17 +32,16 @@ from fhir_server.interaction import (
     route,
 )
 from fhir_server.metrics import Metrics
-from fhir_server.server import Server
+from fhir_server.server import UNFORESEEN, Server, refusal_of
 from fhir_server.times import http_date
 
 Scope = MutableMapping[str, Any]
 Send = Callable[[MutableMapping[str, Any]], Any]
 Headers = Mapping[bytes, bytes]
 
-FHIR_JSON = "application/fhir+json"
-_JSON_TYPES = frozenset({FHIR_JSON, "application/json", "text/json", "json"})
 _ANY = frozenset({"*/*", "application/*", ""})
 _FORM = "application/x-www-form-urlencoded"
+_MANY = 1000  # parameters among which _format and _pretty are looked for
 _BODILESS = frozenset({"GET", "HEAD", "DELETE"})
 _BODIES = frozenset({"create", "update", "patch", "transaction", "operation"})
 _JSON_TYPE = (b"content-type", f"{FHIR_JSON}; charset=utf-8".encode())
@@ -76,10 +76,10 @@ class Http:
             caller = self._caller(headers, _address(scope))
             query: bytes = scope["query_string"]
             path = scope["path"][self._skip :].strip("/")
-            form, at = await self._routed(method, path, query, headers, caller)
-            code = at.code
-            made = await self._interaction(at, method, path, query, headers, receive, caller)
-            if at.type == "Binary":
+            form = _form_of(query, headers.get(b"accept", b""))
+            made = await self._asked(form, method, path, query, headers, receive, caller)
+            code = made.code
+            if made.type == "Binary":
                 result = await binary.performed(self._server, made, caller, form.accept)
             else:
                 result = await self._server.perform(made, caller)
@@ -90,25 +90,9 @@ class Http:
         await self._send(result, form, method == "HEAD", send)
         self._metrics.observe(code, result.status, time.perf_counter() - began)
 
-    async def _routed(
-        self, method: str, path: str, query: bytes, headers: Headers, caller: Caller
-    ) -> tuple[_Form, Route]:
-        """How to answer, and what. FhirError, audited, when there is no such thing."""
-        asked = _NO_INTERACTION
-        try:
-            form = _form_of(query, headers.get(b"accept", b""))
-            at = route(method, path, self._core.definitions.types)
-            if not form.json and at.type != "Binary":
-                asked = _bare(at)
-                raise FhirError("not-supported", _NOT_ACCEPTED, status=406)
-        except FhirError as error:
-            await self._server.refuse(asked, caller, error)
-            raise
-        return form, at
-
-    async def _interaction(
+    async def _asked(
         self,
-        at: Route,
+        form: _Form,
         method: str,
         path: str,
         query: bytes,
@@ -116,19 +100,23 @@ class Http:
         receive: Receive,
         caller: Caller,
     ) -> Interaction:
-        """What a request asks for. FhirError, audited, when its parts do not make one."""
+        """What a request asks for. What is refused before it is performed is audited here."""
+        bare = _NO_INTERACTION
         try:
             limits = self._core.limits
+            at = route(method, path, self._core.definitions.types)
+            bare = Interaction(at.code, at.type, at.id, at.version, at.operation)
+            if not form.json and at.type != "Binary":
+                raise FhirError("not-supported", _NOT_ACCEPTED, status=406)
             asked = _asked(method, path, query, headers, caller, limits.url)
             if method in _BODILESS:
                 return interaction(asked, at, limits.parameters)
-            body = await self._body(at, asked, headers, receive)
-            resource, content, form, weight = body
+            resource, content, pairs, weight = await self._body(at, asked, headers, receive)
             if at.code == "transaction" and resource and resource.get("type") == "batch":
                 at = at._replace(code="batch")
-            return interaction(asked, at, limits.parameters, resource, content, form, weight)
-        except FhirError as error:
-            await self._server.refuse(_bare(at), caller, error)
+            return interaction(asked, at, limits.parameters, resource, content, pairs, weight)
+        except Exception as error:
+            await self._server.refuse(bare, caller, refusal_of(error) or UNFORESEEN)
             raise
 
     async def _body(self, at: Route, asked: Asked, headers: Headers, receive: Receive) -> _Body:
@@ -142,14 +130,14 @@ class Http:
             return _Body(form=pairs(_ascii(data), limits.parameters))
         if at.code not in _BODIES:
             return _Body()
-        if at.type == "Binary" and at.code in ("create", "update") and media not in _JSON_TYPES:
+        if at.type == "Binary" and at.code in ("create", "update") and media not in JSON_TYPES:
             return _Body(await binary.received(self._server, at, headers, receive))
         data = await read_body(receive, headers, limits.body)
         if at.code == "patch":
             return _Body(content=Content(media, data), weight=len(data))
         if not data and at.code == "operation":
             return _Body()
-        if media not in _JSON_TYPES:
+        if media not in JSON_TYPES:
             raise FhirError("not-supported", f"Send a resource as {FHIR_JSON}", status=415)
         resource = parse(data, limits.depth)
         if at.type == "Binary" and at.code in ("create", "update"):
@@ -208,11 +196,6 @@ class _Body(NamedTuple):
 _NO_INTERACTION = Interaction(NO_INTERACTION)
 
 
-def _bare(at: Route) -> Interaction:
-    """What a request was routed to, without its body."""
-    return Interaction(at.code, at.type, at.id, at.version, at.operation)
-
-
 class _Form(NamedTuple):
     """How the answer is to look. `accept`: the media types that the client takes, best first;
     `json`: whether FHIR's JSON is among them."""
@@ -226,7 +209,10 @@ def _form_of(query: bytes, accept: bytes) -> _Form:
     form = _accepted(accept.decode("latin-1"))
     if b"_format" not in query and b"_pretty" not in query:
         return form
-    asked = dict(pairs(_ascii(query), 1000))
+    try:
+        asked = dict(pairs(_ascii(query), _MANY))
+    except FhirError:
+        return form  # refused, and audited, where the query is read
     named = asked.get("_format", "").replace(" ", "+")
     return (_accepted(named) if named else form)._replace(pretty=asked.get("_pretty") == "true")
 
@@ -236,7 +222,7 @@ def _accepted(header: str) -> _Form:
     types = tuple(
         each.split(";")[0].strip().lower() for each in header.split(",") if not _REFUSED(each)
     )
-    return _Form(types, json=any(each in _JSON_TYPES or each in _ANY for each in types))
+    return _Form(types, json=any(each in JSON_TYPES or each in _ANY for each in types))
 
 
 def _asked(

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Iterator, Sequence
-from functools import partial
 from typing import Any
 
 from conformance.outcome import FhirError
@@ -48,11 +47,15 @@ class Server:
             if asked.code in _BUNDLES:
                 return await _BUNDLES[asked.code](self, asked, caller)
             plan = await self.plan(asked, caller)
-            act = partial(self._acting, asked, caller, plan)
-            return await self.commit(asked, caller, act, self.writes(asked))
+            return await self.commit(
+                asked,
+                caller,
+                lambda tx: self.act(tx, asked, caller, plan),
+                self.writes(asked),
+            )
         except Exception as error:
             refusal = refusal_of(error)
-            await self.refuse(asked, caller, refusal or _UNFORESEEN)
+            await self.refuse(asked, caller, refusal or UNFORESEEN)
             if refusal is None or refusal is error:
                 raise
             raise refusal from error
@@ -109,11 +112,6 @@ class Server:
         if self.core.references == "check":
             for each in written:
                 await check_references(step, each)
-
-    def _acting(
-        self, asked: Interaction, caller: Caller, plan: Any, tx: Transaction
-    ) -> Awaitable[Result]:
-        return self.act(tx, asked, caller, plan)
 
     async def commit(self, asked: Interaction, caller: Caller, act: Act, writes: bool) -> Result:
         """A transaction around `act`. A write's audit is in the same transaction, a read's durable
@@ -172,8 +170,8 @@ def _offered(core: Core, asked: Interaction) -> None:
     """FhirError 404, 405, 412 for what this server does not do."""
     if asked.type:
         require_offered(asked.type, asked.code)
-    unconditional = asked.condition is None and (asked.id or asked.code not in CONDITIONAL)
-    if not unconditional and not asked.condition and asked.code in (*CONDITIONAL, "create"):
+    conditional = asked.condition is not None or (asked.code in CONDITIONAL and asked.id is None)
+    if conditional and not asked.condition:
         raise FhirError(
             "invalid", f"A conditional {asked.code} needs search parameters", status=412
         )
@@ -205,7 +203,7 @@ def _checked(asked: Interaction) -> dict[str, Any]:
     return resource
 
 
-_UNFORESEEN = FhirError("exception", "Something went wrong here", status=500)
+UNFORESEEN = FhirError("exception", "Something went wrong here", status=500)
 
 
 def refusal_of(error: Exception) -> FhirError | None:

@@ -243,6 +243,7 @@ def _newest(fhir, count=5):
         ("PUT", "/AuditEvent/1/_history/1", {}),
         ("GET", "/Nonsense", {}),
         ("POST", "/Patient/1", {}),
+        ("GET", "/metadata?_format=%ff", {}),
     ],
 )
 def test_what_is_refused_before_it_is_an_interaction_is_audited_too(fhir, method, path, headers):
