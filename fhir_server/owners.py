@@ -9,8 +9,7 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from fhir_server.search.index import Index
-from fhir_server.search.references import literal
+from fhir_server.search.index import CONTEXT, Index
 from fhir_server.storage.store import ID, Entry
 
 PATIENT = "Patient"
@@ -32,13 +31,11 @@ def owner(resource: dict[str, Any], entries: Sequence[Entry], index: Index) -> s
     if type == PATIENT:
         id = resource.get("id")
         return f"{PATIENT}/{id}" if id else None
-    if type == "Binary":
-        return _of_binary(resource, index)
-    keys = _keys(type, index)
+    known = keys(type, index)
     patients = {
         entry.code
         for entry in entries
-        if entry.shape == "link" and entry.system == PATIENT and entry.param in keys
+        if entry.shape == "link" and entry.system == PATIENT and entry.param in known
     }
     return f"{PATIENT}/{patients.pop()}" if len(patients) == 1 else None
 
@@ -55,14 +52,9 @@ def members(type: str, index: Index) -> tuple[str, ...]:
 
 
 @lru_cache(maxsize=1024)
-def _keys(type: str, index: Index) -> frozenset[str]:
+def keys(type: str, index: Index) -> frozenset[str]:
     """The keys of the entries in which those parameters are found."""
+    if type == "Binary":
+        return frozenset({CONTEXT})
     known = index.parameters(type)
     return frozenset(key for code in members(type, index) for key in known[code].keys)
-
-
-def _of_binary(binary: dict[str, Any], index: Index) -> str | None:
-    """No search parameter covers Binary.securityContext."""
-    context = binary.get("securityContext") or {}
-    found = literal(context.get("reference") or "", index.base_url, index.definitions.types)
-    return f"{PATIENT}/{found.id}" if found and found.type == PATIENT else None

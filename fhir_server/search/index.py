@@ -19,10 +19,15 @@ from fhir_server.search.composites import Late
 from fhir_server.search.limit import ENTRIES, too_many
 from fhir_server.search.parameters import Parameter, parameters, parts_of
 from fhir_server.search.place import Place, link_entry
+from fhir_server.search.references import literal
 from fhir_server.storage.store import ID, UPDATED, Entry
 
 # Raise this by one whenever the same resource gives other entries than before.
-EXTRACTION = 2
+EXTRACTION = 3
+
+# What access asks and R4 does not index: whose rights a Binary borrows. No URL can name it.
+CONTEXT = "_salus:context"
+_OURS: Mapping[str, Mapping[str, str]] = {"Binary": {"securityContext": CONTEXT}}
 
 # Of each type the date that its links carry, so that one patient's resources are found in order
 # of time. Only parameters of which a resource has at most one value.
@@ -129,7 +134,20 @@ class Index:
                 for part in sorted(parts_of(parameter.definition.expression)):
                     for key, write in self._writers(parameter, part):
                         by_key.setdefault(key, []).append(write)
+        for member, param in _OURS.get(type, {}).items():
+            by_key.setdefault(member, []).append(self._linked(member, param))
         return _fused(by_key, joined, self.carried(type))
+
+    def _linked(self, member: str, param: str) -> Late:
+        """For a reference that has no search parameter: only resources of this server."""
+        types = self.definitions.types
+
+        def write(resource: dict[str, Any], found: list[Entry]) -> None:
+            named = literal(resource[member].get("reference") or "", self.base_url, types)
+            if named is not None:
+                found.append(link_entry(param, named.type, named.id))
+
+        return write
 
     def _writers(self, parameter: Parameter, part: str) -> Iterator[tuple[str, Late]]:
         """What writes the entries of one part of an expression, by the member of a resource that
