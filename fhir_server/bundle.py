@@ -16,7 +16,8 @@ from msgspec import Struct
 from conformance.json import encode
 from conformance.outcome import FhirError, outcome
 from fhir_server.audit.event import NO_INTERACTION, Caller
-from fhir_server.core import Core, Step
+from fhir_server.changes import Written
+from fhir_server.core import Core
 from fhir_server.interaction import (
     WRITES,
     Asked,
@@ -40,6 +41,10 @@ class Performer(Protocol):
     store: Store
     core: Core
 
+    def allow(self, asked: Interaction, caller: Caller) -> None:
+        """Check that an interaction is offered and allowed. FhirError."""
+        ...
+
     async def plan(self, asked: Interaction, caller: Caller) -> Any:
         """Check that an interaction is offered and allowed, and plan it. FhirError."""
         ...
@@ -58,13 +63,9 @@ class Performer(Protocol):
         asked: Interaction,
         caller: Caller,
         plan: Any,
-        written: list[Any] | None = None,
+        written: list[Written] | None = None,
     ) -> Awaitable[Result]:
         """An interaction inside a transaction, without its audit."""
-        ...
-
-    async def checked(self, step: Step, written: Sequence[Any]) -> None:
-        """Look at what a transaction Bundle has written once all of it is there. FhirError."""
         ...
 
     async def audit(

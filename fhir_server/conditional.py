@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import re
 
+from conformance.json import parse
 from conformance.outcome import FhirError
+from fhir_server import access, sight
 from fhir_server.core import Step
 from fhir_server.interaction import Interaction, Parameters
 from fhir_server.search import params
 from fhir_server.search.results import context
-from fhir_server.storage.store import Page, Version
+from fhir_server.storage.store import All, Page, Version
 from fhir_server.times import parse_http_date
 
 # Parameters with an underscore that say which resources, not how they are shown.
@@ -20,9 +22,12 @@ _SELECTING = frozenset({"_id", "_lastUpdated", "_profile", "_security", "_source
 _ETAG = re.compile(r'(?:W/)?"([0-9]{1,18})"', re.ASCII)
 
 
-async def select(step: Step, type: str, condition: Parameters, at_most: int = 2) -> list[Version]:
-    """Up to `at_most` visible resources that meet a condition. FhirError when it selects nothing
-    in particular: no search parameter, or one that is unknown."""
+async def select(
+    step: Step, type: str, condition: Parameters, letter: str = "s", at_most: int = 2
+) -> list[Version]:
+    """Up to `at_most` resources that meet a condition and that the caller may both find and reach
+    with a letter. FhirError when it selects nothing in particular: no search parameter, or one
+    that is unknown."""
     for name, _ in condition:
         base = name.partition(":")[0]
         if base.startswith("_") and base not in _SELECTING:
@@ -30,13 +35,17 @@ async def select(step: Step, type: str, condition: Parameters, at_most: int = 2)
     search = params.parse(type, condition, context(step))
     if not search.used:
         raise FhirError("invalid", "A condition needs at least one search parameter", status=412)
-    found = await step.tx.find(type, search.query, (), Page(at_most))
-    return list(found.versions)
+    query = All((search.query, access.visible(step.core, step.grant, type, letter)))
+    found = await step.tx.find(type, query, (), Page(at_most))
+    if type not in access.CONCEALED or letter == "s":
+        return list(found.versions)
+    # Who is shown a part only would lose the rest.
+    return [each for each in found.versions if not await sight.hides(step, parse(each.body))]
 
 
-async def single(step: Step, type: str, condition: Parameters) -> Version | None:
+async def single(step: Step, type: str, condition: Parameters, letter: str = "s") -> Version | None:
     """The one resource that meets a condition, if any. FhirError 412 when there are several."""
-    found = await select(step, type, condition)
+    found = await select(step, type, condition, letter)
     if len(found) > 1:
         raise FhirError(
             "multiple-matches", f"The condition selects more than one {type}; make it narrower"

@@ -24,7 +24,9 @@ from smart_auth.grant import Grant
 @dataclass(frozen=True, slots=True)
 class Operation:
     """An operation: its code, where it is offered (system, type, instance), on which types (none:
-    all), whether it writes, the canonical url of its OperationDefinition, and what it does."""
+    all), whether it writes, the canonical url of its OperationDefinition, what it does, and the
+    letters of a scope that it needs on its type, or on all types where it names none. Without
+    letters it is for nobody but callers who may do everything."""
 
     code: str
     levels: frozenset[str]
@@ -32,6 +34,7 @@ class Operation:
     writes: bool
     definition: str
     run: Callable[[Step, Interaction], Awaitable[Result]]
+    letters: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,4 +64,4 @@ class Step(Struct, frozen=True):
     tx: Transaction
     grant: Grant
     core: Core
-    written: list[Any] | None = None
+    written: list[Any] | None = None  # changes.Written, which is made of Steps itself

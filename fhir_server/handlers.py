@@ -12,8 +12,9 @@ from typing import Any
 
 from conformance.json import encode, parse
 from conformance.outcome import FhirError, Issue, outcome
-from fhir_server import access, patch, spool
+from fhir_server import changes, patch, sight, spool
 from fhir_server.audit.reported import report
+from fhir_server.changes import Written, absent
 from fhir_server.conditional import not_modified, require_match, select, single
 from fhir_server.core import Step
 from fhir_server.formats import Shape, shaped
@@ -29,17 +30,17 @@ Handler = Callable[[Step, Interaction, Any], Awaitable[Result]]
 
 async def read(step: Step, asked: Interaction, _: None) -> Result:
     """https://hl7.org/fhir/R4/http.html#read"""
-    version = await _shown(step, asked, await step.tx.get(asked.type or "", asked.id or ""))
-    return _answer(step, asked, version)
+    version = await sight.current(step, asked.type or "", asked.id or "", "r")
+    return await _answer(step, asked, _there(asked, version))
 
 
 async def vread(step: Step, asked: Interaction, _: None) -> Result:
     """https://hl7.org/fhir/R4/http.html#vread"""
     number = asked.version or ""
     if not _NUMBER.fullmatch(number):
-        raise _absent(asked, f" with version {number[:20]}")
-    version = await step.tx.get(asked.type or "", asked.id or "", int(number))
-    return _answer(step, asked, await _shown(step, asked, version))
+        raise absent(asked.type, f" with version {number[:20]}")
+    version = await sight.version(step, asked.type or "", asked.id or "", int(number), "r")
+    return await _answer(step, asked, _there(asked, version))
 
 
 async def create(step: Step, asked: Interaction, prepared: Prepared) -> Result:
@@ -49,35 +50,37 @@ async def create(step: Step, asked: Interaction, prepared: Prepared) -> Result:
     if asked.condition is not None:
         found = await single(step, prepared.type, asked.condition)
         if found is not None:
-            return _written(asked, found, 200, prepared.warnings)
-    return await _put(step, asked, prepared, asked.id or step.core.new_id(), None)
+            return await _written(step, asked, found, 200, prepared.warnings)
+    return await _put(step, asked, prepared, asked.id or step.core.new_id(), None, "c")
 
 
 async def update(step: Step, asked: Interaction, prepared: Prepared) -> Result:
     """https://hl7.org/fhir/R4/http.html#update"""
     id = asked.id or await _selected_id(step, asked, prepared)
-    current = await step.tx.get(prepared.type, id)
+    current = await changes.replaced(step, prepared.type, id, "u")
+    if current is not None and current.deleted:
+        _require_update_as_create(step, prepared.type)
     require_match(asked, current)
-    return await _put(step, asked, prepared, id, current)
+    return await _put(step, asked, prepared, id, current, "u")
 
 
 async def patched(step: Step, asked: Interaction, operations: Any) -> Result:
     """https://hl7.org/fhir/R4/http.html#patch"""
     if asked.condition is not None:
-        current = await single(step, asked.type or "", asked.condition)
+        current = await single(step, asked.type or "", asked.condition, "u")
     else:
-        current = await step.tx.get(asked.type or "", asked.id or "")
-    current = await _shown(step, asked, current)
+        current = await changes.replaced(step, asked.type or "", asked.id or "", "u")
+    current = _there(asked, current)
     require_match(asked, current)
     resource = patch.apply(parse(current.body), operations)
-    return await _put(step, asked, prepare(step.core, resource), current.id, current)
+    return await _put(step, asked, prepare(step.core, resource), current.id, current, "u")
 
 
 async def delete(step: Step, asked: Interaction, _: None) -> Result:
     """https://hl7.org/fhir/R4/http.html#delete"""
     if asked.condition is not None:
         return await _delete_selected(step, asked)
-    current = await step.tx.get(asked.type or "", asked.id or "")
+    current = await changes.replaced(step, asked.type or "", asked.id or "", "d")
     require_match(asked, current)
     if current is None or current.deleted:
         return Result(204, touched=((asked.type or "", asked.id or "", None),))
@@ -114,27 +117,23 @@ HANDLERS: dict[str, Handler] = {
 # --- answers -------------------------------------------------------------------------------------
 
 
-async def _shown(step: Step, asked: Interaction, version: Version | None) -> Version:
+def _there(asked: Interaction, version: Version | None) -> Version:
     """The version, if it is there for this caller. FhirError 404, 410."""
-    if version is None or not await access.shows(step, version):
-        raise _absent(asked)
+    if version is None:
+        raise absent(asked.type)
     if version.deleted:
         raise FhirError("deleted", f"This {version.type} was deleted")
     return version
 
 
-def _absent(asked: Interaction, which: str = "") -> FhirError:
-    return FhirError("not-found", f"There is no such {asked.type}{which}")
-
-
-def _answer(step: Step, asked: Interaction, version: Version) -> Result:
+async def _answer(step: Step, asked: Interaction, version: Version) -> Result:
     touched = ((version.type, version.id, version.number if asked.code == "vread" else None),)
     patients = (version.owner,) if version.owner else ()
     if not_modified(asked, version):
         return Result(
             304, etag=version.number, updated=version.updated, touched=touched, patients=patients
         )
-    body = version.body
+    body = (await sight.reveal(step, (version,)))[0].body
     if asked.parameters:
         shape = Shape.of(asked.parameters, asked.code)
         body = encode(shaped(parse(body), shape, step.core.definitions))
@@ -148,12 +147,12 @@ def _answer(step: Step, asked: Interaction, version: Version) -> Result:
     )
 
 
-def _written(
-    asked: Interaction, version: Version, status: int, warnings: tuple[Issue, ...]
+async def _written(
+    step: Step, asked: Interaction, version: Version, status: int, warnings: tuple[Issue, ...]
 ) -> Result:
     """What Prefer asks of a write: the resource, nothing, or an OperationOutcome."""
-    body = version.body
-    if asked.prefer.returns == "minimal":
+    body = (await sight.reveal(step, (version,)))[0].body
+    if asked.prefer.returns == "minimal" or not await _may_return(step, asked, version):
         body = b""
     elif asked.prefer.returns == "OperationOutcome":
         done = Issue("information", "informational", f"Stored as version {version.number}")
@@ -169,30 +168,49 @@ def _written(
     )
 
 
+async def _may_return(step: Step, asked: Interaction, version: Version) -> bool:
+    """Whether a write answers with the resource: a patch tells what its sender did not send, so it
+    must be readable as well."""
+    if asked.code != "patch" or changes.writes_all(step, version.type, "r"):
+        return True
+    return await sight.current(step, version.type, version.id, "r") is not None
+
+
 # --- writes --------------------------------------------------------------------------------------
 
 
 async def _put(
-    step: Step, asked: Interaction, prepared: Prepared, id: str, current: Version | None
+    step: Step,
+    asked: Interaction,
+    prepared: Prepared,
+    id: str,
+    current: Version | None,
+    letter: str,
 ) -> Result:
     number = current.number + 1 if current else 1
     version = prepared.version(id, number, step.tx.now)
-    await access.check_written(step, current)
+    written = Written(prepared, version, letter)
+    if step.written is None:
+        await changes.require_written(step, (written,))
+    else:
+        step.written.append(written)
     if prepared.type == "Binary":
         await spool.claim(step.tx, prepared.resource)
     stored = await step.tx.put(version, prepared.entries, number - 1)
-    if step.written is not None:
-        step.written.append(prepared)
-    elif step.core.references == "check":
-        await check_references(step, prepared)
     created = current is None or current.deleted
-    return _written(asked, stored, 201 if created else 200, prepared.warnings)
+    return await _written(step, asked, stored, 201 if created else 200, prepared.warnings)
+
+
+def _require_update_as_create(step: Step, type: str) -> None:
+    """FhirError 404 for a caller who may not choose ids: it must not learn which ones are taken."""
+    if not changes.writes_all(step, type, "u"):
+        raise absent(type)
 
 
 async def _selected_id(step: Step, asked: Interaction, prepared: Prepared) -> str:
     """The id that a conditional update writes to."""
     given = prepared.id
-    found = await single(step, prepared.type, asked.condition or ())
+    found = await single(step, prepared.type, asked.condition or (), "u")
     if found is not None:
         if given is not None and given != found.id:
             raise FhirError(
@@ -201,6 +219,7 @@ async def _selected_id(step: Step, asked: Interaction, prepared: Prepared) -> st
                 f"{prepared.type}.id",
             )
         return found.id
+    _require_update_as_create(step, prepared.type)
     if given is None:
         return step.core.new_id()
     if await step.tx.get(prepared.type, given) is not None:
@@ -214,7 +233,7 @@ async def _selected_id(step: Step, asked: Interaction, prepared: Prepared) -> st
 
 async def _delete_selected(step: Step, asked: Interaction) -> Result:
     most = step.core.limits.conditional
-    found = await select(step, asked.type or "", asked.condition or (), most + 1)
+    found = await select(step, asked.type or "", asked.condition or (), "d", most + 1)
     if len(found) > most:
         raise FhirError(
             "multiple-matches",
@@ -240,7 +259,6 @@ async def _deleted(step: Step, current: Version) -> Result:
         current.owner,
         deleted=True,
     )
-    await access.check_written(step, current)
     stored = await step.tx.put(gone, (), current.number)
     return Result(
         204,
@@ -248,15 +266,3 @@ async def _deleted(step: Step, current: Version) -> Result:
         touched=((stored.type, stored.id, stored.number),),
         patients=(stored.owner,) if stored.owner else (),
     )
-
-
-async def check_references(step: Step, prepared: Prepared) -> None:
-    """FhirError 422 when a literal reference of this server resolves to nothing."""
-    core = step.core
-    for text in prepared.references(core):
-        type, _, id = text.partition("/")
-        target = await step.tx.get(type, id)
-        if target is None or target.deleted:
-            raise FhirError(
-                "not-found", f"A reference to a {type} resolves to nothing here", status=422
-            )

@@ -10,13 +10,14 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from conformance.outcome import FhirError
-from fhir_server import access
+from fhir_server import sight
+from fhir_server.changes import absent
 from fhir_server.core import Core, Step
 from fhir_server.ids import is_made_here
 from fhir_server.interaction import Interaction, Parameters, Result
 from fhir_server.links import Link
 from fhir_server.search.results import PAGE, bundle, open_link, page_link, self_link
-from fhir_server.storage.store import EVENTS, Version
+from fhir_server.storage.store import Version
 from fhir_server.times import instant, parse_instant
 
 
@@ -34,12 +35,13 @@ async def history(step: Step, asked: Interaction, _: None) -> Result:
     before = int(link.after[0] or 0) if link else None
     wanted = _parameters(step.core, parameters)
     if asked.id is not None:
-        current = await step.tx.get(asked.type or "", asked.id)
-        if current is None or not await access.shows(step, current):
-            raise FhirError("not-found", f"There is no such {asked.type}")
+        current = await sight.current(step, asked.type or "", asked.id, "r")
+        if current is None:
+            raise absent(asked.type)
     versions = await _page(step, asked, wanted, before)
     more = len(versions) > wanted.size
-    made, shown = list(_with_creation(versions)), versions[: wanted.size]
+    shown = versions[: wanted.size]
+    made = list(_with_creation(await sight.reveal(step, versions)))
     links = [self_link(step.core, _path(asked), parameters)]
     if more:
         after = (shown[-1].sequence,)
@@ -58,9 +60,10 @@ async def _page(step: Step, asked: Interaction, wanted: Asked, before: int | Non
     """One more than a page of the versions that the caller may see."""
     shown: list[Version] = []
     size = wanted.size + 1
+    past = sight.Past(step, "r" if asked.id else "s")
     while True:
         batch = await step.tx.history(asked.type, asked.id, size, before, wanted.since)
-        shown += [v for v in batch if v.type != EVENTS and await access.shows(step, v)]
+        shown += await past.shown(batch)
         if len(batch) < size or len(shown) >= size:
             return shown[:size]
         before = batch[-1].sequence

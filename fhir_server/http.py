@@ -11,10 +11,12 @@ import time
 from collections.abc import Callable, Mapping, MutableMapping
 from functools import lru_cache
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 from conformance.json import encode, parse, pretty
 from conformance.outcome import FhirError, outcome
 from fhir_server import binary
+from fhir_server.access import check, limit
 from fhir_server.audit.event import NO_INTERACTION, Caller
 from fhir_server.body import Receive, read_body
 from fhir_server.formats import FHIR_JSON, JSON_TYPES
@@ -27,6 +29,7 @@ from fhir_server.interaction import (
     Resource,
     Result,
     Route,
+    Unauthenticated,
     interaction,
     pairs,
     route,
@@ -34,6 +37,7 @@ from fhir_server.interaction import (
 from fhir_server.metrics import Metrics
 from fhir_server.server import UNFORESEEN, Server, refusal_of
 from fhir_server.times import http_date
+from smart_auth.grant import Grant
 
 Scope = MutableMapping[str, Any]
 Send = Callable[[MutableMapping[str, Any]], Any]
@@ -73,9 +77,9 @@ class Http:
         code = "refused"
         form = _Form()
         try:
-            caller = self._caller(headers, _address(scope))
             query: bytes = scope["query_string"]
             path = scope["path"][self._skip :].strip("/")
+            caller = self._who(headers, scope, path)
             form = _form_of(query, headers.get(b"accept", b""))
             made = await self._asked(form, method, path, query, headers, receive, caller)
             code = made.code
@@ -89,6 +93,15 @@ class Http:
             result = self._metrics.incident(error, code)
         await self._send(result, form, method == "HEAD", send)
         self._metrics.observe(code, result.status, time.perf_counter() - began)
+
+    def _who(self, headers: Headers, scope: Scope, path: str) -> Caller:
+        """Who asks. What this server can do is told to anybody. FhirError 400, 401."""
+        if len(headers) != len(scope["headers"]) and _repeats(scope, b"authorization"):
+            raise FhirError("invalid", "A request has one Authorization header")
+        address = _address(scope)
+        if path == "metadata" and b"authorization" not in headers:
+            return Caller(_ANYBODY, address, urlsplit(self._core.base_url).netloc)
+        return self._caller(headers, address)
 
     async def _asked(
         self,
@@ -111,6 +124,8 @@ class Http:
             asked = _asked(method, path, query, headers, caller, limits.url)
             if method in _BODILESS:
                 return interaction(asked, at, limits.parameters)
+            if at.type == "Binary":  # whose pieces are stored as they come
+                check(self._core, caller.grant, bare)
             resource, content, pairs, weight = await self._body(at, asked, headers, receive)
             if at.code == "transaction" and resource and resource.get("type") == "batch":
                 at = at._replace(code="batch")
@@ -180,7 +195,10 @@ def refused(error: FhirError) -> Result:
     if error.status == 503:
         headers = (("retry-after", "5"),)
     if error.status == 401:
-        headers = (("www-authenticate", "Bearer"),)
+        challenge = error.challenge if isinstance(error, Unauthenticated) else "Bearer"
+        headers = (("www-authenticate", challenge),)
+    if error.issues[0].code == "forbidden":
+        headers = (("www-authenticate", 'Bearer error="insufficient_scope"'),)
     return Result(error.status, encode(outcome(error.issues)), headers=headers)
 
 
@@ -194,6 +212,7 @@ class _Body(NamedTuple):
 
 
 _NO_INTERACTION = Interaction(NO_INTERACTION)
+_ANYBODY = Grant("anonymous")  # may ask what this server can do
 
 
 class _Form(NamedTuple):
@@ -254,7 +273,19 @@ def _once(headers: Headers, caller: Caller) -> str | None:
         return None
     if not 0 < len(key) <= 256:
         raise FhirError("value", "An Idempotency-Key has 1 to 256 characters")
-    return f"{caller.grant.agent or caller.grant.name} {key}"
+    return f"{_whose(caller.grant)} {key}"
+
+
+def _whose(grant: Grant) -> str:
+    """Among whose requests a key is unique: those of a user of an app, or of a grant where it is
+    limited to patients. A system's outlives its tokens, so that it can go on where it stopped."""
+    if grant.id and limit(grant) is not None:
+        return f"grant {grant.id}"
+    return " ".join(each for each in (grant.client, grant.agent or grant.name) if each)
+
+
+def _repeats(scope: Scope, name: bytes) -> bool:
+    return [each for each, _ in scope["headers"]].count(name) > 1
 
 
 # A media type that the client does not take, or of another version of FHIR.

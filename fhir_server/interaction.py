@@ -42,8 +42,9 @@ class Interaction(Struct, frozen=True):
     """What is asked. `code` is the standard's: read, vread, update, patch, delete,
     history-instance, history-type, history-system, create, search-type, search-system,
     capabilities, batch, transaction; or operation. A conditional interaction has `condition`, the
-    search that selects (for create: If-None-Exist). `once` is a key under which the Result is kept
-    in the same transaction: the same key again returns that Result."""
+    search that selects (for create: If-None-Exist). A search may be within a `compartment`, its
+    type and id; of no `type` it is then on all types of it. `once` is a key under which the Result
+    is kept in the same transaction: the same key again returns that Result."""
 
     code: str
     type: str | None = None
@@ -60,6 +61,7 @@ class Interaction(Struct, frozen=True):
     prefer: Preferences = Preferences()
     once: str | None = None
     weight: int = 0  # bytes of the body; what is heavy is prepared apart
+    compartment: tuple[str, str] | None = None
 
     def settled(
         self,
@@ -85,6 +87,7 @@ class Interaction(Struct, frozen=True):
             self.prefer,
             self.once,
             self.weight,
+            self.compartment,
         )
 
 
@@ -111,7 +114,8 @@ class Result(Struct, frozen=True):
 # --- the route table -----------------------------------------------------------------------------
 
 # (method, shape of the path) -> interaction code. A shape names its parts: "type", "id", "vid";
-# "$" is an operation's name. Conditional forms are those that lack the id.
+# "$" is an operation's name. Conditional forms are those that lack the id. What follows "in" is a
+# type, or all of them, within the compartment before it.
 ROUTES: dict[tuple[str, str], str] = {
     ("GET", "metadata"): "capabilities",
     ("GET", ""): "search-system",
@@ -130,6 +134,10 @@ ROUTES: dict[tuple[str, str], str] = {
     ("PATCH", "type/id"): "patch",
     ("DELETE", "type/id"): "delete",
     ("GET", "type/id/_history"): "history-instance",
+    ("GET", "in/type"): "search-type",
+    ("POST", "in/type/_search"): "search-type",
+    ("GET", "in/*"): "search-system",
+    ("POST", "in/*/_search"): "search-system",
     ("GET", "type/id/_history/vid"): "vread",
     ("GET", "$"): "operation",
     ("POST", "$"): "operation",
@@ -162,6 +170,11 @@ class Route(NamedTuple):
     id: str | None = None
     version: str | None = None
     operation: str | None = None
+    compartment: tuple[str, str] | None = None
+
+
+# The types that a compartment is defined for (https://hl7.org/fhir/R4/compartmentdefinition.html).
+COMPARTMENTS = frozenset({"Device", "Encounter", "Patient", "Practitioner", "RelatedPerson"})
 
 
 def offers(type: str, code: str) -> bool:
@@ -178,7 +191,7 @@ def route(method: str, path: str, types: frozenset[str]) -> Route:
         if code is not None:
             return Route(code, type, id)
     parts = path.split("/") if path else []
-    found = _parts(parts, types)
+    found = _parts(parts, types) or _within(parts, types)
     if found is None:
         raise FhirError("not-found", "This path is not one of a FHIR server")
     shape, at = found
@@ -197,6 +210,15 @@ def require_offered(type: str, code: str) -> None:
         methods = [m for (m, shape), c in ROUTES.items() if c in offered and "type" in shape]
         text = f"{code} is not offered on {type}: {reason}"
         raise MethodNotAllowed(text, tuple(dict.fromkeys(methods)))
+
+
+class Unauthenticated(FhirError):
+    """401: who asks cannot be told. `challenge` is the WWW-Authenticate header, such as
+    `Bearer realm="clinic"` or `Bearer error="invalid_token"`."""
+
+    def __init__(self, text: str, challenge: str) -> None:
+        super().__init__("login", text)
+        self.challenge = challenge
 
 
 class MethodNotAllowed(FhirError):
@@ -239,6 +261,18 @@ def _type_parts(type: str, rest: list[str]) -> tuple[str, Route] | None:
             return "type/id/_history", Route("", type, _id(id))
         case [id, "_history", version]:
             return "type/id/_history/vid", Route("", type, _id(id), version)
+    return None
+
+
+def _within(parts: list[str], types: frozenset[str]) -> tuple[str, Route] | None:
+    """The shape of a search within a compartment."""
+    match parts:
+        case [of, id, type, *rest] if of in COMPARTMENTS and rest in ([], ["_search"]):
+            if type != "*" and type not in types:
+                return None
+            shape = "/".join(("in", "*" if type == "*" else "type", *rest))
+            named = None if type == "*" else type
+            return shape, Route("", named, compartment=(of, _id(id)))
     return None
 
 
@@ -302,6 +336,7 @@ def interaction(
         asked.prefer,
         asked.once,
         weight,
+        at.compartment,
     )
 
 

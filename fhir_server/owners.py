@@ -1,4 +1,4 @@
-"""Whose data a resource is: the one patient that it is about, under whose key it is sealed.
+"""Whose data a resource is: under which patient's key it is sealed, in whose compartments it is.
 
 https://hl7.org/fhir/R4/compartmentdefinition-patient.html
 """
@@ -23,6 +23,23 @@ BEYOND_R4: Mapping[str, tuple[str, ...]] = {
     "Task": ("subject",),  # Task.for
 }
 
+# Where belonging is narrower than R4's compartment says: a patient that another is linked with is
+# somebody else, whose List it is says its subject alone, and a Group names many.
+NARROWER: Mapping[str, tuple[str, ...]] = {PATIENT: (ID,), "List": ("subject",), "Group": ()}
+
+# What is about no patient and for all to read, though not to write, who are limited to patients.
+SHARED = frozenset(
+    """
+    ActivityDefinition CapabilityStatement ChargeItemDefinition CodeSystem CompartmentDefinition
+    ConceptMap DeviceDefinition Endpoint EventDefinition GraphDefinition HealthcareService
+    ImplementationGuide InsurancePlan Library Location Measure Medication MedicationKnowledge
+    MessageDefinition NamingSystem ObservationDefinition OperationDefinition Organization
+    OrganizationAffiliation PlanDefinition Practitioner PractitionerRole Questionnaire
+    SearchParameter SpecimenDefinition StructureDefinition StructureMap Substance
+    TerminologyCapabilities ValueSet
+    """.split()
+)
+
 
 def owner(resource: dict[str, Any], entries: Sequence[Entry], index: Index) -> str | None:
     """`Patient/id` when the resource is about exactly one patient, else None. `entries` are all
@@ -31,30 +48,54 @@ def owner(resource: dict[str, Any], entries: Sequence[Entry], index: Index) -> s
     if type == PATIENT:
         id = resource.get("id")
         return f"{PATIENT}/{id}" if id else None
-    known = keys(type, index)
-    patients = {
-        entry.code
-        for entry in entries
-        if entry.shape == "link" and entry.system == PATIENT and entry.param in known
-    }
+    patients = named(entries, _owning(type, index))
     return f"{PATIENT}/{patients.pop()}" if len(patients) == 1 else None
 
 
 def members(type: str, index: Index) -> tuple[str, ...]:
-    """The search parameters by which a resource of this type belongs to a patient; of Patient
-    itself, its id (another Patient that it is linked with is another patient's)."""
+    """The search parameters by which a resource of this type is a patient's; of Patient itself,
+    its id."""
     if type == PATIENT:
         return (ID,)
-    compartment = index.definitions.compartments[PATIENT].get(type, ())
     known = index.parameters(type)
-    codes = dict.fromkeys((*compartment, *BEYOND_R4.get(type, ())))
-    return tuple(code for code in codes if code in known)
+    return tuple(code for code in _codes(type, index) if code in known)
 
 
 @lru_cache(maxsize=1024)
-def keys(type: str, index: Index) -> frozenset[str]:
-    """The keys of the entries in which those parameters are found."""
+def belonging(type: str, index: Index) -> frozenset[str]:
+    """The keys of the entries of which some one must name a patient, for a resource to be in that
+    patient's compartment. Empty for types that are in none; those that belong with others
+    (Provenance, Binary) and those that are shared are for access to tell."""
+    return _keys(type, NARROWER.get(type, members(type, index)), index)
+
+
+@lru_cache(maxsize=1024)
+def naming(type: str, index: Index) -> frozenset[str]:
+    """The keys of all entries that put a resource into a patient's compartment, for R4 or us."""
+    return _keys(type, _codes(type, index), index)
+
+
+def named(entries: Sequence[Entry], keys: frozenset[str]) -> set[str]:
+    """The ids of the patients that entries under these keys name."""
+    return {
+        entry.code or ""
+        for entry in entries
+        if entry.shape == "link" and entry.system == PATIENT and entry.param in keys
+    }
+
+
+@lru_cache(maxsize=1024)
+def _owning(type: str, index: Index) -> frozenset[str]:
+    return _keys(type, members(type, index), index)
+
+
+def _codes(type: str, index: Index) -> tuple[str, ...]:
+    compartment = index.definitions.compartments[PATIENT].get(type, ())
+    return tuple(dict.fromkeys((*compartment, *BEYOND_R4.get(type, ()))))
+
+
+def _keys(type: str, codes: Sequence[str], index: Index) -> frozenset[str]:
     if type == "Binary":
         return frozenset({CONTEXT})
     known = index.parameters(type)
-    return frozenset(key for code in members(type, index) for key in known[code].keys)
+    return frozenset(key for code in codes if code in known for key in known[code].keys)

@@ -15,8 +15,9 @@ from fhir_server import access, once
 from fhir_server.audit.event import Caller, events, failure
 from fhir_server.batch import batch
 from fhir_server.bundle import Act
+from fhir_server.changes import Written
 from fhir_server.core import Core, Step
-from fhir_server.handlers import HANDLERS, check_references
+from fhir_server.handlers import HANDLERS
 from fhir_server.interaction import (
     CONDITIONAL,
     WRITES,
@@ -78,11 +79,15 @@ class Server:
             return self.prepared(asked, caller)
         return await asyncio.to_thread(self.prepared, asked, caller)
 
+    def allow(self, asked: Interaction, caller: Caller) -> None:
+        """Check that an interaction is offered and allowed. FhirError 403, 404, 405, 412."""
+        _offered(self.core, asked)
+        access.check(self.core, caller.grant, asked)
+
     def prepared(self, asked: Interaction, caller: Caller) -> Any:
         """Check that an interaction is offered and allowed, and do what can be done for it before
         its transaction. FhirError."""
-        _offered(self.core, asked)
-        access.check(caller.grant, asked.code, asked.type)
+        self.allow(asked, caller)
         if asked.code in ("create", "update"):
             told = asked.prefer.returns == "OperationOutcome"
             return prepare(self.core, _checked(asked), told)
@@ -102,16 +107,10 @@ class Server:
         asked: Interaction,
         caller: Caller,
         plan: Any,
-        written: list[Any] | None = None,
+        written: list[Written] | None = None,
     ) -> Awaitable[Result]:
         """An interaction inside a transaction, without its audit."""
         return HANDLERS[asked.code](Step(tx, caller.grant, self.core, written), asked, plan)
-
-    async def checked(self, step: Step, written: Sequence[Any]) -> None:
-        """Look at what a transaction Bundle has written once all of it is there. FhirError."""
-        if self.core.references == "check":
-            for each in written:
-                await check_references(step, each)
 
     async def commit(self, asked: Interaction, caller: Caller, act: Act, writes: bool) -> Result:
         """A transaction around `act`. A write's audit is in the same transaction, a read's durable

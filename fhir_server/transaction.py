@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from msgspec.structs import replace
 
 from conformance.outcome import FhirError
+from fhir_server import access
 from fhir_server.audit.event import Caller
 from fhir_server.bundle import (
     ORDER,
@@ -26,6 +27,7 @@ from fhir_server.bundle import (
     located,
     request_of,
 )
+from fhir_server.changes import Written, absent, require_written
 from fhir_server.conditional import single
 from fhir_server.core import Core, Step
 from fhir_server.interaction import (
@@ -34,7 +36,6 @@ from fhir_server.interaction import (
     Parameters,
     Result,
     pairs,
-    require_offered,
 )
 from fhir_server.references import (
     Targets,
@@ -69,7 +70,7 @@ async def transaction(server: Performer, asked: Interaction, caller: Caller) -> 
     if before is not None:
         return before
     requests = [
-        _read(server.core, asked, place, item)
+        _read(server, asked, caller, place, item)
         for place, item in enumerate(items(server.core, asked))
     ]
     _refuse_twins(requests)
@@ -84,11 +85,13 @@ async def transaction(server: Performer, asked: Interaction, caller: Caller) -> 
     raise FhirError("conflict", "What this transaction refers to kept changing; send it again")
 
 
-def _read(core: Core, asked: Interaction, place: int, item: Any) -> Request:
+def _read(server: Performer, asked: Interaction, caller: Caller, place: int, item: Any) -> Request:
+    """An entry that is offered and allowed, which is asked before what it selects is looked for."""
     try:
-        request = request_of(core, asked, place, item)
-        if request.asked.type:  # before what it selects is looked for
-            require_offered(request.asked.type, request.asked.code)
+        request = request_of(server.core, asked, place, item)
+        server.allow(request.asked, caller)
+        for text in conditional_references(request.asked.resource):
+            access.check_search(caller.grant, _reference(server.core, text)[0])
         return request
     except FhirError as error:
         raise located(error, place) from error
@@ -211,8 +214,10 @@ async def _planned(
         if asked.code == "update" and "id" not in resource:
             resource = {**resource, "id": asked.id}
         asked = asked.settled(resource=resource)
-    plan = await server.plan(asked, caller)
-    return Request(request.place, request.method, request.full_url, asked, plan)
+    planned = Request(request.place, request.method, request.full_url, asked)
+    if _is_found(planned):
+        return planned
+    return replace(planned, plan=await server.plan(asked, caller))
 
 
 def _found(core: Core, resource: dict[str, Any], selected: Selected) -> dict[str, str]:
@@ -257,7 +262,7 @@ async def _commit(
             raise _Moved
         budget = Budget(server.core)
         done: dict[int, _Acted] = {}
-        written: list[Any] = []
+        written: list[Written] = []
         for each in sorted(planned, key=lambda request: ORDER[request.method]):
             budget.check()
             one = await _acted(server, tx, caller, each, written)
@@ -265,7 +270,7 @@ async def _commit(
             done[each.place] = one
             await breathe(len(done))
         _refuse_overlap(planned, done)
-        await server.checked(step, written)
+        await require_written(step, written)
         ordered = [Done(*done[place]) for place in sorted(done)]
         return answered(server.core, "transaction-response", ordered)
 
@@ -290,13 +295,32 @@ async def _acted(
     tx: Transaction,
     caller: Caller,
     request: Request,
-    written: list[Any],
+    written: list[Written],
 ) -> _Acted:
     try:
-        result = await server.act(tx, request.asked, caller, request.plan, written)
+        if _is_found(request):
+            return _Acted(request, await _existing(tx, request.asked))
+        return _Acted(request, await server.act(tx, request.asked, caller, request.plan, written))
     except FhirError as error:
         raise located(error, request.place) from error
-    if request.asked.code == "read" and request.method == "POST":
-        location = f"{request.asked.type}/{request.asked.id}/_history/{result.etag}"
-        result = replace(result, location=location, body=b"")
-    return _Acted(request, result)
+
+
+def _is_found(request: Request) -> bool:
+    """Whether it is a conditional create whose condition selects a resource."""
+    return request.asked.code == "read" and request.method == "POST"
+
+
+async def _existing(tx: Transaction, asked: Interaction) -> Result:
+    """The answer to a conditional create of what is there already. The caller has found it by a
+    search; that it may read it too is not asked."""
+    version = await tx.get(asked.type or "", asked.id or "")
+    if version is None or version.deleted:
+        raise absent(asked.type)
+    return Result(
+        200,
+        etag=version.number,
+        updated=version.updated,
+        location=f"{version.type}/{version.id}/_history/{version.number}",
+        touched=((version.type, version.id, None),),
+        patients=(version.owner,) if version.owner else (),
+    )

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 from conformance.json import encode, parse
 from conformance.outcome import FhirError, Issue, outcome
-from fhir_server import access
+from fhir_server import sight
+from fhir_server.changes import absent
 from fhir_server.core import Operation, Step
 from fhir_server.interaction import Interaction, Parameters, Resource, Result
 
@@ -72,10 +73,11 @@ async def _stored(step: Step, asked: Interaction) -> dict[str, Any]:
     """The resource as it is stored."""
     if asked.id is None:
         raise FhirError("required", "$validate needs a resource", status=400)
-    version = await step.tx.get(asked.type or "", asked.id)
-    if version is None or version.deleted or not await access.shows(step, version):
-        raise FhirError("not-found", f"There is no such {asked.type}")
-    return parse(version.body)
+    version = await sight.current(step, asked.type or "", asked.id, "r")
+    if version is None or version.deleted:
+        raise absent(asked.type)
+    (shown,) = await sight.reveal(step, (version,))
+    return parse(shown.body)
 
 
 def _misplaced(asked: Interaction, wanted: _Asked, resource: Resource) -> list[Issue]:
@@ -105,4 +107,5 @@ OPERATION = Operation(
     False,
     "http://hl7.org/fhir/OperationDefinition/Resource-validate",
     run,
+    "r",
 )

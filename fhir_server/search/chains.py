@@ -15,7 +15,7 @@ from fhir_server.search.literals import split
 from fhir_server.search.nearest import nearest, shown
 from fhir_server.search.parameters import Parameter
 from fhir_server.search.ranges import any_of
-from fhir_server.storage.store import All, Query, ReferredBy, RefersTo
+from fhir_server.storage.store import Query, ReferredBy, RefersTo
 
 HAS = "_has"
 _AMBIGUOUS = 12  # ways that a chain may lead over types that it does not name
@@ -109,7 +109,7 @@ def _chained(
 
 
 def _visible(type: str, rest: str, value: str, context: SearchContext, way: Way) -> Query:
-    return All((read(type, rest, value, context, way), context.visible(type)))
+    return context.seen(type, read(type, rest, value, context, way))
 
 
 def _named(parameter: Parameter, type: str, context: SearchContext) -> list[str]:

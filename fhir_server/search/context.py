@@ -14,7 +14,7 @@ from conformance.definitions import Definitions
 from conformance.outcome import FhirError, Issue
 from fhir_server.limits import Limits
 from fhir_server.search.parameters import Parameter
-from fhir_server.storage.store import EVERYTHING, Query, Sort
+from fhir_server.storage.store import EVERYTHING, All, Query, Sort
 
 
 class Indexed(Protocol):
@@ -33,12 +33,17 @@ def _nothing_refused(_: str) -> None:
     return None
 
 
+def _as_it_is(_: str, query: Query) -> Query:
+    return query
+
+
 @dataclass(frozen=True, slots=True)
 class SearchContext:
     """What parsing a search needs: the definitions and the index, how this server is addressed,
     now (microseconds since 1970), and the caller's rights. `visible` is ANDed to the query of
     every type that the search touches; `check` raises FhirError (403) for a type that the caller
-    may not search."""
+    may not search; `conceal` alters what the caller asks of a type so that it tells nothing that
+    is cut from what leaves."""
 
     definitions: Definitions
     index: Indexed
@@ -49,6 +54,11 @@ class SearchContext:
     handling: Literal["strict", "lenient"] = "strict"
     visible: Callable[[str], Query] = _everything
     check: Callable[[str], None] = _nothing_refused
+    conceal: Callable[[str, Query], Query] = _as_it_is
+
+    def seen(self, type: str, *asked: Query) -> Query:
+        """What the caller asks of a type, of the resources that it may see."""
+        return All((*(self.conceal(type, each) for each in asked), self.visible(type)))
 
     def allowed(self, type: str) -> bool:
         """Whether the caller may search a type that the search does not name itself."""

@@ -5,7 +5,7 @@ https://hl7.org/fhir/R4/search.html#include
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 from fhir_server.search.context import Include, SearchContext, Unsupported, malformed
 from fhir_server.search.nearest import nearest
@@ -57,16 +57,16 @@ def _refuse_unknown(include: Include, type: str, what: str, context: SearchConte
     if include.target and include.param != ANY and include.target not in found[0].targets:
         raise Unsupported(f"`{include.param}` of {include.source} refers to no {include.target}")
     context.check(include.source)
-    for target in _explicit_targets(include, found):
-        context.check(target)
-
-
-def _explicit_targets(include: Include, found: Iterable[Parameter]) -> Collection[str]:
-    """The types that an include names: its target, or the only one that its parameter has."""
     if include.target:
-        return (include.target,)
-    targets = {target for each in found for target in each.targets}
-    return targets if len(targets) == 1 and include.param != ANY and not include.reverse else ()
+        context.check(include.target)
+    elif include.param != ANY and not include.reverse:
+        _require_some(found[0].targets, context)
+
+
+def _require_some(targets: Sequence[str], context: SearchContext) -> None:
+    """At least one of the types that an include may bring must be the caller's to search."""
+    if targets and not any(context.allowed(target) for target in targets):
+        context.check(targets[0])
 
 
 def _references(type: str, context: SearchContext) -> list[Parameter]:

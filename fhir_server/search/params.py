@@ -16,7 +16,8 @@ from fhir_server.search.chains import read
 from fhir_server.search.context import Include, Search, SearchContext, Unsupported, malformed
 from fhir_server.search.includes import read_include
 from fhir_server.search.nearest import nearest, shown
-from fhir_server.storage.store import All, Query, Sort
+from fhir_server.search.parameters import Parameter
+from fhir_server.storage.store import Match, Query, Sort
 
 __all__ = ["Search", "SearchContext", "parse"]
 
@@ -65,7 +66,7 @@ def parse(type: str, parameters: Sequence[tuple[str, str]], context: SearchConte
             reading.used.append((name, value))
     return Search(
         type,
-        All((*reading.queries, context.visible(type))),
+        context.seen(type, *reading.queries),
         includes=tuple(dict.fromkeys(reading.includes)),
         used=tuple(reading.used),
         ignored=tuple(reading.ignored),
@@ -121,10 +122,20 @@ def _sort(reading: _Reading, value: str) -> None:
                 f"`_sort` takes search parameters of {reading.type} that have one value, such as"
                 f" _lastUpdated{nearest(code, known)}"
             )
+        if kind.shapes[0] == "link":
+            _refuse_concealed(parameter, reading.context)
         keys.append(Sort(parameter.keys, kind.shapes[0], each != code, code == carried))
     reading.shown["sort"] = (*reading.shown.get("sort", ()), *keys)
     if len(reading.shown["sort"]) > _SORT_KEYS:
         raise malformed(f"`_sort` takes at most {_SORT_KEYS} keys")
+
+
+def _refuse_concealed(parameter: Parameter, context: SearchContext) -> None:
+    """The order would tell of references that are cut from what leaves."""
+    for key in parameter.keys:
+        match = Match(key, "link")
+        if context.conceal(parameter.type, match) != match:
+            raise Unsupported(f"`_sort` does not take `{parameter.code}` of {parameter.type}")
 
 
 def _count(reading: _Reading, value: str) -> None:

@@ -13,13 +13,14 @@ from msgspec.structs import replace
 
 from conformance.json import encode, parse
 from conformance.outcome import FhirError, Issue, outcome
-from fhir_server import access
+from fhir_server import access, sight
 from fhir_server.audit.search import count_events, find_events, refuse_hidden
 from fhir_server.core import Core, Step
 from fhir_server.formats import Shape, shaped
 from fhir_server.interaction import Interaction, Parameters, Result, query_of
 from fhir_server.links import Link, Place
 from fhir_server.search import params
+from fhir_server.search.compartments import types_of, within
 from fhir_server.search.context import Include
 from fhir_server.search.includes import include_queries
 from fhir_server.storage.store import EVENTS, Found, Page, Version
@@ -40,8 +41,9 @@ def context(step: Step, handling: str = "strict") -> params.SearchContext:
         now=core.clock(),
         limits=core.limits,
         handling="lenient" if handling == "lenient" else "strict",
-        visible=lambda type: access.visible(type, grant),
-        check=lambda type: access.check(grant, "search-type", type),
+        visible=lambda type: access.visible(core, grant, type, "s"),
+        check=lambda type: access.check_search(grant, type),
+        conceal=lambda type, query: access.conceal(core, grant, type, query),
     )
 
 
@@ -53,7 +55,8 @@ async def search(step: Step, asked: Interaction, _: None) -> Result:
     if asked.type is None:
         result = await _search_system(step, asked, parameters, after)
         return replace(result, asked=parameters) if link else result
-    parsed = params.parse(asked.type, parameters, context(step, asked.prefer.handling))
+    surroundings = context(step, asked.prefer.handling)
+    parsed = within(asked, params.parse(asked.type, parameters, surroundings), surroundings)
     result = await _answer(step, asked, parsed, after)
     return replace(result, asked=parameters) if link else result
 
@@ -62,14 +65,14 @@ async def _answer(
     step: Step, asked: Interaction, parsed: params.Search, after: Place | None
 ) -> Result:
     total = await _total(step, parsed)
-    links = [self_link(step.core, parsed.type, parsed.used)]
+    links = [self_link(step.core, _path(asked), parsed.used)]
     if parsed.summary == "count" or parsed.count == 0:
-        return _result(step, parsed, _Found(()), total, links)
+        return await _result(step, asked, parsed, _Found(()), total, links)
     found = await _page(step, parsed, after)
     if total is None and after is None and found.after is None:
         total = len(found.matches)
     links += _links(step, asked, parsed.used, found.after, links[0][1])
-    return _result(step, parsed, found, total, links)
+    return await _result(step, asked, parsed, found, total, links)
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,31 +185,45 @@ async def _search_system(
 ) -> Result:
     """Type after type, in the order of _type; every parameter must be one of each type."""
     rest = tuple(pair for pair in parameters if pair[0] != "_type")
-    types = _types(step.core, parameters)
     surroundings = context(step, asked.prefer.handling)
-    searches = [params.parse(type, rest, surroundings) for type in types]
+    types = _types(step, asked, parameters)
+    searches = [
+        within(asked, params.parse(type, rest, surroundings), surroundings) for type in types
+    ]
     if any(each.sort or each.includes for each in searches):
         raise FhirError("not-supported", "_sort and _include need a search on one type", status=400)
     first = searches[0]
     totals = [await _total(step, each) for each in searches]
     total = None if None in totals else sum(each or 0 for each in totals)
     used = (*(pair for pair in parameters if pair[0] == "_type"), *first.used)
-    links = [self_link(step.core, "", used)]
+    links = [self_link(step.core, _path(asked), used)]
     if first.summary == "count" or first.count == 0:
-        return _result(step, first, _Found(()), total, links)
+        return await _result(step, asked, first, _Found(()), total, links)
     found = await _system_page(step, searches, after)
     if total is None and after is None and found.after is None:
         total = len(found.matches)
     links += _links(step, asked, used, found.after, links[0][1])
-    return _result(step, first, found, total, links)
+    return await _result(step, asked, first, found, total, links)
 
 
-def _types(core: Core, parameters: Parameters) -> list[str]:
+def _types(step: Step, asked: Interaction, parameters: Parameters) -> list[str]:
+    """The types to search: those named, which the caller must be allowed to search; else all of the
+    compartment that it is, or all there are. Events come only when they are named. FhirError."""
+    core, grant = step.core, step.grant
+    known = core.definitions.types
+    if asked.compartment:
+        known = types_of(asked.compartment[0], core.definitions)
     named = [t for name, value in parameters if name == "_type" for t in value.split(",")]
     for type in named:
-        if type not in core.definitions.types:
-            raise FhirError("value", "_type names something that is not an R4 resource type")
-    return list(dict.fromkeys(named)) or sorted(core.definitions.types - {EVENTS})
+        if type not in known:
+            raise FhirError("value", "_type names something that is not a resource type here")
+        access.check_search(grant, type)
+    if named:
+        return list(dict.fromkeys(named))
+    found = sorted(type for type in known - {EVENTS} if access.covers(grant, type, "s"))
+    if not asked.compartment or not found:
+        access.check_search(grant, access.ANY)
+    return found
 
 
 async def _system_page(
@@ -242,14 +259,28 @@ def open_link(step: Step, asked: Interaction) -> Link | None:
     if (
         link is None
         or len(asked.parameters) > 1
-        or (link.code, link.type, link.id) != (asked.code, asked.type, asked.id)
+        or (link.code, link.type, link.id) != (asked.code, asked.type, _subject(asked))
     ):
         raise FhirError("not-found", "This page does not exist (any more); start the search again")
     return link
 
 
 def _caller(step: Step) -> str:
-    return step.grant.agent or step.grant.name
+    """Whose a link is: another grant of the same person opens other pages."""
+    grant = step.grant
+    return f"grant {grant.id}" if grant.id else grant.agent or grant.name
+
+
+def _subject(asked: Interaction) -> str | None:
+    """What a link is about besides its type: an instance or a compartment."""
+    return "/".join(asked.compartment) if asked.compartment else asked.id
+
+
+def _path(asked: Interaction) -> str:
+    """The path of a search below the base."""
+    if asked.compartment is None:
+        return asked.type or ""
+    return "/".join((*asked.compartment, asked.type or access.ANY))
 
 
 def self_link(core: Core, path: str, parameters: Parameters) -> tuple[str, str]:
@@ -269,12 +300,11 @@ def page_link(step: Step, path: str, link: Link) -> str:
 def _links(
     step: Step, asked: Interaction, used: Parameters, after: Place | None, first: str
 ) -> list[tuple[str, str]]:
-    path = asked.type or ""
     links = [("first", first)]
     if after is not None:
         expires = step.core.clock() + step.core.limits.link_seconds * 1_000_000
-        link = Link(asked.code, asked.type, None, used, after, expires)
-        links.append(("next", page_link(step, path, link)))
+        link = Link(asked.code, asked.type, _subject(asked), used, after, expires)
+        links.append(("next", page_link(step, _path(asked), link)))
     return links
 
 
@@ -290,16 +320,19 @@ class _Entry(NamedTuple):
     mode: str
 
 
-def _result(
+async def _result(
     step: Step,
+    asked: Interaction,
     parsed: params.Search,
     found: _Found,
     total: int | None,
     links: Sequence[tuple[str, str]],
 ) -> Result:
     shape = Shape(_shape_of(parsed.summary), frozenset(parsed.elements))
-    entries = [_Entry(v, _body(step.core, v, shape), "match") for v in found.matches]
-    entries += [_Entry(v, v.body, "include") for v in found.included]
+    versions = await sight.reveal(step, (*found.matches, *found.included))
+    matches = len(found.matches)
+    entries = [_Entry(v, _body(step.core, v, shape), "match") for v in versions[:matches]]
+    entries += [_Entry(v, v.body, "include") for v in versions[matches:]]
     made = [_entry(step.core, each) for each in entries]
     notes = [*parsed.ignored]
     if found.cut:
@@ -308,11 +341,13 @@ def _result(
         notes.append(Issue("warning", "too-costly", text))
     if notes:
         made.append(b'{"resource":' + encode(outcome(notes)) + b',"search":{"mode":"outcome"}}')
-    versions = (*found.matches, *found.included)
+    touched = [(v.type, v.id, None) for v in versions if v.type == EVENTS]
+    if asked.compartment:
+        touched.append((*asked.compartment, None))
     return Result(
         200,
         bundle("searchset", made, links, total),
-        touched=tuple((v.type, v.id, None) for v in versions if v.type == EVENTS),
+        touched=tuple(touched),
         patients=tuple(dict.fromkeys(v.owner for v in versions if v.owner)),
     )
 

@@ -1,0 +1,249 @@
+"""What of the store a caller sees: current resources, versions of old, and what of them is cut.
+
+A resource that the caller may not see is like one that does not exist.
+https://hl7.org/fhir/R4/security.html#authorization
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from msgspec.structs import replace
+
+from conformance.json import encode, parse
+from fhir_server import access
+from fhir_server.audit.search import count_events, find_events
+from fhir_server.core import Step
+from fhir_server.interaction import Resource
+from fhir_server.search.references import literal
+from fhir_server.storage.store import (
+    EVENTS,
+    EVERYTHING,
+    NOTHING,
+    All,
+    AnyOf,
+    Entry,
+    Match,
+    Not,
+    Page,
+    Query,
+    ReferredBy,
+    RefersTo,
+    TooCostly,
+    Version,
+    own_entries,
+    satisfies,
+)
+
+_MANY = 500  # ids asked for in one query
+Name = tuple[str, str]  # type and id
+
+
+async def current(step: Step, type: str, id: str, letter: str) -> Version | None:
+    """The current version if the caller may reach it; a deleted one if it could reach the last
+    version before."""
+    seen = access.visible(step.core, step.grant, type, letter)
+    if seen is EVERYTHING:
+        return await step.tx.get(type, id)
+    found = await _find(step, type, [id], seen)
+    return found[0] if found else await _deleted(step, type, id, seen)
+
+
+async def _deleted(step: Step, type: str, id: str, seen: Query) -> Version | None:
+    """The deletion of a resource, if a query held for its last version."""
+    last = await step.tx.get(type, id)
+    if last is None or not last.deleted or not await _then(step, last, seen):
+        return None
+    return last
+
+
+async def version(step: Step, type: str, id: str, number: int, letter: str) -> Version | None:
+    """One version, if the caller may reach the resource as it is and as it was then."""
+    asked = await step.tx.get(type, id, number)
+    seen = access.visible(step.core, step.grant, type, letter)
+    if seen is EVERYTHING:
+        return asked
+    now = await current(step, type, id, letter)
+    if asked is None or now is None:
+        return None
+    if asked.number == now.number or await _then(step, asked, seen):
+        return asked
+    return None
+
+
+class Past:
+    """The history that a caller sees; remembers which resources it may see now."""
+
+    def __init__(self, step: Step, letter: str) -> None:
+        self._step, self._letter = step, letter
+        self._now: dict[Name, Version | None] = {}
+        self._deadline = step.core.clock() + int(step.core.limits.search_seconds * 1_000_000)
+
+    async def shown(self, versions: Sequence[Version]) -> list[Version]:
+        """Those that may be seen. TooCostly when the walk has taken too long."""
+        if self._step.core.clock() > self._deadline:
+            raise TooCostly
+        await self._look(versions)
+        return [each for each in versions if await self._shows(each)]
+
+    async def _look(self, versions: Sequence[Version]) -> None:
+        """Find the current versions of resources that are met for the first time."""
+        fresh: dict[str, dict[str, None]] = {}
+        for each in versions:
+            if each.type != EVENTS and (each.type, each.id) not in self._now:
+                fresh.setdefault(each.type, {})[each.id] = None
+        for type, ids in fresh.items():
+            seen = self._seen(type)
+            live = {} if seen is EVERYTHING else await _by_id(self._step, type, list(ids), seen)
+            for id in ids:
+                now = live.get(id)
+                if now is None and seen is not EVERYTHING and seen != NOTHING:
+                    now = await _deleted(self._step, type, id, seen)
+                self._now[type, id] = now
+
+    async def _shows(self, version: Version) -> bool:
+        if version.type == EVENTS:
+            return False
+        seen = self._seen(version.type)
+        if seen is EVERYTHING:
+            return True
+        now = self._now[version.type, version.id]
+        if now is None:
+            return False
+        return version.number == now.number or await _then(self._step, version, seen)
+
+    def _seen(self, type: str) -> Query:
+        return access.visible(self._step.core, self._step.grant, type, self._letter)
+
+
+async def _then(step: Step, version: Version, seen: Query) -> bool:
+    """Whether a query held for a version as it was, its entries extracted anew from its body; for
+    a deletion, for the last version before it."""
+    told: Version | None = version
+    if version.deleted:
+        told = await step.tx.get(version.type, version.id, version.number - 1)
+    if told is None or told.deleted:
+        return False
+    return await holds(step, told, step.core.index.entries(parse(told.body)), seen)
+
+
+async def holds(step: Step, version: Version, entries: Sequence[Entry], query: Query) -> bool:
+    """Whether a query holds for a version with these entries, stored or not. References are
+    followed in the store as it is now."""
+    leads: dict[tuple[str, str | None], list[str]] = {}
+    for entry in entries:
+        if entry.shape == "link":
+            leads.setdefault((entry.param, entry.system), []).append(entry.code or "")
+    answers: dict[Query, bool] = {}
+    for node in _hops(query):
+        ids = leads.get((node.param, node.type), []) if isinstance(node, RefersTo) else []
+        answers[node] = bool(ids) and await _some(step, node.type, ids, node.query)
+    return satisfies(query, (*entries, *own_entries(version)), answers.__getitem__)
+
+
+def _hops(query: Query) -> Iterator[RefersTo | ReferredBy]:
+    """The nodes of a query that are answered by other resources."""
+    match query:
+        case All() | AnyOf():
+            for each in query.queries:
+                yield from _hops(each)
+        case Not():
+            yield from _hops(query.query)
+        case RefersTo() | ReferredBy():
+            yield query
+        case Match():
+            pass
+
+
+async def _some(step: Step, type: str, ids: Sequence[str], query: Query) -> bool:
+    asked = All((access.with_ids(ids), query))
+    if type == EVENTS:
+        return await count_events(step, asked) > 0
+    return await step.tx.count(type, asked, 1) > 0
+
+
+async def _find(step: Step, type: str, ids: Sequence[str], seen: Query) -> Sequence[Version]:
+    """The live resources among these ids for which a query holds; at most _MANY ids."""
+    if seen == NOTHING:
+        return ()
+    query, page = All((access.with_ids(ids), seen)), Page(len(ids))
+    if type == EVENTS:
+        return (await find_events(step, query, (), page)).versions
+    return (await step.tx.find(type, query, (), page)).versions
+
+
+async def _by_id(step: Step, type: str, ids: Sequence[str], seen: Query) -> dict[str, Version]:
+    found: dict[str, Version] = {}
+    for start in range(0, len(ids), _MANY):
+        for each in await _find(step, type, ids[start : start + _MANY], seen):
+            found[each.id] = each
+    return found
+
+
+# --- which elements ------------------------------------------------------------------------------
+
+
+async def reveal(step: Step, versions: Sequence[Version]) -> Sequence[Version]:
+    """The versions as they leave: of a Provenance or an AuditEvent, for a caller who is limited to
+    patients, the references are cut that lead to what it may not see."""
+    cut = {each.type for each in versions} & access.CONCEALED.keys()
+    if not cut or access.limit(step.grant) is None:
+        return versions
+    bodies = [parse(each.body) if each.type in cut and each.body else None for each in versions]
+    there = await known(step, [n for body in bodies if body for n in _named(step, body)])
+    made = []
+    for each, body in zip(versions, bodies, strict=True):
+        left = _left(step, body, there) if body else body
+        made.append(each if left is body else replace(each, body=encode(left)))
+    return made
+
+
+async def hides(step: Step, resource: Resource) -> bool:
+    """Whether something of a resource would be cut for this caller."""
+    if resource["resourceType"] not in access.CONCEALED or access.limit(step.grant) is None:
+        return False
+    there = await known(step, list(_named(step, resource)))
+    return _left(step, resource, there) is not resource
+
+
+async def known(step: Step, names: Iterable[Name]) -> set[Name]:
+    """Those of these resources that the caller may know to be there."""
+    ids: dict[str, dict[str, None]] = {}
+    for type, id in names:
+        ids.setdefault(type, {})[id] = None
+    found: set[Name] = set()
+    for type, these in ids.items():
+        seen = access.shown(step.core, step.grant, type)
+        found.update((type, id) for id in await _by_id(step, type, list(these), seen))
+    return found
+
+
+def _named(step: Step, resource: Resource) -> Iterator[Name]:
+    """What the elements that may be cut name."""
+    for element, inner in access.CONCEALED[resource["resourceType"]].items():
+        for each in resource.get(element, ()):
+            name = _name(step, each, inner)
+            if name is not None:
+                yield name
+
+
+def _name(step: Step, element: dict[str, Any], inner: str | None) -> Name | None:
+    reference = element if inner is None else element.get(inner, {})
+    core = step.core
+    return literal(reference.get("reference") or "", core.base_url, core.definitions.types)
+
+
+def _left(step: Step, resource: Resource, there: set[Name]) -> Resource:
+    """A copy without what is hidden, nor what was said or signed of the whole; itself when nothing
+    is."""
+    made = resource
+    for element, inner in access.CONCEALED[resource["resourceType"]].items():
+        every = resource.get(element, [])
+        kept = [each for each in every if _name(step, each, inner) in there]
+        if len(kept) == len(every):
+            continue
+        made = {n: v for n, v in made.items() if n not in ("text", "signature", element)}
+        if kept:
+            made[element] = kept
+    return made
