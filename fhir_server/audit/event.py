@@ -11,6 +11,7 @@ from typing import NamedTuple, TypeAlias
 
 from conformance.json import encode
 from fhir_server.interaction import Interaction, Parameters, Result, query_of
+from fhir_server.search.place import link_entry
 from fhir_server.storage.store import Entry, Event
 from fhir_server.times import instant
 from smart_auth.grant import Grant
@@ -52,12 +53,12 @@ _KINDS = {
     "delete": Kind("D", _APPLICATION, _CUSTODIAN),
 }
 _HEAD = b'{"resourceType":"AuditEvent","id":"'
-_LEAD = b'","meta":{"versionId":"1","lastUpdated":"'
+_LEAD = '","meta":{"versionId":"1","lastUpdated":"'
 NO_INTERACTION = "refused"  # a request that is none, refused before it was routed
 SUCCESS, MINOR, SERIOUS = "0", "4", "8"
 
 
-_Named: TypeAlias = tuple[str, str, int | None, bytes]  # a resource, its version and its role
+_Named: TypeAlias = tuple[str, str, int | None, str]  # a resource, its version and its role
 
 
 class Caller(NamedTuple):
@@ -73,11 +74,13 @@ def events(
 ) -> list[Event]:
     """What an interaction that succeeded leaves in the audit: one event, and a further one for
     every `entities` versions and patients that it names beyond the first."""
-    named: list[_Named] = [(type, id, number, _OBJECT) for type, id, number in result.touched]
-    for patient in result.patients:
-        type, _, id = patient.partition("/")
-        if not any(each[1] == id and each[0] == type for each in result.touched):
-            named.append((type, id, None, _PATIENT))
+    named: list[_Named] = [(*touched, _OBJECT) for touched in result.touched]
+    if result.patients:
+        objects = {f"{type}/{id}" for type, id, _ in result.touched}
+        for patient in result.patients:
+            if patient not in objects:
+                type, _, id = patient.partition("/")
+                named.append((type, id, None, _PATIENT))
     query = asked.parameters if result.asked is None else result.asked
     if len(named) <= entities:
         return [_event(asked, caller, SUCCESS, None, named, at, query)]
@@ -94,13 +97,13 @@ def failure(asked: Interaction, caller: Caller, status: int, code: str, at: int)
     return _event(asked, caller, outcome, code, named, at, asked.parameters)
 
 
-def _tagged(system: str, code: str) -> bytes:
-    return encode({"system": system, "code": code})
+def _tagged(system: str, code: str) -> str:
+    return encode({"system": system, "code": code}).decode()
 
 
-_OBJECT = b'"},"type":' + _tagged(_ENTITY, "2") + b',"role":' + _tagged(_ROLE, "4") + b"}"
-_PATIENT = b'"},"type":' + _tagged(_ENTITY, "1") + b',"role":' + _tagged(_ROLE, "1") + b"}"
-_QUERY_ENTITY = b'{"type":' + _tagged(_ENTITY, "2") + b',"role":' + _tagged(_ROLE, "24")
+_OBJECT = '"},"type":' + _tagged(_ENTITY, "2") + ',"role":' + _tagged(_ROLE, "4") + "}"
+_PATIENT = '"},"type":' + _tagged(_ENTITY, "1") + ',"role":' + _tagged(_ROLE, "1") + "}"
+_QUERY_ENTITY = '{"type":' + _tagged(_ENTITY, "2") + ',"role":' + _tagged(_ROLE, "24")
 
 
 def _event(
@@ -112,44 +115,44 @@ def _event(
     at: int,
     query: Parameters,
 ) -> Event:
-    stamp = instant(at).encode()
+    stamp = instant(at)
     before, after = _frame(asked.code, asked.operation, caller, outcome, described)
-    entities = [
-        f'{{"what":{{"reference":"{type}/{id}/_history/{number}'.encode() + role
-        if number
-        else f'{{"what":{{"reference":"{type}/{id}'.encode() + role
-        for type, id, number, role in named
-    ]
+    entities: list[str] = []
+    keys: dict[tuple[str, str], Entry] = {}
+    for type, id, number, role in named:
+        version = f"/_history/{number}" if number else ""
+        entities.append(f'{{"what":{{"reference":"{type}/{id}{version}{role}')
+        keys[type, id] = link_entry("entity", type, id)
     if query or asked.condition:
         entities.append(_query(asked, query))
-    end = b',"entity":[' + b",".join(entities) + b"]}" if entities else b"}"
-    tail = _LEAD + stamp + before + stamp + after + end
-    keys = [Entry("link", "entity", type, id) for type, id, _, _ in named]
-    if caller.grant.agent:
-        type, _, id = caller.grant.agent.partition("/")
-        keys.append(Entry("link", "agent", type, id))
-    return Event(at, _HEAD, tail, tuple(dict.fromkeys(keys)) if len(keys) > 1 else tuple(keys))
+    end = f',"entity":[{",".join(entities)}]}}' if entities else "}"
+    tail = f"{_LEAD}{stamp}{before}{stamp}{after}{end}".encode()
+    agent = caller.grant.agent
+    if agent is None:
+        return Event(at, _HEAD, tail, tuple(keys.values()))
+    type, _, id = agent.partition("/")
+    return Event(at, _HEAD, tail, (*keys.values(), link_entry("agent", type, id)))
 
 
 @lru_cache(4096)  # callers and interactions are few; their events are many
 def _frame(
     code: str, operation: str | None, caller: Caller, outcome: str, described: str | None
-) -> tuple[bytes, bytes]:
+) -> tuple[str, str]:
     """What stands between the times and behind them, up to the entities."""
-    before = b'"},' + _what(code, operation) + b',"recorded":"'
-    after = b'","outcome":"' + outcome.encode() + b'",'
+    before = '"},' + _what(code, operation) + ',"recorded":"'
+    after = '","outcome":"' + outcome + '",'
     if described:
-        after += b'"outcomeDesc":' + encode(described) + b","
+        after += '"outcomeDesc":' + encode(described).decode() + ","
     return before, after + _who(code, caller)
 
 
-def _query(asked: Interaction, query: Parameters) -> bytes:
+def _query(asked: Interaction, query: Parameters) -> str:
     raw = query_of((*query, *(asked.condition or ())))
-    text = base64.b64encode(f"{asked.type or ''}?{raw}".encode())
-    return _QUERY_ENTITY + b',"query":"' + text + b'"}'
+    text = base64.b64encode(f"{asked.type or ''}?{raw}".encode()).decode()
+    return f'{_QUERY_ENTITY},"query":"{text}"}}'
 
 
-def _what(code: str, operation: str | None) -> bytes:
+def _what(code: str, operation: str | None) -> str:
     """type, subtype and action."""
     subtype = {"system": _SUBTYPE, "code": code}
     if operation:
@@ -159,10 +162,10 @@ def _what(code: str, operation: str | None) -> bytes:
         **({"subtype": [subtype]} if code != NO_INTERACTION else {}),
         "action": _KINDS[code].action if code in _KINDS else "E",
     }
-    return encode(made)[1:-1]
+    return encode(made)[1:-1].decode()
 
 
-def _who(code: str, caller: Caller) -> bytes:
+def _who(code: str, caller: Caller) -> str:
     """agent and source."""
     kind = _KINDS.get(code, _QUERY)
     client: dict[str, object] = {"type": _role(kind.client)}
@@ -177,7 +180,7 @@ def _who(code: str, caller: Caller) -> bytes:
         "network": {"address": caller.site, "type": "1"},
     }
     made = {"agent": [client, server], "source": {"observer": {"display": caller.site}}}
-    return encode(made)[1:-1]
+    return encode(made)[1:-1].decode()
 
 
 def _role(role: tuple[str, str]) -> dict[str, object]:

@@ -6,7 +6,6 @@ https://datatracker.ietf.org/doc/html/rfc8878
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable
 from importlib.resources import files
 from threading import local
@@ -20,7 +19,8 @@ LEVEL = 3
 # (measured: 90 bytes in 5 us, against 119 in 12).
 EVENT_LEVEL = 1
 USUAL = 1_400  # bytes of a body
-_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}").fullmatch
+_DIGITS = bytes.maketrans(b"0123456789abcdef", b"0" * 16)
+_UUID = b"00000000-0000-0000-0000-000000000000"  # with every digit made 0
 _RAW = b"\0"  # the number of a body that is stored as it is
 
 
@@ -69,7 +69,9 @@ def store_dictionary(conn: apsw.Connection) -> None:
 
 def pack_id(id: str) -> str | bytes:
     """A canonical lower-case UUID as 16 bytes, any other id as it is."""
-    return bytes.fromhex(id.replace("-", "")) if _UUID(id) else id
+    if len(id) == 36 and id.isascii() and id.encode().translate(_DIGITS) == _UUID:
+        return bytes.fromhex(id.replace("-", ""))
+    return id
 
 
 def unpack_id(packed: str | bytes) -> str:

@@ -5,7 +5,7 @@ The rows are what searches run on: https://hl7.org/fhir/R4/search.html
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable, Set
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -49,27 +49,31 @@ def class_of(low: Number, high: Number) -> str:
 
 def rows_of(conn: apsw.Connection, names: Naming, type: str, entries: Iterable[Entry]) -> Rows:
     """The rows for the entries of a version of `type`; what they name gets its number."""
-    rows = Rows()
-    kind = names.make_kind(conn, type)
+    tokens: set[Pair] = set()
+    texts: set[int] = set()
+    ranges: set[tuple[int, Number, Number, int]] = set()
+    links: set[tuple[int, int, Number]] = set()
     params: set[int] = set()
+    kind = names.make_kind(conn, type)
+    make_param, make_value = names.make_param, names.make_value
     for shape, param, system, code, text, low, high in entries:
-        if shape == "range":
+        if shape == "token":
+            p = make_param(conn, kind, param, shape)
+            tokens.add((p, make_value(conn, system, code)))
+        elif shape == "range":
             if low is None or high is None:
                 raise ValueError(f"the range entry of {param} has no ends")
-            p = names.make_param(conn, kind, param, class_of(low, high))
-            rows.ranges.add((p, low, high, names.make_value(conn, system, code)))
+            p = make_param(conn, kind, param, class_of(low, high))
+            ranges.add((p, low, high, make_value(conn, system, code)))
+        elif shape == "link":
+            p = make_param(conn, kind, param, shape)
+            dst = destination(conn, names, system or "", code or "")
+            links.add((dst, p, UNDATED if low is None else low))
         else:
-            p = names.make_param(conn, kind, param, shape)
-            if shape == "token":
-                rows.tokens.add((p, names.make_value(conn, system, code)))
-            elif shape == "link":
-                dst = destination(conn, names, system or "", code or "")
-                rows.links.add((dst, p, UNDATED if low is None else low))
-            else:
-                rows.texts.add(names.make_phrase(conn, p, text, code))
+            p = make_param(conn, kind, param, shape)
+            texts.add(names.make_phrase(conn, p, text, code))
         params.add(p)
-    rows.mix = names.make_mix(conn, params)
-    return rows
+    return Rows(tokens, texts, ranges, links, names.make_mix(conn, params))
 
 
 def destination(conn: apsw.Connection, names: Naming, type: str, id: str) -> int:
@@ -105,41 +109,49 @@ def lost_tokens(conn: apsw.Connection, pk: int, tokens: Iterable[Pair]) -> bool:
     return any(conn.execute(_TOKEN, (*pair, pk)).get is None for pair in tokens)
 
 
-# What writes and removes the rows of a resource: (which rows, insert, delete).
-_WRITES = (
-    (
-        "tokens",
-        "INSERT INTO token (p, v, pk) VALUES (?, ?, ?)",
-        "DELETE FROM token WHERE p = ? AND v = ? AND pk = ?",
-    ),
-    (
-        "ranges",
-        "INSERT INTO range (p, low, high, unit, pk) VALUES (?, ?, ?, ?, ?)",
-        "DELETE FROM range WHERE p = ? AND low = ? AND high = ? AND unit = ? AND pk = ?",
-    ),
-    (
-        "links",
-        "INSERT INTO link (dst, p, at, src) VALUES (?, ?, ?, ?)",
-        "DELETE FROM link WHERE dst = ? AND p = ? AND at = ? AND src = ?",
-    ),
+# The tables of rows: how a row is inserted and deleted; its pk comes last.
+_TOKENS = (
+    "INSERT INTO token (p, v, pk) VALUES (?, ?, ?)",
+    "DELETE FROM token WHERE p = ? AND v = ? AND pk = ?",
+)
+_TEXTS = (
+    "INSERT INTO text (w, pk) VALUES (?, ?)",
+    "DELETE FROM text WHERE w = ? AND pk = ?",
+)
+_RANGES = (
+    "INSERT INTO range (p, low, high, unit, pk) VALUES (?, ?, ?, ?, ?)",
+    "DELETE FROM range WHERE p = ? AND low = ? AND high = ? AND unit = ? AND pk = ?",
+)
+_LINKS = (
+    "INSERT INTO link (dst, p, at, src) VALUES (?, ?, ?, ?)",
+    "DELETE FROM link WHERE dst = ? AND p = ? AND at = ? AND src = ?",
 )
 
 
 def write_rows(conn: apsw.Connection, pk: int, before: Rows, after: Rows) -> None:
     """Write the difference."""
-    for name, insert, delete in _WRITES:
-        had, has = getattr(before, name), getattr(after, name)
-        _write(conn, delete, had - has, pk)
-        _write(conn, insert, has - had, pk)
-    gone = [(w,) for w in before.texts - after.texts]
-    _write(conn, "DELETE FROM text WHERE w = ? AND pk = ?", gone, pk)
-    come = [(w,) for w in after.texts - before.texts]
-    _write(conn, "INSERT INTO text (w, pk) VALUES (?, ?)", come, pk)
+    _write(conn, _TOKENS, before.tokens, after.tokens, pk)
+    _write(conn, _RANGES, before.ranges, after.ranges, pk)
+    _write(conn, _LINKS, before.links, after.links, pk)
+    if before.texts != after.texts:
+        had, has = ({(w,) for w in rows.texts} for rows in (before, after))
+        _write(conn, _TEXTS, had, has, pk)
 
 
-def _write(conn: apsw.Connection, sql: str, rows: Collection[tuple[Number, ...]], pk: int) -> None:
-    if rows:
-        conn.executemany(sql, [(*row, pk) for row in rows])
+def _write(
+    conn: apsw.Connection,
+    table: tuple[str, str],
+    had: Set[tuple[Number, ...]],
+    has: Set[tuple[Number, ...]],
+    pk: int,
+) -> None:
+    if had == has:
+        return
+    insert, delete = table
+    if had and (gone := had - has):
+        conn.executemany(delete, [(*row, pk) for row in gone])
+    if come := has - had if had else has:
+        conn.executemany(insert, [(*row, pk) for row in come])
 
 
 def packed(rows: Rows) -> bytes | None:

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 import apsw
 
 from fhir_server.storage.sqlite.entries import destination, event_number
-from fhir_server.storage.sqlite.names import Names
 from fhir_server.storage.sqlite.state import Reach, Shared
 from fhir_server.storage.store import EVENTS, Event, Version
 
@@ -26,41 +25,28 @@ def version(reach: Reach, id: str, at: int, body: bytes) -> Version:
 
 
 def record(conn: apsw.Connection, shared: Shared, events: Sequence[Event]) -> list[str]:
-    """Append events; their ids."""
+    """Append events; their ids. Their links carry the time of the event, so that a search by
+    patient walks them in order."""
     rows: list[tuple[int, int, bytes]] = []
     tokens: set[tuple[int, int, int]] = set()
     links: set[tuple[int, int, int, int]] = set()
-    kind = shared.names.kinds.number(conn, (EVENTS,))
-    for event in events:
+    names, pack = shared.names, shared.bodies.pack_event
+    kind = names.make_kind(conn, EVENTS)
+    for at, head, tail, entries in events:
         shared.event += 1
         n = shared.event
-        body = b"%s%d%s" % (event.head, n, event.tail)
-        rows.append((n, event.at, shared.bodies.pack_event(body)))
-        _entries(conn, shared.names, kind, event, -n, tokens, links)
+        rows.append((n, at, pack(b"%s%d%s" % (head, n, tail))))
+        for shape, param, system, code, _, _, _ in entries:
+            p = names.make_param(conn, kind, param, shape)
+            if shape == "link":
+                links.add((destination(conn, names, system or "", code or ""), p, at, -n))
+            elif shape == "token":
+                tokens.add((p, names.make_value(conn, system, code), -n))
+            else:
+                raise ValueError(f"an event has no {shape} entries, as {param} is")
     conn.executemany("INSERT INTO event (n, at, body) VALUES (?, ?, ?)", rows)
     if tokens:
         conn.executemany("INSERT INTO token (p, v, pk) VALUES (?, ?, ?)", sorted(tokens))
     if links:
         conn.executemany("INSERT INTO link (dst, p, at, src) VALUES (?, ?, ?, ?)", sorted(links))
     return [str(row[0]) for row in rows]
-
-
-def _entries(
-    conn: apsw.Connection,
-    names: Names,
-    kind: int,
-    event: Event,
-    pk: int,
-    tokens: set[tuple[int, int, int]],
-    links: set[tuple[int, int, int, int]],
-) -> None:
-    """Its links carry the time of the event, so that a search by patient walks them in order."""
-    for entry in event.entries:
-        p = names.make_param(conn, kind, entry.param, entry.shape)
-        if entry.shape == "link":
-            dst = destination(conn, names, entry.system or "", entry.code or "")
-            links.add((dst, p, event.at, pk))
-        elif entry.shape == "token":
-            tokens.add((p, names.make_value(conn, entry.system, entry.code), pk))
-        else:
-            raise ValueError(f"an event has no {entry.shape} entries, as {entry.param} is")

@@ -1,9 +1,14 @@
 """The write lane: one transaction after another on one connection, and one COMMIT for many.
 
-The work of a transaction runs on the event loop, in the task of its caller, inside a SAVEPOINT
-(https://www.sqlite.org/lang_savepoint.html). When nobody waits any more, or the batch is full, a
-thread commits, and everything in the batch is answered. Meanwhile the next batch gathers: commits
-grow with the load. The lane stays occupied while a work awaits something else, so works should not.
+The work of a transaction runs on the event loop, in the task of its caller. When nobody waits any
+more, or the batch is full, a thread commits, and everything in the batch is answered. Meanwhile the
+next batch gathers: commits grow with the load. The lane stays occupied while a work awaits
+something else, so works should not.
+
+A work that fails after it wrote takes the batch with it: the others run again, and for a while each
+work runs inside a SAVEPOINT of its own (https://www.sqlite.org/lang_savepoint.html). Not always: it
+copies every page that is written, a tenth of the cost of a create, and what is refused is refused
+before it writes, as a rule.
 """
 
 from __future__ import annotations
@@ -28,6 +33,11 @@ T = TypeVar("T")
 BATCH = 128  # transactions in one commit
 BATCH_SECONDS = 0.010  # after which no further one joins
 SWEEP_SECONDS = 60  # between two sweeps of expired records
+CAREFUL = 1_000  # works that run inside savepoints after one failed that had written
+
+
+class _Again(Exception):
+    """Another work failed and took this one's writes with it."""
 
 
 class Lane:
@@ -46,21 +56,28 @@ class Lane:
         self._batch: list[asyncio.Future[None]] = []
         self._begun = 0.0
         self._erased = False
+        self._careful = 0  # works that will yet run inside savepoints
         self._swept = monotonic()
         self._closed = False
         self._committed = (shared.sequence, shared.event)
 
     async def run(self, work: Callable[[Reach], Awaitable[T]]) -> T:
         """Run a work when its turn comes; what it returned, once it is durable."""
-        await self._turn()
-        try:
-            result = await self._attempt(work)
-            done = self._loop.create_future()
-            self._batch.append(done)
-        finally:
-            self._pass_on()
-        await done
-        return result
+        if self._closed:
+            raise StoreError("The store is closed")
+        while True:
+            await self._turn()
+            try:
+                result = await self._attempt(work)
+                done = self._loop.create_future()
+                self._batch.append(done)
+            finally:
+                self._pass_on()
+            try:
+                await done
+                return result
+            except _Again:
+                continue
 
     async def record(self, events: Sequence[Event]) -> None:
         """Append events in the next commit."""
@@ -92,8 +109,6 @@ class Lane:
     # --- turns -----------------------------------------------------------------------------------
 
     async def _turn(self) -> None:
-        if self._closed:
-            raise StoreError("The store is closed")
         if not self._busy:
             self._occupy()
             return
@@ -133,18 +148,25 @@ class Lane:
         conn, shared = self._conn, self._shared
         self._begin()
         mark, before = shared.names.mark(), (shared.sequence, shared.event)
-        erased = self._erased
+        erased, changes = self._erased, conn.total_changes()
         shared.updated = max(shared.updated, shared.clock())
-        conn.execute("SAVEPOINT work")
+        careful = self._careful > 0
+        if careful:
+            self._careful -= 1
+            conn.execute("SAVEPOINT work")
         try:
             result = await work(Reach(conn, shared))
-            conn.execute("RELEASE work")
+            if careful:
+                conn.execute("RELEASE work")
         except BaseException as error:
             shared.names.undo(mark)
             shared.sequence, shared.event = before
             if self._erased and not erased:
                 shared.names.drop()
-            self._withdraw()
+            if careful or not conn.in_transaction:
+                self._withdraw()
+            elif conn.total_changes() != changes:
+                self._begin_again()
             if isinstance(error, REFUSALS):
                 raise unavailable(error) from error
             raise
@@ -166,6 +188,16 @@ class Lane:
         else:
             batch, self._batch = self._batch, []
             self._lose(batch, unavailable(apsw.FullError()))
+
+    def _begin_again(self) -> None:
+        """Undo the whole batch, for the running work cannot be undone alone; the others run again
+        when their turn comes."""
+        self._conn.execute("ROLLBACK")
+        self._careful = CAREFUL
+        batch, self._batch = self._batch, []
+        if batch:
+            self._erased = False
+            self._lose(batch, _Again())
 
     # --- commit ----------------------------------------------------------------------------------
 

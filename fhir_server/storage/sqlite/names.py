@@ -97,6 +97,12 @@ class Numbers:
             self._remember(key, known)
         return known
 
+    def given(self, key: Key) -> int:
+        """The next number, for a key that has none; the caller makes its row."""
+        self.last += 1
+        self._made.append((self, key))
+        return self.last
+
     def forget(self, key: Key) -> None:
         self._known.pop(key, None)
 
@@ -209,6 +215,10 @@ class Names:
             kind = self.kinds.number(conn, (type,))
             known = self._short(key, self.resources.number(conn, (kind, pack_id(id))))
         return known
+
+    def new_resource(self, type: str, id: str, kind: int, packed: str | bytes) -> int:
+        """The pk of a resource that is not there; the caller makes its row."""
+        return self._short((type, id, None), self.resources.given((kind, packed)))
 
     def make_mix(self, conn: apsw.Connection, params: Iterable[int]) -> int:
         """The number of a set of params."""

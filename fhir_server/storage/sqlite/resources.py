@@ -80,8 +80,7 @@ def put(
     body = shared.bodies.pack(version.body) if version.body else None
     values = (version.number, shared.sequence, now, int(version.deleted), owner, rows.mix)
     if state is None:
-        names.resources.last += 1
-        pk = names.resources.last
+        pk = names.new_resource(version.type, version.id, kind, id)
         conn.execute(_INSERT, (pk, kind, id, *values, packed(rows), body))
     else:
         if current:

@@ -1,0 +1,107 @@
+"""How the writes of many share a commit when one of them fails."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from fhir_server.storage.sqlite import lane
+from fhir_server.storage.store import EVENTS, Event, Version
+from tests.storage.test_store import code, ids
+
+
+def told(story):
+    return asyncio.run(story())
+
+
+class _Work:
+    """Puts a resource with an event, and counts how often it was run; `fails` before or after it
+    has written."""
+
+    def __init__(self, store, number, fails=None):
+        self.store, self.number, self.fails = store, number, fails
+        self.runs = 0
+
+    async def __call__(self, tx):
+        self.runs += 1
+        if self.fails == "before":
+            raise RuntimeError("on purpose")
+        version = Version("Patient", str(self.number), 1, tx.now, b"1")
+        stored = await tx.put(version, [code(f"code-{self.number}")])
+        event = await tx.record(Event(self.number, b"", b"", ()))
+        if self.fails == "after":
+            raise RuntimeError("on purpose")
+        return stored.sequence, event
+
+    async def done(self):
+        return await self.store.transaction(self, write=True)
+
+
+async def _all(works):
+    return await asyncio.gather(*(work.done() for work in works), return_exceptions=True)
+
+
+def _refused(told):
+    return [isinstance(each, RuntimeError) for each in told]
+
+
+def test_a_work_that_fails_before_it_writes_costs_its_neighbours_nothing(open_sqlite):
+    async def story():
+        async with open_sqlite() as store:
+            works = [_Work(store, n, "before" if n == 5 else None) for n in range(10)]
+            assert _refused(await _all(works)) == [n == 5 for n in range(10)]
+            assert [work.runs for work in works] == [1] * 10
+            assert len(await ids(store)) == 9
+            assert list(store.check()) == []
+
+    told(story)
+
+
+def test_the_neighbours_of_a_work_that_fails_after_it_wrote_run_again(open_sqlite):
+    async def story():
+        async with open_sqlite() as store:
+            works = [_Work(store, n, "after" if n == 5 else None) for n in range(10)]
+            results = await _all(works)
+            assert _refused(results) == [n == 5 for n in range(10)]
+            assert [work.runs for work in works] == [2] * 5 + [1] * 5
+            stored = sorted(each for each in results if isinstance(each, tuple))
+            assert stored == [(n, str(n)) for n in range(1, 10)]
+            assert sorted(map(int, await ids(store))) == [n for n in range(10) if n != 5]
+            assert await ids(store, type=EVENTS) == [str(n) for n in range(1, 10)]
+            assert list(store.check()) == []
+
+    told(story)
+
+
+def test_after_such_a_failure_works_fail_alone_for_a_while(open_sqlite, monkeypatch):
+    monkeypatch.setattr(lane, "CAREFUL", 15)
+
+    async def story():
+        async with open_sqlite() as store:
+            with pytest.raises(RuntimeError):
+                await _Work(store, 0, "after").done()
+            works = [_Work(store, n, "after" if n % 3 == 0 else None) for n in range(1, 16)]
+            assert _refused(await _all(works)) == [n % 3 == 0 for n in range(1, 16)]
+            assert [work.runs for work in works] == [1] * 15
+            works = [_Work(store, n, "after" if n == 20 else None) for n in range(16, 21)]
+            await _all(works)
+            assert [work.runs for work in works] == [2, 2, 2, 2, 1]
+            assert list(store.check()) == []
+
+    told(story)
+
+
+def test_closing_waits_for_works_that_run_again(open_sqlite):
+    async def story():
+        async with open_sqlite() as store:
+            works = [_Work(store, n, "after" if n == 5 else None) for n in range(10)]
+            tasks = [asyncio.create_task(work.done()) for work in works]
+            await asyncio.sleep(0)
+            await store.close()
+            results = await asyncio.gather(*tasks, return_exceptions=True)
+            assert _refused(results) == [n == 5 for n in range(10)]
+        async with open_sqlite() as store:
+            assert len(await ids(store)) == 9
+
+    told(story)
