@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from functools import lru_cache
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -45,6 +45,7 @@ Headers = Mapping[bytes, bytes]
 
 _ANY = frozenset({"*/*", "application/*", ""})
 _FORM = "application/x-www-form-urlencoded"
+_TOKEN = b"access_token="  # in a URL it would stay in logs and histories
 _MANY = 1000  # parameters among which _format and _pretty are looked for
 _BODILESS = frozenset({"GET", "HEAD", "DELETE"})
 _BODIES = frozenset({"create", "update", "patch", "transaction", "operation"})
@@ -55,13 +56,14 @@ _SECURITY = [(b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-st
 
 class Http:
     """The ASGI application below the FHIR base. `prefix`: the base's path; `caller`: who asks, of
-    the scope's headers and address (FhirError 401 when that cannot be told)."""
+    the scope's headers and address, known at once or to be awaited (FhirError 401 when that cannot
+    be told)."""
 
     def __init__(
         self,
         server: Server,
         prefix: str,
-        caller: Callable[[Headers, str], Caller],
+        caller: Callable[[Headers, str], Caller | Awaitable[Caller]],
         metrics: Metrics,
     ) -> None:
         self._server = server
@@ -79,7 +81,7 @@ class Http:
         try:
             query: bytes = scope["query_string"]
             path = scope["path"][self._skip :].strip("/")
-            caller = self._who(headers, scope, path)
+            caller = await self._who(headers, scope, path)
             form = _form_of(query, headers.get(b"accept", b""))
             made = await self._asked(form, method, path, query, headers, receive, caller)
             code = made.code
@@ -94,14 +96,17 @@ class Http:
         await self._send(result, form, method == "HEAD", send)
         self._metrics.observe(code, result.status, time.perf_counter() - began)
 
-    def _who(self, headers: Headers, scope: Scope, path: str) -> Caller:
+    async def _who(self, headers: Headers, scope: Scope, path: str) -> Caller:
         """Who asks. What this server can do is told to anybody. FhirError 400, 401."""
         if len(headers) != len(scope["headers"]) and _repeats(scope, b"authorization"):
             raise FhirError("invalid", "A request has one Authorization header")
+        if _TOKEN in scope["query_string"]:
+            raise FhirError("invalid", "An access token travels in the Authorization header only")
         address = _address(scope)
         if path == "metadata" and b"authorization" not in headers:
             return Caller(_ANYBODY, address, urlsplit(self._core.base_url).netloc)
-        return self._caller(headers, address)
+        found = self._caller(headers, address)
+        return found if isinstance(found, Caller) else await found
 
     async def _asked(
         self,

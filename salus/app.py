@@ -6,8 +6,9 @@ without HTTP.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from importlib import import_module
 from importlib.metadata import version as installed
 from typing import Any
 from urllib.parse import urlsplit
@@ -15,12 +16,12 @@ from urllib.parse import urlsplit
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from fastapi import FastAPI, Response
+from starlette.datastructures import State
 
 from conformance import capability, definitions
 from conformance.json import encode
 from conformance.validator import Validator
 from fhir_server import operations, spool
-from fhir_server.audit.event import Caller
 from fhir_server.core import Core
 from fhir_server.http import Http
 from fhir_server.links import Links
@@ -31,33 +32,46 @@ from fhir_server.storage.keys import FileKeys, page_key
 from fhir_server.storage.sqlite import SqliteStore
 from fhir_server.surface import surface
 from fhir_server.times import instant, now
+from salus.callers import anybody, bearers
+from salus.directory import FhirDirectory
+from salus.forwarded import Forwarded, Network
+from salus.happenings import audit_of
+from salus.product import Product
 from salus.reindex import reindex
 from salus.settings import Settings
-from smart_auth.grant import Grant
+from smart_auth.authority import Authority, Policy, Site
 
 Scope = MutableMapping[str, Any]
+Asgi = Callable[[Scope, Any, Any], Awaitable[None]]
 Progress = Callable[[int, int], None]
 
 VERSION = installed("salus-fhir")
 _UNRESOLVED = "Resources that are referred to but are not there"
 _OPEN = "This server was started with --open: everybody on this machine may do everything"
+_SMART = "OAuth 2.0 by SMART App Launch: every request carries an access token"
+_KNOWN = "/.well-known/"
 
 
 class SalusApp(FastAPI):
-    """FastAPI, but for everything below the FHIR base, which leaves before it is routed."""
+    """FastAPI, but for everything below the FHIR base, which leaves before it is routed. Of what
+    is there, only the documents at well-known places are no FHIR."""
 
-    fhir: Http | None = None
+    fhir: Asgi | None = None
     store: SqliteStore | None = None
 
-    def __init__(self, prefix: str, **options: Any) -> None:
+    def __init__(self, prefix: str, proxies: Sequence[Network], **options: Any) -> None:
         super().__init__(**options)
-        self._prefix, self._below = prefix, f"{prefix}/"
+        self._prefix, self._below, self._known = prefix, f"{prefix}/", f"{prefix}{_KNOWN}"
+        self._forwarded = Forwarded(proxies) if proxies else None
 
     def __call__(self, scope: Scope, receive: Any, send: Any) -> Awaitable[None]:  # type: ignore[override]
         """Not a coroutine itself: it hands on the one that answers."""
-        if self.fhir is not None and scope["type"] == "http":
+        if scope["type"] == "http":
+            if self._forwarded is not None:
+                scope = self._forwarded.scope(scope)
             path: str = scope["path"]
-            if path.startswith(self._below) or path == self._prefix:
+            below = path.startswith(self._below) or path == self._prefix
+            if below and self.fhir is not None and not path.startswith(self._known):
                 return self.fhir(scope, receive, send)
         return super().__call__(scope, receive, send)
 
@@ -69,17 +83,33 @@ def create_app(settings: Settings, progress: Progress | None = None) -> SalusApp
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with open_server(settings, progress) as server:
-            made.fhir = Http(server, prefix, _caller(settings), metrics)
+        async with open_product(settings, progress) as product:
+            server = product.server
+            caller = anybody(server) if settings.open else bearers(server, product.tokens)
+            made.fhir = Http(server, prefix, caller, metrics)
             made.store = server.store if isinstance(server.store, SqliteStore) else None
+            made.state.authority, made.state.tokens = product.authority, product.tokens
+            made.state.product = product
             yield
             made.fhir = made.store = None
+            made.state = State()
 
     made = SalusApp(
-        prefix, title="Salus", version=VERSION, lifespan=lifespan, docs_url=None, redoc_url=None
+        prefix,
+        settings.proxies,
+        title="Salus",
+        version=VERSION,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
     )
     _add_health(made, metrics)
     _add_signpost(made, settings)
+    root = urlsplit(settings.base_url).path
+    for name in ("smart_auth.endpoints", "salus.console"):
+        with suppress(ImportError, AttributeError):
+            made.include_router(import_module(name).router, prefix=root)
     return made
 
 
@@ -105,6 +135,56 @@ async def open_server(
         await store.close()
 
 
+@asynccontextmanager
+async def open_product(
+    settings: Settings, progress: Progress | None = None
+) -> AsyncIterator[Product]:
+    """The server with its authorization server, without HTTP. StoreError."""
+    async with open_server(settings, progress) as server:
+        heard: list[Callable[[str | None], None]] = []
+
+        def changed(grant: str | None) -> None:
+            for each in heard:
+                each(grant)
+
+        authority = _authority(settings, server, changed)
+        tokens = _tokens(authority)
+        heard.append(getattr(tokens, "changed", lambda _: None))
+        yield Product(settings, server, authority, tokens, _derived(settings, b"salus operator"))
+
+
+def _tokens(authority: Authority) -> Any:
+    try:
+        return import_module("smart_auth.tokens").Tokens(authority)
+    except ImportError:
+        return None
+
+
+def _authority(
+    settings: Settings, server: Server, changed: Callable[[str | None], None]
+) -> Authority:
+    return Authority(
+        keeper=server.store,
+        site=Site(
+            settings.base_url, settings.fhir_base, settings.organisation, settings.tenant or None
+        ),
+        directory=FhirDirectory(server),
+        sealer=FileKeys(settings.keys),
+        clock=server.core.clock,
+        audit=audit_of(server),
+        policy=Policy(
+            registration=settings.registration, jwks_hosts=frozenset(settings.jwks_hosts)
+        ),
+        changed=changed,
+    )
+
+
+def _derived(settings: Settings, purpose: bytes) -> bytes:
+    """A key of its own for a purpose, of the key of the data's pages."""
+    key = page_key(settings.data, FileKeys(settings.keys))
+    return HKDF(SHA256(), 32, None, purpose).derive(key)
+
+
 def _core(settings: Settings, known: definitions.Definitions, index: Index, key: bytes) -> Core:
     derived = HKDF(SHA256(), 32, None, b"salus paging links").derive(key)
     return Core(
@@ -122,19 +202,9 @@ def _core(settings: Settings, known: definitions.Definitions, index: Index, key:
 
 
 def _statement(settings: Settings, index: Index) -> dict[str, Any]:
-    about = capability.Software("Salus", VERSION, settings.fhir_base, instant(now()), _OPEN)
+    security = _OPEN if settings.open else _SMART
+    about = capability.Software("Salus", VERSION, settings.fhir_base, instant(now()), security)
     return capability.statement(surface(index), about)
-
-
-def _caller(settings: Settings) -> Callable[[Mapping[bytes, bytes], str], Caller]:
-    """Who asks. Until there are tokens, only a server that was opened to everybody serves."""
-    site = urlsplit(settings.base_url).netloc
-    grant = Grant.open() if settings.open else Grant("nobody")
-
-    def caller(headers: Mapping[bytes, bytes], address: str) -> Caller:
-        return Caller(grant, address, site)
-
-    return caller
 
 
 def _add_health(app: SalusApp, metrics: Metrics) -> None:

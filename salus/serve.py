@@ -35,14 +35,6 @@ BACKLOG = 2048  # connections that may wait to be accepted
 # parsed Bundle over and over (measured: parsing takes up to three times as long).
 COLLECT_AFTER = (20_000, 50, 100)
 
-NOT_OPEN = """\
-Salus does not hand out tokens yet, so it serves only when you open it on purpose:
-
-    {salus} serve --open
-
-Then anybody on this machine can read and change everything in it; it listens on a loopback
-address only. Do not put patient data behind it on a machine that others use."""
-
 OPENED = (
     "OPEN: no authorization. Anybody on this machine can read and change everything in this server."
 )
@@ -52,15 +44,8 @@ class CannotServe(Problem):
     """The server cannot start; the text says what to do."""
 
 
-def may_serve(settings: Settings) -> None:
-    """CannotServe unless the operator opened the server on purpose."""
-    if not settings.open:
-        raise CannotServe(NOT_OPEN.format(salus=called()))
-
-
 def serve(settings: Settings, console: Console) -> None:
     """Serve until SIGTERM or SIGINT. CannotServe, and StoreError from the store."""
-    may_serve(settings)
     _port_is_free(settings.host, settings.port)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         bar = Progress(console=console, transient=True)  # appears only when indexing anew

@@ -10,25 +10,40 @@ import os
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, fields
 from difflib import get_close_matches
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args, get_origin
+from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
-from pydantic import Field, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from fhir_server.limits import Limits
+from salus.forwarded import Network
 from salus.problem import Problem
 
 PREFIX = "SALUS_"
-# Variables that are no settings: where tests and `salus bench` find data, and what makes a test
-# fail that cannot find it. A server started by a test has them around it.
-FOREIGN = frozenset({"SALUS_TEST_DATA", "SALUS_CI"})
+# Variables that are no settings: where tests and `salus bench` find data, what makes a test fail
+# that cannot find it, and the access token of `salus load`. A server started beside them has them
+# around it.
+FOREIGN = frozenset({"SALUS_TEST_DATA", "SALUS_CI", "SALUS_TOKEN"})
 
 # Settings that a command has an option for.
-OPTIONS = frozenset({"host", "port", "data", "keys", "base_url", "open"})
+OPTIONS = frozenset(
+    {
+        "host",
+        "port",
+        "data",
+        "keys",
+        "base_url",
+        "open",
+        "tls_cert",
+        "tls_key",
+        "behind_proxy",
+        "trusted_proxy",
+    }
+)
 
 # What is wrong with a value, by the type of the error; filled with its context.
 _WRONG = {
@@ -88,6 +103,16 @@ def default_keys(name: str = "salus") -> Path:
     return user_folder("XDG_STATE_HOME", ".local/state") / name / "keys"
 
 
+def _listed(given: Any) -> Any:
+    """The parts of a comma-separated variable."""
+    if isinstance(given, str):
+        return tuple(part.strip() for part in given.split(",") if part.strip())
+    return given
+
+
+Listed = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)]
+
+
 class Settings(BaseSettings):
     """All that can be set. Frozen; nothing imports it as a global."""
 
@@ -116,6 +141,37 @@ class Settings(BaseSettings):
     open: bool = Field(
         default=False, description="serve without authorization: only on a loopback address"
     )
+    tls_cert: Path | None = Field(
+        default=None,
+        description="certificate chain (PEM) to serve https with; read again on change",
+    )
+    tls_key: Path | None = Field(default=None, description="private key (PEM) of the certificate")
+    behind_proxy: bool = Field(
+        default=False,
+        description="a proxy before this server speaks https, so it may listen beyond loopback "
+        "without a certificate of its own",
+    )
+    trusted_proxy: Listed = Field(
+        default=(),
+        description="addresses or networks of proxies whose X-Forwarded-For, X-Forwarded-Proto and "
+        "Forwarded headers count, separated by commas",
+    )
+    organisation: str = Field(
+        default="Salus", description="name shown where people sign in", min_length=1, max_length=100
+    )
+    tenant: str = Field(
+        default="", description="launch parameter `tenant` of every token response, if any"
+    )
+    registration: Literal["off", "token", "open"] = Field(
+        default="off",
+        description="whether apps may register themselves: not at all, with a token that the "
+        "operator hands out, or anybody",
+    )
+    jwks_hosts: Listed = Field(
+        default=(),
+        description="hosts on private addresses whose key sets may be fetched, as HOST or "
+        "HOST:PORT, separated by commas",
+    )
     timezone: str = Field(
         default="UTC",
         description="time zone of dates and times that have no offset, in data and searches",
@@ -136,10 +192,42 @@ class Settings(BaseSettings):
     def zone(self) -> ZoneInfo:
         return ZoneInfo(self.timezone)
 
+    @property
+    def proxies(self) -> tuple[Network, ...]:
+        """Whose forwarded headers count."""
+        return tuple(ip_network(each, strict=False) for each in self.trusted_proxy)
+
+    @property
+    def tls(self) -> tuple[Path, Path] | None:
+        """Certificate and key; None when this process speaks http."""
+        return (self.tls_cert, self.tls_key) if self.tls_cert and self.tls_key else None
+
     @field_validator("data", "keys")
     @classmethod
     def _absolute(cls, folder: Path) -> Path:
         return folder.expanduser().resolve()
+
+    @field_validator("tls_cert", "tls_key")
+    @classmethod
+    def _found(cls, file: Path | None) -> Path | None:
+        if file is None:
+            return None
+        file = file.expanduser().resolve()
+        if not file.is_file():
+            raise ValueError(f"names no file: {file}")
+        return file
+
+    @field_validator("trusted_proxy")
+    @classmethod
+    def _networks(cls, given: tuple[str, ...]) -> tuple[str, ...]:
+        for each in given:
+            try:
+                ip_network(each, strict=False)
+            except ValueError:
+                raise ValueError(
+                    f"takes addresses and networks such as 10.0.0.5 or 10.0.0.0/8, not {each}"
+                ) from None
+        return given
 
     @field_validator("timezone")
     @classmethod
@@ -163,7 +251,8 @@ class Settings(BaseSettings):
     def _base_url_of_address(cls, given: Any) -> Any:
         if isinstance(given, dict) and not given.get("base_url"):
             host = _bracketed(str(given.get("host", "127.0.0.1")))
-            return {**given, "base_url": f"http://{host}:{given.get('port', 8080)}"}
+            scheme = "https" if given.get("tls_cert") else "http"
+            return {**given, "base_url": f"{scheme}://{host}:{given.get('port', 8080)}"}
         return given
 
     @field_validator("base_url")
@@ -190,10 +279,43 @@ class Settings(BaseSettings):
             )
         return self
 
+    @model_validator(mode="after")
+    def _private_on_the_wire(self) -> Settings:
+        """What travels beyond this machine is encrypted, here or by a proxy."""
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError("--tls-cert and --tls-key belong together: name both, or none")
+        host, local = urlsplit(self.base_url).hostname or "", is_loopback(self.host)
+        if not (local or self.tls or self.behind_proxy):
+            raise ValueError(
+                f"beyond this machine ({self.host}) only https is served: name --tls-cert and "
+                "--tls-key, or say --behind-proxy where a proxy speaks https"
+            )
+        if _is_everywhere(host):
+            raise ValueError(
+                f"{self.host} is every address of this machine and no place to link to: name the "
+                "one that clients use with --base-url"
+            )
+        if not self.open and not self.base_url.startswith("https://") and not is_loopback(host):
+            raise ValueError(
+                f"tokens travel over https only, except on this machine: begin --base-url with "
+                f"https://, not {self.base_url}"
+            )
+        if self.trusted_proxy and not self.behind_proxy:
+            raise ValueError("--trusted-proxy means something only with --behind-proxy")
+        return self
+
 
 def _bracketed(host: str) -> str:
     """A host as it is written in a URL."""
     return f"[{host}]" if ":" in host else host
+
+
+def _is_everywhere(host: str) -> bool:
+    """Whether a host is the address that stands for all."""
+    try:
+        return ip_address(host).is_unspecified
+    except ValueError:
+        return False
 
 
 def is_loopback(host: str) -> bool:
@@ -227,17 +349,25 @@ class Variable(NamedTuple):
 
 def variables(settings: Settings) -> Iterator[Variable]:
     """Every variable with its present value and meaning, limits included."""
-    listening = f"http://{_bracketed(settings.host)}:{settings.port}"
+    scheme = "https" if settings.tls else "http"
+    listening = f"{scheme}://{_bracketed(settings.host)}:{settings.port}"
     for name, field in Settings.model_fields.items():
         if name != "limits":
             value = getattr(settings, name)
             default = name not in settings.model_fields_set or value == listening
             meaning = f"{field.description}{_choices(field.annotation)}"
-            yield Variable(variable(name), str(value), default, meaning)
+            yield Variable(variable(name), _written(value), default, meaning)
     usual = Limits()
     for name, meaning in LIMITS.items():
         value = getattr(settings.limits, name)
         yield Variable(variable("limits", name), str(value), value == getattr(usual, name), meaning)
+
+
+def _written(value: Any) -> str:
+    """A value as its variable takes it."""
+    if isinstance(value, tuple):
+        return ",".join(value)
+    return "" if value is None else str(value)
 
 
 def _choices(annotation: Any) -> str:

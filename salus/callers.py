@@ -1,0 +1,85 @@
+"""Who asks: from the one Authorization header of a request to what its token grants.
+
+https://www.rfc-editor.org/rfc/rfc6750
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Protocol
+from urllib.parse import urlsplit
+
+from conformance.outcome import FhirError
+from fhir_server.audit.event import NO_INTERACTION, Caller
+from fhir_server.interaction import Interaction, Unauthenticated
+from fhir_server.server import Server
+from smart_auth.errors import OAuthError
+from smart_auth.grant import Grant
+
+Headers = Mapping[bytes, bytes]
+WhoAsks = Callable[[Headers, str], Awaitable[Caller]]
+
+_REALM = 'Bearer realm="Salus"'
+_NOBODY = Grant("unauthenticated")
+_BARE = Interaction(NO_INTERACTION)
+_MISSING = "Send an access token: `Authorization: Bearer TOKEN`"
+_WRONG = "This access token is not valid: it expired, was revoked, or is none of this server's"
+_LONGEST = 4096  # bytes of an Authorization header
+
+
+class Tokens(Protocol):
+    """What knows access tokens."""
+
+    async def grant(self, token: str) -> Grant:
+        """What a token grants. OAuthError invalid_token."""
+        ...
+
+
+def anybody(server: Server) -> WhoAsks:
+    """The caller of a server that was started with --open: whoever is on this machine."""
+    grant, site = Grant.open(), _site(server)
+
+    async def caller(_: Headers, address: str) -> Caller:
+        return Caller(grant, address, site)
+
+    return caller
+
+
+def bearers(server: Server, tokens: Tokens) -> WhoAsks:
+    """The caller that an access token stands for. FhirError 401 without a valid one, which is
+    audited; 503 when it cannot be looked up now."""
+    site = _site(server)
+
+    async def caller(headers: Headers, address: str) -> Caller:
+        token = _bearer(headers.get(b"authorization"))
+        if token:
+            try:
+                return Caller(await tokens.grant(token), address, site)
+            except OAuthError as error:
+                refusal = _refusal(error)
+        else:
+            refusal = Unauthenticated(_MISSING, _REALM)
+        await server.refuse(_BARE, Caller(_NOBODY, address, site), refusal)
+        raise refusal
+
+    return caller
+
+
+def _bearer(header: bytes | None) -> str | None:
+    """The token of an Authorization header; None when it has none of the kind."""
+    if header is None or len(header) > _LONGEST:
+        return None
+    scheme, _, token = header.partition(b" ")
+    if scheme.lower() != b"bearer":
+        return None
+    return token.strip().decode("ascii", "replace")
+
+
+def _refusal(error: OAuthError) -> FhirError:
+    if error.status >= 500:
+        return FhirError("transient", "Tokens cannot be looked up now; try again", status=503)
+    return Unauthenticated(_WRONG, f'{_REALM}, error="invalid_token"')
+
+
+def _site(server: Server) -> str:
+    return urlsplit(server.core.base_url).netloc

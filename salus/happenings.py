@@ -1,0 +1,149 @@
+"""The AuditEvent of what is no interaction: sign-in, tokens, consent, and what is refused of them.
+
+https://hl7.org/fhir/R4/auditevent.html,
+https://dicom.nema.org/medical/dicom/current/output/chtml/part16/sect_CID_403.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+from conformance.json import encode
+from conformance.outcome import FhirError
+from fhir_server.server import Server
+from fhir_server.storage.store import EVENTS, Entry, Event
+from fhir_server.times import instant
+from smart_auth.authority import Happening
+from smart_auth.errors import OAuthError
+
+_DICOM = "http://dicom.nema.org/resources/ontology/DCM"
+_OURS = "urn:salus:audit"
+_ENTITY = "http://terminology.hl7.org/CodeSystem/audit-entity-type"
+_ROLE = "http://terminology.hl7.org/CodeSystem/object-role"
+_REQUESTOR = ("http://terminology.hl7.org/CodeSystem/extra-security-role-type", "humanuser")
+_APPLICATION = (_DICOM, "110150")
+_SUCCESS, _MINOR = "0", "4"
+
+Coding = tuple[str, str]  # code and display
+
+_AUTHENTICATION = ("110114", "User Authentication")
+_ALERT = ("110113", "Security Alert")
+
+
+class Kind(NamedTuple):
+    """How a happening is audited: DICOM's event, its subtype where it has one, and the action."""
+
+    event: Coding
+    subtype: Coding | None = None
+    action: str = "E"
+
+
+KINDS = {
+    "sign-in": Kind(_AUTHENTICATION, ("110122", "Login")),
+    "sign-in-refused": Kind(_AUTHENTICATION, ("110122", "Login")),
+    "sign-out": Kind(_AUTHENTICATION, ("110123", "Logout")),
+    "lockout": Kind(_ALERT),
+    "token": Kind(_AUTHENTICATION),
+    "token-refused": Kind(_AUTHENTICATION),
+    "revoke": Kind(_ALERT, ("110135", "Object Security Attributes Changed"), "D"),
+    "consent": Kind(_ALERT, ("110135", "Object Security Attributes Changed"), "C"),
+    "launch": Kind(_AUTHENTICATION),
+    "register": Kind(_ALERT, ("110129", "Security Configuration"), "U"),
+    "account": Kind(_ALERT, ("110137", "User Security Attributes Changed"), "U"),
+}
+_OTHER = Kind(_ALERT)
+
+
+def audit_of(server: Server) -> Callable[[Happening], Awaitable[None]]:
+    """What appends a happening to the audit; it is durable on return. OAuthError when that cannot
+    be, so that nothing happens unseen."""
+    site = urlsplit(server.core.base_url).netloc
+
+    async def audit(happening: Happening) -> None:
+        try:
+            await server.record(event(happening, site, server.core.clock()))
+        except FhirError:
+            raise OAuthError(
+                "temporarily_unavailable", "The audit cannot be written now; try again"
+            ) from None
+
+    return audit
+
+
+def event(happening: Happening, site: str, at: int) -> Event:
+    """The event; `at` in microseconds since 1970, `site` names this server."""
+    stamp = instant(at)
+    kind = KINDS.get(happening.what, _OTHER)
+    named = [_coding(_DICOM, kind.subtype)] if kind.subtype else []
+    body: dict[str, Any] = {
+        "meta": {"versionId": "1", "lastUpdated": stamp},
+        "type": _coding(_DICOM, kind.event),
+        "subtype": [*named, {"system": _OURS, "code": happening.what}],
+        "action": kind.action,
+        "recorded": stamp,
+        "outcome": _SUCCESS if happening.success else _MINOR,
+        "outcomeDesc": happening.detail,
+        "agent": _agents(happening, site),
+        "source": {"observer": {"display": site}},
+        "entity": _entities(happening),
+    }
+    content = {name: value for name, value in body.items() if value}
+    head = f'{{"resourceType":"{EVENTS}","id":"'.encode()
+    return Event(at, head, b'",' + encode(content)[1:], tuple(_keys(happening)))
+
+
+def _coding(system: str, coding: Coding) -> dict[str, str]:
+    return {"system": system, "code": coding[0], "display": coding[1]}
+
+
+def _agents(happening: Happening, site: str) -> list[dict[str, Any]]:
+    """The user, the app and this server, as far as they took part; the first asked for it."""
+    agents = [
+        *([_user(happening)] if happening.who or happening.account else []),
+        *([_app(happening.client)] if happening.client else []),
+    ]
+    if not agents:
+        agents.append({"who": {"display": "somebody"}})
+    first = {**agents[0], "requestor": True}
+    if happening.address:
+        first["network"] = {"address": happening.address, "type": "2"}
+    server = {"who": {"display": "Salus"}, "network": {"address": site, "type": "1"}}
+    return [{"requestor": False, **each} for each in (first, *agents[1:], server)]
+
+
+def _user(happening: Happening) -> dict[str, Any]:
+    who = {"reference": happening.who} if happening.who else {"display": happening.account}
+    named = {"altId": happening.account} if happening.account else {}
+    return {"type": _role(_REQUESTOR), "who": who, **named}
+
+
+def _app(client: str) -> dict[str, Any]:
+    return {"type": _role(_APPLICATION), "who": {"display": client}}
+
+
+def _role(role: tuple[str, str]) -> dict[str, Any]:
+    return {"coding": [{"system": role[0], "code": role[1]}]}
+
+
+def _entities(happening: Happening) -> list[dict[str, Any]]:
+    if not happening.patient:
+        return []
+    return [
+        {
+            "what": {"reference": f"Patient/{happening.patient}"},
+            "type": {"system": _ENTITY, "code": "1"},
+            "role": {"system": _ROLE, "code": "1"},
+        }
+    ]
+
+
+def _keys(happening: Happening) -> list[Entry]:
+    keys = []
+    if happening.patient:
+        keys.append(Entry("link", "entity", "Patient", happening.patient))
+    if happening.who:
+        type, _, id = happening.who.partition("/")
+        keys.append(Entry("link", "agent", type, id))
+    return keys
