@@ -28,6 +28,8 @@ from salus.demo.parts import (
 SEED = 20_26
 CLINIC = "Juniper Street Clinic"
 PRACTITIONERS = 4
+MONTHS_AT_HOME = 12  # in which a patient measures at home
+WITHIN = 0.3  # how much one patient's values vary, of how much patients do
 STAFF_SPACE, PATIENT_SPACE, CLINIC_SPACE = 1, 2, 3  # identifiers' systems
 
 
@@ -96,6 +98,7 @@ class _Patient:
             f"Practitioner?identifier={wanted['system']}|{wanted['value']}", _name(doctor)
         )
         self.made: dict[str, Resource] = {}
+        self.usual: dict[str, float] = {}  # of this patient, by the code of what is measured
         self.patient = self.add(self.demographics())
         self.height = self.measured(codes.HEIGHT)
 
@@ -106,6 +109,7 @@ class _Patient:
         days = sorted((self.chance.randrange(20, 900) for _ in range(3)), reverse=True)
         for days_ago in days:
             self.visit(days_ago, problems, began)
+        self.at_home()
         return self.made
 
     def add(self, resource: Resource) -> Resource:
@@ -212,14 +216,29 @@ class _Patient:
         for vital in (*codes.VITALS, codes.WEIGHT):
             self.observe("vital-signs", vital, self.measured(vital), encounter, start)
         self.observe("vital-signs", codes.HEIGHT, self.height, encounter, start)
+        self.pressure(self.observation("vital-signs", encounter, start))
+        if start.month in (10, 11, 12):
+            self.vaccinate(encounter, start)
+
+    def pressure(self, taken: Resource) -> None:
         parts = [
             {"code": vital_code(each), "valueQuantity": quantity(each, self.measured(each))}
             for each in (codes.SYSTOLIC, codes.DIASTOLIC)
         ]
-        panel = self.observation("vital-signs", encounter, start)
-        self.add(panel | {"code": concept(codes.LOINC, *codes.PRESSURE), "component": parts})
-        if start.month in (10, 11, 12):
-            self.vaccinate(encounter, start)
+        self.add(taken | {"code": concept(codes.LOINC, *codes.PRESSURE), "component": parts})
+
+    def at_home(self) -> None:
+        """What the patient measured and wrote down about once a month, so that there is a course
+        to look at."""
+        for month in range(MONTHS_AT_HOME, 0, -1):
+            days_ago = 30 * month - self.chance.randrange(9)
+            morning = time(7, self.chance.randrange(60))
+            when = datetime.combine(self.today - timedelta(days=days_ago), morning, UTC)
+            taken = self.observation("vital-signs", None, when)
+            self.pressure(taken)
+            for vital in (codes.HEART_RATE, codes.WEIGHT):
+                value = quantity(vital, self.measured(vital))
+                self.add(taken | {"code": vital_code(vital), "valueQuantity": value})
 
     def treat(
         self, problem: codes.Problem, condition: Resource, encounter: Resource, start: datetime
@@ -279,21 +298,26 @@ class _Patient:
         made |= {"code": vital_code(vital), "valueQuantity": quantity(vital, value)}
         self.add(made)
 
-    def observation(self, category: str, encounter: Resource, start: datetime) -> dict[str, Any]:
+    def observation(
+        self, category: str, encounter: Resource | None, start: datetime
+    ) -> dict[str, Any]:
+        """One at a visit; without an encounter the patient's own, at home."""
         when = _instant(start, minutes=10)
-        return {
+        made: dict[str, Any] = {
             "resourceType": "Observation",
             "status": "final",
             "category": [status("observation-category", category)],
             "subject": self.patient,
-            "encounter": encounter,
             "effectiveDateTime": when,
             "issued": when,
-            "performer": [self.doctor],
+            "performer": [self.doctor if encounter else self.patient],
         }
+        return made | {"encounter": encounter} if encounter else made
 
     def measured(self, vital: codes.Vital) -> Decimal:
-        value = self.chance.gauss(vital.mean, vital.spread)
+        """People differ more from each other than one from day to day."""
+        usual = self.usual.setdefault(vital.code, self.chance.gauss(vital.mean, vital.spread))
+        value = self.chance.gauss(usual, vital.spread * WITHIN)
         if vital.unit == "%":
             value = min(value, 100)
         return round(Decimal(value), vital.digits) if vital.digits else Decimal(round(value))

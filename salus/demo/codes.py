@@ -50,8 +50,9 @@ class Vital(NamedTuple):
     ucum: str
 
 
+HEART_RATE = Vital("8867-4", "Heart rate", 74, 9, 0, "beats/minute", "/min")
 VITALS = (
-    Vital("8867-4", "Heart rate", 74, 9, 0, "beats/minute", "/min"),
+    HEART_RATE,
     Vital("9279-1", "Respiratory rate", 16, 2, 0, "breaths/minute", "/min"),
     Vital("8310-5", "Body temperature", 36.7, 0.3, 1, "Cel", "Cel"),
     Vital("2708-6", "Oxygen saturation in Arterial blood", 97, 1, 0, "%", "%"),
