@@ -1,0 +1,140 @@
+"""How often one may guess at a secret of a person.
+
+A browser that has signed in to an account before is known by a cookie, and has a count of its own
+(https://owasp.org/www-community/Slow_Down_Online_Guessing_Attacks_with_Device_Cookies). All others
+share counts for the account and their address, so who guesses from elsewhere locks out strangers
+only, never the owner's own browsers. Accounts that are not there are counted alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from ipaddress import IPv6Address, ip_address
+from typing import NamedTuple
+
+from smart_auth.authority import Authority, Happening
+from smart_auth.model import COUNTS, DAY, MINUTE, SECOND, Count, Text
+from smart_auth.records import Space, Transaction, digest, new_secret
+
+DEVICES = Space("smart.device", Text)  # by digest of the cookie, a slash, and the account
+KNOWN_FOR = 180 * DAY
+_WINDOW = 15 * MINUTE
+_OF_DEVICE = 10  # of a known browser at an account
+_OF_ACCOUNT_HERE = 5  # of one address at an account
+_OF_ACCOUNT = 20  # of all unknown browsers at an account
+_OF_ADDRESS = 50  # of one address at all accounts
+
+
+class Visitor(NamedTuple):
+    """From where an attempt comes. `device`: value of its cookie, if it has one."""
+
+    address: str
+    device: str | None = None
+
+
+class Wait(Exception):
+    """Too many attempts. `seconds` until another one is heard."""
+
+    def __init__(self, seconds: int) -> None:
+        super().__init__(f"Too many attempts: try again in {seconds} seconds")
+        self.seconds = seconds
+
+
+class _Limit(NamedTuple):
+    key: str
+    most: int
+
+
+async def attempt(authority: Authority, factor: str, account: str, visitor: Visitor) -> None:
+    """Count an attempt before it is judged, so that many at once are counted too. Wait."""
+    now = authority.clock()
+
+    async def work(tx: Transaction) -> tuple[int, bool]:
+        limits = await _limits(tx, factor, account, visitor)
+        counts = [await _count(tx, limit, now) for limit in limits]
+        full = [
+            count.began + _WINDOW - now
+            for limit, count in zip(limits, counts, strict=True)
+            if count.count >= limit.most
+        ]
+        if full:
+            return max(full), False
+        for limit, count in zip(limits, counts, strict=True):
+            await _keep(tx, limit, count, 1)
+        last = any(c.count + 1 >= x.most for x, c in zip(limits, counts, strict=True))
+        return 0, last
+
+    wait, last = await authority.keeper.transaction(work, write=True)
+    if last:
+        told = Happening("lockout", success=False, address=visitor.address, detail=factor)
+        await authority.audit(told)
+    if wait:
+        raise Wait(-(-wait // SECOND))
+
+
+async def forgive(authority: Authority, factor: str, account: str, visitor: Visitor) -> None:
+    """The attempt was a good one: it does not count."""
+    now = authority.clock()
+
+    async def work(tx: Transaction) -> None:
+        for limit in await _limits(tx, factor, account, visitor):
+            count = await _count(tx, limit, now)
+            if count.count:
+                await _keep(tx, limit, count, -1)
+
+    await authority.keeper.transaction(work, write=True)
+
+
+async def know(authority: Authority, account: str, visitor: Visitor) -> str:
+    """Remember a browser in which somebody signed in; its cookie."""
+    device, now = visitor.device or new_secret(), authority.clock()
+    if len(device) > len(new_secret()):
+        device = new_secret()
+
+    async def work(tx: Transaction) -> None:
+        await DEVICES.write(tx, _device(device, account), Text(), until=now + KNOWN_FOR)
+
+    await authority.keeper.transaction(work, write=True)
+    return device
+
+
+async def _limits(tx: Transaction, factor: str, account: str, visitor: Visitor) -> Sequence[_Limit]:
+    """Which counts an attempt belongs to. The name is what somebody typed, so only its digest is
+    kept."""
+    name, network = digest(account), _network(visitor.address)
+    if visitor.device and await DEVICES.read(tx, _device(visitor.device, account)):
+        return (_Limit(f"{factor}/device/{_device(visitor.device, name)}", _OF_DEVICE),)
+    return (
+        _Limit(f"{factor}/here/{name}/{network}", _OF_ACCOUNT_HERE),
+        _Limit(f"{factor}/account/{name}", _OF_ACCOUNT),
+        _Limit(f"{factor}/address/{network}", _OF_ADDRESS),
+    )
+
+
+def _device(device: str, account: str) -> str:
+    return f"{digest(device)}/{account}"
+
+
+async def _count(tx: Transaction, limit: _Limit, now: int) -> Count:
+    count = await COUNTS.read(tx, limit.key)
+    if count is None or not count.began <= now < count.began + _WINDOW:
+        return Count(count=0, began=now)
+    return count
+
+
+async def _keep(tx: Transaction, limit: _Limit, count: Count, more: int) -> None:
+    kept = Count(count=count.count + more, began=count.began)
+    await COUNTS.write(tx, limit.key, kept, until=count.began + _WINDOW)
+
+
+def _network(address: str) -> str:
+    """What one person has of addresses: one of version 4, or the first half of a version 6 one."""
+    try:
+        found = ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if not isinstance(found, IPv6Address):
+        return str(found)
+    if found.ipv4_mapped:
+        return str(found.ipv4_mapped)
+    return str(IPv6Address(int(found) >> 64 << 64))
