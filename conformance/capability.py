@@ -51,6 +51,7 @@ class Surface(NamedTuple):
     revincludes: Callable[[str], Iterable[str]]
     operations: Iterable[Offered]
     patch_formats: tuple[str, ...]
+    compartments: tuple[str, ...] = ()  # canonical urls of those that can be searched within
 
 
 class Software(NamedTuple):
@@ -86,6 +87,7 @@ def _rest(surface: Surface, software: Software) -> dict[str, Any]:
         "resource": [_resource(surface, type) for type in sorted(surface.types)],
         "interaction": [{"code": c} for c in _SYSTEM_CODES if c in surface.codes],
         "operation": _operations(surface.operations, "system", None),
+        "compartment": list(surface.compartments),
     }
     return {name: value for name, value in made.items() if value}
 

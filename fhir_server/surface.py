@@ -9,9 +9,11 @@ from collections.abc import Iterator, Mapping
 
 from conformance import capability
 from fhir_server import operations
-from fhir_server.interaction import ROUTES, offers
+from fhir_server.interaction import COMPARTMENTS, ROUTES, offers
 from fhir_server.patch import MEDIA_TYPE
 from fhir_server.search.index import Index
+
+_COMPARTMENT = "http://hl7.org/fhir/CompartmentDefinition"
 
 
 def surface(index: Index) -> capability.Surface:
@@ -30,6 +32,7 @@ def surface(index: Index) -> capability.Surface:
             for each in operations.ALL.values()
         ],
         patch_formats=(MEDIA_TYPE,),
+        compartments=tuple(f"{_COMPARTMENT}/{type.lower()}" for type in sorted(COMPARTMENTS)),
     )
 
 
