@@ -214,13 +214,18 @@ def _leading(
 ) -> Iterator[Query]:
     """That a link of this key leads to something that the caller may read or find."""
     for type in types:
+        if type == EVENTS:  # nobody learns of an event by what refers to it
+            continue
         seen = _any_of(_visible(index, grant, type, letter, minute) for letter in "rs")
         if seen != NOTHING:
             yield RefersTo(key, type, _all_of([*asked, seen]))
 
 
 def shown(core: Core, grant: Grant, type: str) -> Query:
-    """The resources of a type that the caller may read or find: what it may know to be there."""
+    """The resources of a type that the caller may read or find: what it may know to be there when
+    something refers to it."""
+    if type == EVENTS:
+        return EVERYTHING if grant.unrestricted else NOTHING
     return _any_of(visible(core, grant, type, letter) for letter in "rs")
 
 
