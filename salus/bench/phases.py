@@ -17,6 +17,7 @@ from random import Random
 from typing import Any
 
 from salus.bench import machine, steps
+from salus.bench.calibration import calibrate
 from salus.bench.gate import DRAWS, Gate, Verdict, judge_all
 from salus.bench.shapes import Pools, Shape, harvest
 from salus.bench.subject import BenchError, Subject
@@ -98,6 +99,7 @@ class Run:
         bundles = list(lines(self.path))
         seeds = next((i for i, line in enumerate(bundles) if b'"Patient"' in line), len(bundles))
         replies: list[Reply | None] = [None] * len(bundles)
+        speed = calibrate(self.subject.core).figures()
         cpu, began = self.subject.cpu_ms(), time.perf_counter()
         await self._post(bundles, range(seeds), replies, 1)
         await self._post(bundles, range(seeds, len(bundles)), replies, IMPORTERS)
@@ -116,6 +118,7 @@ class Run:
             "seconds": seconds,
             "resources_a_second": stored / seconds,
             "cpu_ms_a_resource": cpu / stored if stored else None,
+            "calibration": speed,
         }
         if not stored:
             raise BenchError("Nothing could be loaded: see the server's log")
@@ -263,10 +266,13 @@ class Run:
     # --- measuring -------------------------------------------------------------------------------
 
     async def _measured(self, made: Sequence[Step], seconds: float, warm: float) -> dict[str, Any]:
-        """Drive the steps; what they gave, with the server's processor time a request."""
+        """Drive the steps; what they gave, with the server's processor time a request, and how
+        fast the machine was just before."""
+        speed = calibrate(self.subject.core).figures()
         meter = _Meter(self.subject)
         sample = await drive(self.subject.address, made, seconds, warm, meter.begin, meter.end)
-        return figures_of(sample, meter.cpu_ms, meter.others_share(sample))
+        made_of = figures_of(sample, meter.cpu_ms, meter.others_share(sample))
+        return {**made_of, "calibration": speed}
 
     def _get(self, path: str) -> Request:
         return self.subject.address.request("GET", path)

@@ -32,10 +32,12 @@ class BenchError(Problem):
 
 
 class Subject:
-    """A server under test. `pid` and `folder` are None where it is not known what it runs in."""
+    """A server under test. `pid`, `folder` and `core` are None where it is not known what it runs
+    in, or on."""
 
     pid: int | None = None
     folder: Path | None = None
+    core: int | None = None
 
     def __init__(self, url: str, pid: int | None = None) -> None:
         self.url = url.rstrip("/")
@@ -61,7 +63,7 @@ class OwnServer(Subject):
 
     def __init__(self, core: int | None, environment: Mapping[str, str] | None = None) -> None:
         super().__init__(f"http://{HOST}:{_free_port()}/fhir")
-        self._core = core
+        self.core = core
         self._environment = {**os.environ, **(environment or {})}
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -106,13 +108,13 @@ class OwnServer(Subject):
                 stdout=log,
                 stderr=log,
                 env=self._environment,
-                preexec_fn=self._pinned if self._core is not None else None,
+                preexec_fn=self._pinned if self.core is not None else None,
             )
         self.pid = self._process.pid
 
     def _pinned(self) -> None:
-        assert self._core is not None
-        machine.pin(self._core)
+        assert self.core is not None
+        machine.pin(self.core)
 
     def _stop(self) -> None:
         if self._process is None or self._process.poll() is not None:

@@ -7,7 +7,8 @@ from random import Random
 import pytest
 import uvloop
 
-from salus.bench import steps, truth
+from salus.bench import machine, steps, truth
+from salus.bench.calibration import QUIET, Calibration, calibrate
 from salus.bench.gate import Gate
 from salus.bench.shapes import Shape, harvest, read_shapes
 from salus.bench.wire import Address, Reply, Request, ask, drive
@@ -264,3 +265,19 @@ def test_a_writer_touches_only_what_it_made(world):
             if request.label == "delete":
                 alive.remove(id)
     assert number > 10
+
+
+def test_the_machine_is_told_beside_the_figures_and_left_as_it_was():
+    core = machine.cores()[-1]
+    before = machine.cores()
+
+    told = calibrate(core).figures()
+
+    assert machine.cores() == before
+    assert list(told) == ["loop_ns", "decode_us", "factor"]
+    assert min(told.values()) > 0
+
+
+def test_twice_the_time_of_a_quiet_core_is_told_as_twice():
+    assert Calibration(2 * QUIET.loop_ns, 2 * QUIET.decode_us).factor == pytest.approx(2)
+    assert QUIET.factor == 1
