@@ -22,8 +22,7 @@ _LITERAL = re.compile(r"'(?:[^'\\]|\\.)*'")
 _WORD = re.compile(r"[A-Za-z_]\w*")
 # What looks further than at the children that the expression names.
 _FAR = re.compile(r"%|\b(?:children|descendants|hasValue|htmlChecks)\b")
-# A text that begins with #, where a value of an object or array stands in compact JSON.
-_LOCAL = re.compile(rb'[:,\[]"(#[^"\\]*)"')
+_BEFORE_VALUE = (b":", b",", b"[")  # what a value of an object or array follows in compact JSON
 _NOWHERE = Environment({}, {})
 
 
@@ -92,12 +91,24 @@ def contained_is_used(resource: Any, environment: Environment) -> bool:
     inner = resource.get("contained")
     if type(inner) is not list:
         return True
-    local = set(_LOCAL.findall(encode(resource)))
+    local = _local(encode(resource))
     return all(
-        f"#{each.get('id')}".encode() in local or b"#" in _LOCAL.findall(encode(each))
+        f"{each.get('id')}".encode() in local or b"" in _local(encode(each))
         for each in inner
         if type(each) is dict
     )
+
+
+def _local(data: bytes) -> set[bytes]:
+    """The texts that begin with #, without it, among the values in compact JSON."""
+    before, *parts = data.split(b'"#')
+    found: set[bytes] = set()
+    for part in parts:
+        text, _, _ = part.partition(b'"')
+        if before.endswith(_BEFORE_VALUE) and b"\\" not in text:
+            found.add(text)
+        before = part
+    return found
 
 
 NATIVE: Mapping[str, Invariant] = {

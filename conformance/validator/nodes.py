@@ -23,12 +23,13 @@ _RESOURCES = frozenset({"Resource", "DomainResource"})
 
 
 class Part(NamedTuple):
-    """A property that an object may have: the name that FHIRPath knows it by, its check, and the
-    node of its objects where it has some."""
+    """A property that an object may have: the name that FHIRPath knows it by, its check, the node
+    of its objects where it has some, and what makes a single primitive legal at first glance."""
 
     name: str
     member: Member
     node: Node | None = None
+    legal: Check | None = None
 
 
 class Choice(NamedTuple):
@@ -75,10 +76,14 @@ class Node:
 def _closure(path: str, shape: Shape) -> Whole:
     members = {key: part.member for key, part in shape.parts.items()}
     member_of = members.get
+    legal_of = {key: part.legal for key, part in shape.parts.items() if part.legal}.get
     _, required, choices, errors, advice = shape
 
     def check(value: dict[str, Any], run: Run) -> None:
         for key, item in value.items():
+            legal = legal_of(key)
+            if legal is not None and legal(item):
+                continue
             member = member_of(key)
             if member is not None:
                 member(item, value, key, run)
@@ -180,34 +185,38 @@ class Nodes:
     def _primitive(
         self, element: Element, key: str, name: str, type_: str
     ) -> Iterator[tuple[str, Part]]:
-        member = self._primitive_member(element, type_)
-        held = self._more_held(element, None)
-        yield key, Part(name, _with_held(member, held, element.max != 1) if held else member)
+        yield key, self._primitive_part(element, name, type_)
         if not _is_attribute(element, type_):
             node = self.node("Element")
             partner = values.one_partner if element.max == 1 else values.many_partners
             yield f"_{key}", Part(name, partner(element.path, node), node)
 
-    def _primitive_member(self, element: Element, type_: str) -> Member:
+    def _primitive_part(self, element: Element, name: str, type_: str) -> Part:
+        held = self._more_held(element, None)
+        many = element.max != 1
+        if element.max == 0 or type_ == "xhtml":
+            member = values.forbidden(element.path) if element.max == 0 else _narrative
+            return Part(name, _with_held(member, held, many) if held else member)
+        legal, rule = self._legal(element, type_)
+        if many or held:
+            make = values.many_primitives if many else values.one_primitive
+            member = make(element.path, legal, rule)
+            return Part(name, _with_held(member, held, many) if held else member)
+        return Part(name, values.one_primitive(element.path, legal, rule), None, legal)
+
+    def _legal(self, element: Element, type_: str) -> tuple[Check, Rule]:
+        """What a value of a primitive must be, and the rule that says so."""
         path = element.path
-        if element.max == 0:
-            return values.forbidden(path)
-        if type_ == "xhtml":
-            return _narrative
         value_set = bindings.required_set(element.binding)
         codes = bindings.codes_of(value_set, self._definitions) if value_set else None
         if value_set and codes is not None and type_ == "code":
-            rule = bindings.unlisted(path, value_set, codes)
-            if element.max == 1:
-                return values.one_code(path, codes, rule)
-            return values.many_primitives(path, _one_of(codes), rule)
+            return _one_of(codes), bindings.unlisted(path, value_set, codes)
         form = bindings.form_of(path, value_set) if value_set and type_ == "code" else None
         legal, rule = form or (
             CHECKS[type_],
             Rule("error", "value", f"`{path}` must be {EXPECTED[type_]}"),
         )
-        member = values.one_primitive if element.max == 1 else values.many_primitives
-        return member(path, _narrowed(element, legal), rule)
+        return _narrowed(element, legal), rule
 
     # Objects
 

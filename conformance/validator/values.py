@@ -51,16 +51,6 @@ def one_primitive(path: str, legal: Check, rule: Rule) -> Member:
     return member
 
 
-def one_code(path: str, codes: frozenset[str], rule: Rule) -> Member:
-    """A code of a list, that does not repeat."""
-
-    def member(value: Any, holder: Any, at: Any, run: Run) -> None:
-        if type(value) is not str or value not in codes:
-            run.add(holder, at, _no_primitive(path, value, rule))
-
-    return member
-
-
 def many_primitives(path: str, legal: Check, rule: Rule) -> Member:
     """An array of primitives. null stands only where the `_` partner has something."""
 
