@@ -77,6 +77,11 @@ async def register(
     return Registered(made, secret, management)
 
 
+def check(authority: Authority, asked: Registrable) -> None:
+    """OAuthError when it could not be registered."""
+    checked(asked, authority.policy, None)
+
+
 async def update(authority: Authority, id: str, asked: Registrable) -> Registered | None:
     """Replace what a client registered; its secret stays when it goes on using one. None when there
     is no such client. OAuthError as `register`."""
