@@ -142,15 +142,14 @@ def due(waiting: Pending, signed: Signed | None) -> Due:
         return "sign-in"
     if waiting.account is not None and waiting.account != signed.account.name:
         return "other-account"
-    return "patient" if needs_patient(waiting) else "consent"
+    return "patient" if _needs_patient(waiting, signed.account) else "consent"
 
 
-def needs_patient(waiting: Pending) -> bool:
+def _needs_patient(waiting: Pending, account: Account) -> bool:
     """A `patient/` scope has no meaning without a patient, so it asks for one too."""
-    asked = read_scopes(" ".join(waiting.scopes))
     wanted = any(
         each.text == LAUNCH_PATIENT or (each.clinical and each.clinical.context == "patient")
-        for each in asked
+        for each in read_scopes(" ".join(offered(waiting, account)))
     )
     return wanted and waiting.context.patient is None
 

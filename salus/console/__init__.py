@@ -1,0 +1,12 @@
+"""The pages that people see: signing in, consent, their account and apps.
+
+https://hl7.org/fhir/smart-app-launch/app-launch.html
+"""
+
+from fastapi import APIRouter
+
+from salus.console import account, asking, signing, style
+
+router = APIRouter(include_in_schema=False)
+for part in (style, signing, asking, account):
+    router.include_router(part.router)

@@ -1,0 +1,71 @@
+"""Scopes, times and types in words for everybody.
+
+https://www.w3.org/WAI/WCAG22/Understanding/readable
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from smart_auth.consent import REST, Tick
+from smart_auth.kinds import CLINICAL
+from smart_auth.model import DAY, HOUR, MINUTE, SECOND
+
+_CAPITALS = re.compile(r"(?<=[a-z])(?=[A-Z])")
+_UNITS = ((DAY, "day"), (HOUR, "hour"), (MINUTE, "minute"), (SECOND, "second"))
+
+
+def label(tick: Tick) -> str:
+    """What a tick is about."""
+    if tick.kind is not None:
+        return tick.kind.label
+    words = type_words(tick.type)
+    if not tick.limit:
+        return words
+    only = ", ".join(f"{name} {value}" for name, value in tick.limit)
+    return f"{words}, only those with {only}"
+
+
+def type_words(type: str) -> str:
+    if type == REST:
+        return "Everything else in the record"
+    if type in CLINICAL:
+        return CLINICAL[type]
+    name, *more = _CAPITALS.sub(" ", type).split(" ")
+    return " ".join((name, *(word.lower() for word in more)))
+
+
+def lasting(microseconds: int) -> str:
+    """A length of time in its largest unit that says it without a fraction."""
+    for size, name in _UNITS:
+        count = microseconds // size
+        if count and microseconds % size == 0:
+            return f"{count} {name}{'' if count == 1 else 's'}"
+    return f"{-(-microseconds // SECOND)} seconds"
+
+
+def day(microseconds: int) -> str:
+    """A day, as everybody reads it."""
+    return datetime.fromtimestamp(microseconds / SECOND, UTC).strftime("%-d %B %Y")
+
+
+def moment(microseconds: int) -> str:
+    return datetime.fromtimestamp(microseconds / SECOND, UTC).strftime("%-d %B %Y, %H:%M UTC")
+
+
+def waiting(seconds: int) -> str:
+    """How long to wait, roughly, and never too short."""
+    return lasting(-(-seconds // 60) * MINUTE)
+
+
+FILTERS: Mapping[str, Callable[[Any], str]] = {
+    "label": label,
+    "type_words": type_words,
+    "lasting": lasting,
+    "day": day,
+    "moment": moment,
+    "waiting": waiting,
+}
