@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
+from typing import NamedTuple
 
 from conformance.outcome import FhirError
 from fhir_server import owners
@@ -175,11 +176,17 @@ def _granted(
         ]
     except FhirError:
         return NOTHING
+    ids = _patients(grant, scope)
+    base = EVERYTHING if ids is None else _compartments(index, grant, ids, type, letter, minute)
+    return _all_of([base, *asked])
+
+
+def _patients(grant: Grant, scope: Scope) -> frozenset[str] | None:
+    """The patients whose compartments a scope opens; None: all resources, whosever."""
     ids = limit(grant)
     if scope.context == "user" and ids is not None and grant.reach is not None:
         ids &= grant.reach
-    base = EVERYTHING if ids is None else _compartments(index, grant, ids, type, letter, minute)
-    return _all_of([base, *asked])
+    return ids
 
 
 def _compartments(
@@ -219,6 +226,40 @@ def _leading(
         seen = _any_of(_visible(index, grant, type, letter, minute) for letter in "rs")
         if seen != NOTHING:
             yield RefersTo(key, type, _all_of([*asked, seen]))
+
+
+class _Owned(NamedTuple):
+    """What the owner of a resource tells: whose is visible wholly, and whose perhaps."""
+
+    wholly: frozenset[str]
+    perhaps: frozenset[str]
+
+
+def settled(core: Core, grant: Grant, type: str, letter: str, owner: str | None) -> bool | None:
+    """Whether a live resource is visible, where its one owner says so already; None: ask `visible`.
+    The owner is the one patient that the entries name by which a resource is in a compartment."""
+    told = _owned(core.index, grant, type, letter)
+    if owner is None or told is None:
+        return None
+    if owner in told.wholly:
+        return True
+    return None if owner in told.perhaps else False
+
+
+@lru_cache(maxsize=16_384)
+def _owned(index: Index, grant: Grant, type: str, letter: str) -> _Owned | None:
+    """None where the owner says nothing: of what is not in compartments by just what it owns."""
+    scopes = [each for each in in_force(grant) if each.covers(type, letter)]
+    own = letter == "r" and grant.identity and (grant.agent or "").startswith(f"{type}/")
+    if own or limit(grant) is None or not owners.decides(type, index):
+        return None
+    wholly, perhaps = set[str](), set[str]()
+    for scope in scopes:
+        names = {f"{owners.PATIENT}/{id}" for id in _patients(grant, scope) or ()}
+        perhaps |= names
+        if not scope.query:
+            wholly |= names
+    return _Owned(frozenset(wholly), frozenset(perhaps))
 
 
 def shown(core: Core, grant: Grant, type: str) -> Query:

@@ -75,6 +75,17 @@ def naming(type: str, index: Index) -> frozenset[str]:
     return _keys(type, _codes(type, index), index)
 
 
+@lru_cache(maxsize=1024)
+def decides(type: str, index: Index) -> bool:
+    """Whether a resource with one owner is in that patient's compartment and in no other."""
+    keys = belonging(type, index)
+    return (
+        type not in ("AuditEvent", "Binary", "Provenance")
+        and bool(keys)
+        and keys == _owning(type, index)
+    )
+
+
 def named(entries: Sequence[Entry], keys: frozenset[str]) -> set[str]:
     """The ids of the patients that entries under these keys name."""
     return {

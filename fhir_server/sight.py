@@ -46,16 +46,21 @@ async def current(step: Step, type: str, id: str, letter: str) -> Version | None
     seen = access.visible(step.core, step.grant, type, letter)
     if seen is EVERYTHING:
         return await step.tx.get(type, id)
-    found = await _find(step, type, [id], seen)
-    return found[0] if found else await _deleted(step, type, id, seen)
-
-
-async def _deleted(step: Step, type: str, id: str, seen: Query) -> Version | None:
-    """The deletion of a resource, if a query held for its last version."""
-    last = await step.tx.get(type, id)
-    if last is None or not last.deleted or not await _then(step, last, seen):
+    found = await step.tx.get(type, id)
+    if found is None:
         return None
-    return last
+    sees = _then(step, found, seen) if found.deleted else _now(step, found, seen, letter)
+    return found if await sees else None
+
+
+async def _now(step: Step, version: Version, seen: Query, letter: str) -> bool:
+    """Whether a query, that of `visible`, holds for a live version."""
+    if version.type == EVENTS:  # whose entries are fewer than their bodies tell
+        return bool(await _find(step, EVENTS, [version.id], seen))
+    settled = access.settled(step.core, step.grant, version.type, letter, version.owner)
+    if settled is not None:
+        return settled
+    return await holds(step, version, step.core.index.entries(parse(version.body)), seen)
 
 
 async def version(step: Step, type: str, id: str, number: int, letter: str) -> Version | None:
@@ -84,37 +89,21 @@ class Past:
         """Those that may be seen. TooCostly when the walk has taken too long."""
         if self._step.core.clock() > self._deadline:
             raise TooCostly
-        await self._look(versions)
         return [each for each in versions if await self._shows(each)]
-
-    async def _look(self, versions: Sequence[Version]) -> None:
-        """Find the current versions of resources that are met for the first time."""
-        fresh: dict[str, dict[str, None]] = {}
-        for each in versions:
-            if each.type != EVENTS and (each.type, each.id) not in self._now:
-                fresh.setdefault(each.type, {})[each.id] = None
-        for type, ids in fresh.items():
-            seen = self._seen(type)
-            live = {} if seen is EVERYTHING else await _by_id(self._step, type, list(ids), seen)
-            for id in ids:
-                now = live.get(id)
-                if now is None and seen is not EVERYTHING and seen != NOTHING:
-                    now = await _deleted(self._step, type, id, seen)
-                self._now[type, id] = now
 
     async def _shows(self, version: Version) -> bool:
         if version.type == EVENTS:
             return False
-        seen = self._seen(version.type)
-        if seen is EVERYTHING:
-            return True
-        now = self._now[version.type, version.id]
+        seen = access.visible(self._step.core, self._step.grant, version.type, self._letter)
+        if seen is EVERYTHING or seen == NOTHING:
+            return seen is EVERYTHING
+        key = (version.type, version.id)
+        if key not in self._now:
+            self._now[key] = await current(self._step, *key, self._letter)
+        now = self._now[key]
         if now is None:
             return False
         return version.number == now.number or await _then(self._step, version, seen)
-
-    def _seen(self, type: str) -> Query:
-        return access.visible(self._step.core, self._step.grant, type, self._letter)
 
 
 async def _then(step: Step, version: Version, seen: Query) -> bool:

@@ -269,6 +269,18 @@ def a_search_of_everything_for_any_scope(patch):
     )
 
 
+def the_owner_tells_of_every_scope(patch):
+    def settled(core, grant, type, letter, owner):
+        told = access._owned(core.index, grant, type, letter)
+        return None if told is None or owner is None else owner in told.perhaps
+
+    patch.setattr(access, "settled", settled)
+
+
+def the_owner_tells_of_every_type(patch):
+    patch.setattr(owners, "decides", lambda type, index: True)
+
+
 READING = [
     includes_without_visible,
     includes_of_types_without_scope,
@@ -298,6 +310,8 @@ READING = [
     provenance_of_any_target,
     binaries_without_their_context,
     identity_reads_its_whole_type,
+    the_owner_tells_of_every_scope,
+    the_owner_tells_of_every_type,
     links_for_everybody,
     interactions_unchecked,
     a_search_of_everything_for_any_scope,
