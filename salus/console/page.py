@@ -211,8 +211,9 @@ def _beyond(goes_to: str | None) -> str:
     if goes_to is None:
         return ""
     parts = urlsplit(goes_to)
-    if parts.scheme == "http":
-        return " https: http://localhost:* http://127.0.0.1:* http://[::1]:*"
+    if parts.scheme == "http":  # an app on this device; a policy can name no IPv6 address
+        local = "http:" if parts.hostname == "::1" else "http://localhost:* http://127.0.0.1:*"
+        return f" https: {local}"
     return " https:" if parts.scheme == "https" else f" https: {parts.scheme}:"
 
 
