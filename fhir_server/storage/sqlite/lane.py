@@ -192,12 +192,14 @@ class Lane:
     def _begin_again(self) -> None:
         """Undo the whole batch, for the running work cannot be undone alone; the others run again
         when their turn comes."""
-        self._conn.execute("ROLLBACK")
         self._careful = CAREFUL
         batch, self._batch = self._batch, []
-        if batch:
-            self._erased = False
-            self._lose(batch, _Again())
+        try:
+            self._conn.execute("ROLLBACK")
+        finally:
+            if batch:
+                self._erased = False
+                self._lose(batch, _Again())
 
     # --- commit ----------------------------------------------------------------------------------
 
