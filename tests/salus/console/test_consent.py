@@ -394,7 +394,8 @@ def test_a_sign_in_that_is_young_enough_does(tell):
 # --- launches by an EHR --------------------------------------------------------------------------
 
 
-async def _launched(world, client, account, context=LaunchContext(patient="bob", encounter="e7")):
+async def _launched(world, client, account):
+    context = LaunchContext(patient="bob", encounter="e7")
     return await launches.launch(world.authority, client, account, context)
 
 
