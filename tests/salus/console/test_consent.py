@@ -4,32 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from smart_auth import launches
-from smart_auth.model import MINUTE, LaunchContext
+from smart_auth.model import MINUTE
 from tests.salus.console.world import (
     APP,
     FHIR,
-    PASSWORD,
     Form,
+    allowed,
     answered,
+    at_consent,
     redeem,
     request,
 )
-
-
-async def _at_consent(world, account="dr.may", patient="ann", **changed):
-    """A browser that shows the consent page of a request."""
-    browser = world.browser()
-    await browser.authorize(**changed)
-    await browser.sign_in(account)
-    if "Whose record is" in browser.text:
-        await browser.send(1, patient=patient)
-    assert "Cancel: share nothing" in browser.text, browser.text
-    return browser
-
-
-async def _allowed(browser, without=(), **fields):
-    return answered(await browser.send(without=without, action="allow", **fields))
 
 
 @pytest.mark.requirement("A3", "A7")
@@ -37,9 +22,9 @@ def test_a_standalone_launch_ends_in_a_code_and_the_exact_state(tell):
     async def story(world):
         await world.account()
         await world.client()
-        browser = await _at_consent(world, state="s t/ä+1&=")
+        browser = await at_consent(world, state="s t/ä+1&=")
         assert "the health record of Ann Able" in browser.text
-        told = await _allowed(browser)
+        told = await allowed(browser)
         code = told.pop("code")
         assert told == {"state": "s t/ä+1&=", "iss": FHIR}
         answer = (await redeem(world, code)).json()
@@ -78,9 +63,9 @@ def test_a_user_who_sees_one_patient_is_not_asked_which(tell):
     async def story(world):
         await world.account("ann", "Patient/ann")
         await world.client()
-        browser = await _at_consent(world, "ann")
+        browser = await at_consent(world, "ann")
         assert "your health record" in browser.text
-        answer = (await redeem(world, (await _allowed(browser))["code"])).json()
+        answer = (await redeem(world, (await allowed(browser))["code"])).json()
         assert answer["patient"] == "ann"
 
     tell(story)
@@ -143,8 +128,8 @@ def test_unticked_types_are_not_granted_and_the_others_as_they_were_asked(tell):
         await world.account()
         await world.client()
         scope = "launch/patient patient/Patient.read patient/Device.read patient/Observation.read"
-        browser = await _at_consent(world, scope=scope)
-        told = await _allowed(browser, without=("see.Device",))
+        browser = await at_consent(world, scope=scope)
+        told = await allowed(browser, without=("see.Device",))
         answer = (await redeem(world, told["code"])).json()
         assert answer["scope"] == "launch/patient patient/Patient.read patient/Observation.read"
 
@@ -157,7 +142,7 @@ def test_kinds_of_conditions_and_observations_can_be_chosen(tell):
         await world.account()
         await world.client()
         scope = "patient/Patient.rs patient/Condition.rs patient/Observation.rs"
-        browser = await _at_consent(world, scope=scope)
+        browser = await at_consent(world, scope=scope)
         for kind in (
             "Condition.encounter-diagnosis",
             "Condition.problem-list-item",
@@ -170,7 +155,7 @@ def test_kinds_of_conditions_and_observations_can_be_chosen(tell):
             "Observation.vital-signs",
         ):
             assert f'name="see.{kind}"' in browser.text
-        told = await _allowed(
+        told = await allowed(
             browser,
             **{
                 "see__Condition__problem-list-item": "on",
@@ -195,9 +180,9 @@ def test_going_on_without_the_user_is_explained_and_can_be_refused(tell):
     async def story(world):
         await world.account()
         await world.client()
-        browser = await _at_consent(world)
+        browser = await at_consent(world)
         assert "Go on when you are not there" in browser.text
-        told = await _allowed(browser, without=("offline", "identity"))
+        told = await allowed(browser, without=("offline", "identity"))
         answer = (await redeem(world, told["code"])).json()
         assert answer["scope"] == "launch/patient patient/Patient.rs patient/Observation.rs"
         assert "refresh_token" not in answer
@@ -210,12 +195,12 @@ def test_cancel_and_a_page_with_nothing_ticked_tell_the_app_that_access_is_denie
     async def story(world):
         await world.account()
         await world.client()
-        browser = await _at_consent(world)
+        browser = await at_consent(world)
         denied = answered(await browser.send(action="cancel"))
         assert (denied["error"], denied["iss"]) == ("access_denied", FHIR)
-        browser = await _at_consent(world)
+        browser = await at_consent(world)
         nothing = ("see.Patient", "see.Observation", "identity", "offline")
-        denied = await _allowed(browser, without=nothing)
+        denied = await allowed(browser, without=nothing)
         assert denied["error"] == "access_denied"
 
     tell(story)
@@ -225,8 +210,8 @@ def test_what_was_not_asked_cannot_be_ticked(tell):
     async def story(world):
         await world.account()
         await world.client(scopes=("patient/Patient.rs", "launch/patient"))
-        browser = await _at_consent(world, scope="launch/patient patient/*.rs openid")
-        told = await _allowed(
+        browser = await at_consent(world, scope="launch/patient patient/*.rs openid")
+        told = await allowed(
             browser, see__Observation="on", change__Patient="on", identity="on", scope="system/*.*"
         )
         answer = (await redeem(world, told["code"])).json()
@@ -240,7 +225,7 @@ def test_the_patient_shown_is_the_patient_granted(tell):
         """Another tab chose another patient meanwhile: the page is shown again."""
         await world.account()
         await world.client()
-        browser = await _at_consent(world)
+        browser = await at_consent(world)
         form = browser.form()
         other = {k: form[k] for k in ("csrf", "request")} | {"patient": "bob"}
         await browser.post("/consent", other)
@@ -249,7 +234,7 @@ def test_the_patient_shown_is_the_patient_granted(tell):
         )
         assert page.status_code == 200
         assert "the health record of Bob" in page.text
-        told = await _allowed(browser)
+        told = await allowed(browser)
         assert (await redeem(world, told["code"])).json()["patient"] == "bob"
 
     tell(story)
@@ -259,7 +244,7 @@ def test_a_page_that_is_sent_twice_answers_once(tell):
     async def story(world):
         await world.account()
         await world.client()
-        browser = await _at_consent(world)
+        browser = await at_consent(world)
         form = browser.form() | {"action": "allow"}
         url = form.pop("")
         assert "code" in answered(await browser.post(url, form))
@@ -274,7 +259,7 @@ def test_a_request_expires_and_stays_in_the_browser_where_it_was_begun(tell):
     async def story(world):
         await world.account()
         await world.client()
-        browser = await _at_consent(world)
+        browser = await at_consent(world)
         handle = browser.form()["request"]
         other = world.browser()
         page = await other.get("/consent", params={"request": handle})
@@ -290,7 +275,7 @@ def test_a_form_without_its_secret_does_nothing(tell):
     async def story(world):
         await world.account()
         await world.client()
-        browser = await _at_consent(world)
+        browser = await at_consent(world)
         for csrf in ("", "x" * 43, None):
             form = browser.form() | {"action": "allow", "csrf": csrf}
             url = form.pop("")
@@ -305,7 +290,7 @@ def test_pages_cannot_be_framed_kept_or_run_scripts(tell):
     async def story(world):
         await world.account()
         await world.client()
-        browser = await _at_consent(world)
+        browser = await at_consent(world)
         headers = browser.page.headers
         policy = dict(
             each.strip().partition(" ")[::2]
@@ -331,175 +316,12 @@ def test_an_encounter_is_chosen_among_those_of_the_patient(tell):
         await world.account()
         await world.client()
         scope = "launch/patient launch/encounter patient/Encounter.rs"
-        browser = await _at_consent(world, scope=scope)
+        browser = await at_consent(world, scope=scope)
         page = await browser.send(action="allow", encounter="e9")
         assert page.status_code == 403
-        browser = await _at_consent(world, scope=scope)
-        told = await _allowed(browser, encounter="e1")
+        browser = await at_consent(world, scope=scope)
+        told = await allowed(browser, encounter="e1")
         assert (await redeem(world, told["code"])).json()["encounter"] == "e1"
-
-    tell(story)
-
-
-# --- prompt and max_age --------------------------------------------------------------------------
-
-
-def test_without_prompting_nobody_is_asked_and_nothing_is_granted(tell):
-    async def story(world):
-        await world.account()
-        await world.client()
-        browser = world.browser()
-        asleep = answered(await browser.authorize(prompt="none"))
-        assert asleep["error"] == "login_required"
-        await browser.sign_in()
-        awake = answered(await browser.authorize(prompt="none"))
-        assert awake["error"] == "consent_required"
-
-    tell(story)
-
-
-@pytest.mark.parametrize("changed", [{"prompt": "login"}, {"max_age": "0"}, {"max_age": "60"}])
-def test_an_older_sign_in_does_not_do_when_a_fresh_one_is_asked_for(tell, changed):
-    async def story(world):
-        await world.account()
-        await world.client()
-        browser = world.browser()
-        await browser.sign_in()
-        world.clock.goes(61)
-        await browser.authorize(**changed)
-        assert "<h1>Sign in</h1>" in browser.text
-        handle = browser.form()["request"]
-        page = await browser.get("/consent", params={"request": handle})
-        assert "<h1>Sign in</h1>" in page.text
-        world.clock.goes(1)
-        await browser.send(name="dr.may", password=PASSWORD)
-        assert "Whose record is" in browser.text
-
-    tell(story)
-
-
-def test_a_sign_in_that_is_young_enough_does(tell):
-    async def story(world):
-        await world.account()
-        await world.client()
-        browser = world.browser()
-        await browser.sign_in()
-        world.clock.goes(59)
-        await browser.authorize(max_age="60")
-        assert "Whose record is" in browser.text
-
-    tell(story)
-
-
-# --- launches by an EHR --------------------------------------------------------------------------
-
-
-async def _launched(world, client, account):
-    context = LaunchContext(patient="bob", encounter="e7")
-    return await launches.launch(world.authority, client, account, context)
-
-
-SCOPE = "launch openid fhirUser patient/Patient.rs"
-
-
-@pytest.mark.requirement("A6")
-def test_the_ehr_opens_the_app_with_the_exact_address_of_the_server(tell):
-    async def story(world):
-        may = await world.account()
-        client = (await world.client(launch_uri="https://app.example.com/launch?a=1")).client
-        handle = await _launched(world, client, may)
-        url = launches.address(world.authority, client, handle)
-        assert url == (
-            f"https://app.example.com/launch?a=1&iss=http%3A%2F%2Fsalus.test%2Ffhir&launch={handle}"
-        )
-
-    tell(story)
-
-
-@pytest.mark.requirement("A6", "T5")
-def test_a_launch_brings_its_context_without_asking(tell):
-    async def story(world):
-        may = await world.account()
-        client = (await world.client()).client
-        handle = await _launched(world, client, may)
-        browser = await _at_consent(world, scope=SCOPE, launch=handle)
-        assert "the health record of Bob" in browser.text
-        answer = (await redeem(world, (await _allowed(browser))["code"])).json()
-        assert answer["scope"] == SCOPE
-        context = {k: answer.get(k) for k in ("patient", "encounter", "need_patient_banner")}
-        assert context == {"patient": "bob", "encounter": "e7", "need_patient_banner": True}
-
-    tell(story)
-
-
-@pytest.mark.requirement("A5")
-def test_a_launch_is_good_once_in_time_and_for_its_app(tell):
-    async def story(world):
-        may = await world.account()
-        client = (await world.client()).client
-        await world.client("other")
-        http = world.browser().http
-
-        async def asked(handle, app="app"):
-            sent = request(app, scope=SCOPE, launch=handle)
-            answer = await http.get("/oauth/authorize", params=sent)
-            where = answer.headers["location"]
-            return "goes on" if where.startswith("/consent?") else answered(answer)["error"]
-
-        handle = await _launched(world, client, may)
-        assert await asked(handle, "other") == "invalid_request"
-        assert await asked(handle) == "goes on"
-        assert await asked(handle) == "invalid_request"
-        handle = await _launched(world, client, may)
-        world.clock.now += world.authority.policy.launch
-        assert await asked(handle) == "invalid_request"
-
-    tell(story)
-
-
-@pytest.mark.requirement("A5")
-def test_a_launch_goes_on_only_as_the_account_that_launched(tell):
-    async def story(world):
-        may = await world.account()
-        await world.account("dr.june", "Practitioner/june")
-        client = (await world.client()).client
-        browser = world.browser()
-        await browser.sign_in("dr.june")
-        await browser.authorize(scope=SCOPE, launch=await _launched(world, client, may))
-        assert browser.page.status_code == 403
-        assert "Another account is needed" in browser.text
-        forced = browser.form(0) | {"action": "allow", "see.Patient": "on", "patient": "ann"}
-        page = await browser.post(forced.pop(""), forced)
-        assert "Another account is needed" in page.text
-        await browser.send(0, action="switch")
-        assert "<h1>Sign in</h1>" in browser.text
-        await browser.send(name="dr.may", password=PASSWORD)
-        assert "the health record of Bob" in browser.text
-
-    tell(story)
-
-
-def test_nobody_launches_on_a_patient_whom_they_may_not_see(tell):
-    async def story(world):
-        from smart_auth.errors import OAuthError
-
-        ann = await world.account("ann", "Patient/ann")
-        client = (await world.client()).client
-        with pytest.raises(OAuthError, match="access_denied"):
-            await _launched(world, client, ann)
-
-    tell(story)
-
-
-def test_the_launch_scope_without_a_launch_is_left_out(tell):
-    async def story(world):
-        await world.account()
-        await world.client()
-        browser = await _at_consent(world, scope="launch openid user/Patient.rs")
-        told = await _allowed(browser)
-        answer = (await redeem(world, told["code"])).json()
-        assert answer["scope"] == "openid user/Patient.rs"
-        assert "patient" not in answer
 
     tell(story)
 
@@ -522,7 +344,7 @@ def test_a_session_that_ends_while_the_page_is_open_grants_nothing(tell):
     async def story(world):
         await world.account()
         await world.client()
-        browser = await _at_consent(world)
+        browser = await at_consent(world)
         form = browser.form() | {"action": "allow"}
         url = form.pop("")
         world.clock.now += world.authority.policy.pending - MINUTE

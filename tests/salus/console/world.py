@@ -262,3 +262,25 @@ async def redeem(world: World, code: str, client: str = "app") -> httpx.Response
         "code_verifier": VERIFIER,
     }
     return await world.browser().http.post("/oauth/token", data=fields)
+
+
+async def at_consent(world, account="dr.may", patient="ann", **changed):
+    """A browser that shows the consent page of a request."""
+    browser = world.browser()
+    await browser.authorize(**changed)
+    await browser.sign_in(account)
+    if "Whose record is" in browser.text:
+        await browser.send(1, patient=patient)
+    assert "Cancel: share nothing" in browser.text, browser.text
+    return browser
+
+
+async def allowed(browser, without=(), **fields):
+    """Allow what the page asks; how the app is answered."""
+    return answered(await browser.send(without=without, action="allow", **fields))
+
+
+async def is_in(browser):
+    """Whether the browser is signed in."""
+    await browser.get("/account")
+    return "<h1>Your account</h1>" in browser.text
