@@ -6,9 +6,8 @@ without HTTP.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping, Sequence
-from contextlib import asynccontextmanager, suppress
-from importlib import import_module
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from importlib.metadata import version as installed
 from typing import Any
 from urllib.parse import urlsplit
@@ -33,16 +32,20 @@ from fhir_server.storage.sqlite import SqliteStore
 from fhir_server.surface import surface
 from fhir_server.times import instant, now
 from salus.callers import anybody, bearers
+from salus.console import router as console
+from salus.cors import Asgi, Cors, Scope
 from salus.directory import FhirDirectory
 from salus.forwarded import Forwarded, Network
 from salus.happenings import audit_of
+from salus.operator.channel import channel_key
+from salus.operator.endpoint import router as operator_router
 from salus.product import Product
 from salus.reindex import reindex
 from salus.settings import Settings
 from smart_auth.authority import Authority, Policy, Site
+from smart_auth.endpoints import router as protocol
+from smart_auth.tokens import Tokens
 
-Scope = MutableMapping[str, Any]
-Asgi = Callable[[Scope, Any, Any], Awaitable[None]]
 Progress = Callable[[int, int], None]
 
 VERSION = installed("salus-fhir")
@@ -86,7 +89,8 @@ def create_app(settings: Settings, progress: Progress | None = None) -> SalusApp
         async with open_product(settings, progress) as product:
             server = product.server
             caller = anybody(server) if settings.open else bearers(server, product.tokens)
-            made.fhir = Http(server, prefix, caller, metrics)
+            http = Http(server, prefix, caller, metrics)
+            made.fhir = Cors(http, product.tokens, f"{prefix}/metadata")
             made.store = server.store if isinstance(server.store, SqliteStore) else None
             made.state.authority, made.state.tokens = product.authority, product.tokens
             made.state.product = product
@@ -107,9 +111,9 @@ def create_app(settings: Settings, progress: Progress | None = None) -> SalusApp
     _add_health(made, metrics)
     _add_signpost(made, settings)
     root = urlsplit(settings.base_url).path
-    for name in ("smart_auth.endpoints", "salus.console"):
-        with suppress(ImportError, AttributeError):
-            made.include_router(import_module(name).router, prefix=root)
+    made.include_router(operator_router, prefix=root)
+    made.include_router(protocol, prefix=root)
+    made.include_router(console, prefix=root)
     return made
 
 
@@ -148,16 +152,9 @@ async def open_product(
                 each(grant)
 
         authority = _authority(settings, server, changed)
-        tokens = _tokens(authority)
-        heard.append(getattr(tokens, "changed", lambda _: None))
-        yield Product(settings, server, authority, tokens, _derived(settings, b"salus operator"))
-
-
-def _tokens(authority: Authority) -> Any:
-    try:
-        return import_module("smart_auth.tokens").Tokens(authority)
-    except ImportError:
-        return None
+        tokens = Tokens(authority)
+        heard.append(tokens.changed)
+        yield Product(settings, server, authority, tokens, channel_key(settings))
 
 
 def _authority(
@@ -179,19 +176,16 @@ def _authority(
     )
 
 
-def _derived(settings: Settings, purpose: bytes) -> bytes:
-    """A key of its own for a purpose, of the key of the data's pages."""
-    key = page_key(settings.data, FileKeys(settings.keys))
+def _derived(key: bytes, purpose: bytes) -> bytes:
     return HKDF(SHA256(), 32, None, purpose).derive(key)
 
 
 def _core(settings: Settings, known: definitions.Definitions, index: Index, key: bytes) -> Core:
-    derived = HKDF(SHA256(), 32, None, b"salus paging links").derive(key)
     return Core(
         definitions=known,
         validator=Validator(known),
         index=index,
-        links=Links(derived),
+        links=Links(_derived(key, b"salus paging links")),
         limits=settings.limits,
         base_url=settings.fhir_base,
         timezone=settings.zone,

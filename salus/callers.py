@@ -6,7 +6,6 @@ https://www.rfc-editor.org/rfc/rfc6750
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Protocol
 from urllib.parse import urlsplit
 
 from conformance.outcome import FhirError
@@ -15,6 +14,7 @@ from fhir_server.interaction import Interaction, Unauthenticated
 from fhir_server.server import Server
 from smart_auth.errors import OAuthError
 from smart_auth.grant import Grant
+from smart_auth.tokens import Tokens
 
 Headers = Mapping[bytes, bytes]
 WhoAsks = Callable[[Headers, str], Awaitable[Caller]]
@@ -25,14 +25,6 @@ _BARE = Interaction(NO_INTERACTION)
 _MISSING = "Send an access token: `Authorization: Bearer TOKEN`"
 _WRONG = "This access token is not valid: it expired, was revoked, or is none of this server's"
 _LONGEST = 4096  # bytes of an Authorization header
-
-
-class Tokens(Protocol):
-    """What knows access tokens."""
-
-    async def grant(self, token: str) -> Grant:
-        """What a token grants. OAuthError invalid_token."""
-        ...
 
 
 def anybody(server: Server) -> WhoAsks:

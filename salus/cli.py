@@ -5,49 +5,26 @@ It starts, loads and inspects a server of https://hl7.org/fhir/R4/http.html.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from importlib.metadata import version
-from inspect import cleandoc
 from pathlib import Path
 from shlex import quote
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from fhir_server.storage.store import StoreError
-from salus.folders import sentence
+from salus.commands import clients, tokens, users
 from salus.problem import Problem
-from salus.program import owner_only
 from salus.settings import Variable, read_settings, variables
+from salus.terminal import INTERRUPTED, command, explained, group, option, out
 
-app = typer.Typer(
-    name="salus",
-    help="A FHIR R4 server: one program, started with one command, trusted with patient data.",
-    no_args_is_help=True,
-    rich_markup_mode="rich",
-    pretty_exceptions_show_locals=False,
-    add_completion=False,
+app = group(
+    "salus", "A FHIR R4 server: one program, started with one command, trusted with patient data."
 )
-out = Console()
-err = Console(stderr=True)
-
-INTERRUPTED = 130  # exit code after Ctrl-C, as shells have it
-
-
-def option(*names: str, help: str, **more: Any) -> Any:
-    """An option whose help may have square brackets, which are no markup."""
-    return typer.Option(*names, help=escape(help), **more)
-
-
-def command(work: Callable[..., None]) -> Callable[..., None]:
-    """A command whose help is its docstring, each paragraph as wide as the terminal."""
-    paragraphs = cleandoc(work.__doc__ or "").split("\n\n")
-    return app.command(help="\n\n".join(each.replace("\n", " ") for each in paragraphs))(work)
-
+app.add_typer(clients.app)
+app.add_typer(users.app)
+command(app)(tokens.token)
 
 Host = Annotated[str | None, option(help="Address to listen on [SALUS_HOST; 127.0.0.1].")]
 Port = Annotated[int | None, option(help="Port to listen on [SALUS_PORT; 8080].")]
@@ -59,26 +36,6 @@ Keys = Annotated[
 BaseUrl = Annotated[
     str | None, option(help="Address in all links [SALUS_BASE_URL; http://HOST:PORT].")
 ]
-
-
-@contextmanager
-def explained() -> Iterator[None]:
-    """Why a command cannot go on is a sentence, not a traceback; its exit code is 2, and 130 after
-    Ctrl-C. What it makes meanwhile is its owner's only."""
-    code = 2
-    try:
-        with owner_only():
-            yield
-    except (Problem, StoreError) as problem:
-        said = str(problem)
-    except OSError as problem:
-        said = sentence(problem)
-    except KeyboardInterrupt:
-        said, code = "Interrupted", INTERRUPTED
-    else:
-        return
-    err.print(f"[bold red]salus:[/] {escape(said)}", highlight=False, soft_wrap=True)
-    raise typer.Exit(code)
 
 
 def _version(asked: bool) -> None:
@@ -97,13 +54,26 @@ def main(
     pass
 
 
-@command
+@command(app)
 def serve(
     host: Host = None,
     port: Port = None,
     data: Data = None,
     keys: Keys = None,
     base_url: BaseUrl = None,
+    tls_cert: Annotated[
+        Path | None,
+        option(help="Certificate chain to serve https with (1.2, 1.3) [SALUS_TLS_CERT]."),
+    ] = None,
+    tls_key: Annotated[Path | None, option(help="Its private key [SALUS_TLS_KEY].")] = None,
+    behind_proxy: Annotated[
+        bool | None,
+        option("--behind-proxy", help="A proxy speaks https before it [SALUS_BEHIND_PROXY]."),
+    ] = None,
+    trusted_proxy: Annotated[
+        list[str] | None,
+        option(help="Address whose forwarded headers count; repeatable [SALUS_TRUSTED_PROXY]."),
+    ] = None,
     open: Annotated[
         bool | None,
         option(
@@ -111,24 +81,43 @@ def serve(
         ),
     ] = None,
 ) -> None:
-    """Serve FHIR R4 until Ctrl-C.
+    """Serve FHIR R4 to apps and people who are allowed to, until Ctrl-C.
+
+    The first start makes an administrator and prints a link, good for once, by which to choose a
+    password. Beyond this machine it speaks https only, with a certificate of its own or behind a
+    proxy that has one.
 
     [bold]Examples[/]
 
-      salus serve --open
+      salus serve
 
-      salus serve --open --port 9000 --data ./data --keys ~/salus-keys
+      salus serve --port 9000 --data ./data --keys ~/salus-keys
+
+      salus serve --host 0.0.0.0 --base-url https://fhir.example --tls-cert c.pem --tls-key k.pem
+
+      salus serve --open
     """
     from salus.serve import serve as run
 
     with explained():
         run(
-            read_settings(host=host, port=port, data=data, keys=keys, base_url=base_url, open=open),
+            read_settings(
+                host=host,
+                port=port,
+                data=data,
+                keys=keys,
+                base_url=base_url,
+                tls_cert=tls_cert,
+                tls_key=tls_key,
+                behind_proxy=behind_proxy,
+                trusted_proxy=tuple(trusted_proxy) if trusted_proxy else None,
+                open=open,
+            ),
             out,
         )
 
 
-@command
+@command(app)
 def load(
     paths: Annotated[
         list[Path],
@@ -175,7 +164,7 @@ def load(
         raise typer.Exit(INTERRUPTED if report.interrupted else 1)
 
 
-@command
+@command(app)
 def demo(
     host: Host = None,
     port: Port = None,
@@ -212,7 +201,7 @@ def demo(
         run({"host": host, "port": port, "data": data, "keys": keys}, patients, serve, out)
 
 
-@command
+@command(app)
 def doctor(
     data: Data = None,
     keys: Keys = None,
@@ -239,7 +228,7 @@ def doctor(
         raise typer.Exit(1)
 
 
-@command
+@command(app)
 def bench(
     url: Annotated[
         str | None,
@@ -270,7 +259,7 @@ def bench(
         run(Asked(url, pid, folder, tier, quick, output), out)
 
 
-@command
+@command(app)
 def settings() -> None:
     """Print every variable of the environment with its present value and its meaning."""
     with explained():

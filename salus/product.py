@@ -8,9 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fhir_server.server import Server
-from salus.callers import Tokens
 from salus.settings import Settings
 from smart_auth.authority import Authority
+from smart_auth.tokens import Tokens
 
 
 @dataclass(frozen=True, slots=True)

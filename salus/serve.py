@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import uvloop
 from fastapi import FastAPI
@@ -25,9 +26,12 @@ from rich.markup import escape
 from rich.progress import Progress
 
 from salus.folders import exposed
+from salus.operator.ask import announce, withdraw
+from salus.operator.requests import First, FirstStart
 from salus.problem import Problem
 from salus.program import called
-from salus.settings import Settings
+from salus.settings import Settings, bracketed
+from smart_auth.authority import SIGN_IN
 
 GRACE_SECONDS = 10.0  # what requests under way get after a signal, before the store closes
 BACKLOG = 2048  # connections that may wait to be accepted
@@ -35,6 +39,7 @@ BACKLOG = 2048  # connections that may wait to be accepted
 # parsed Bundle over and over (measured: parsing takes up to three times as long).
 COLLECT_AFTER = (20_000, 50, 100)
 
+_SCOPE = "system/*.rs"
 OPENED = (
     "OPEN: no authorization. Anybody on this machine can read and change everything in this server."
 )
@@ -44,16 +49,20 @@ class CannotServe(Problem):
     """The server cannot start; the text says what to do."""
 
 
-def serve(settings: Settings, console: Console) -> None:
-    """Serve until SIGTERM or SIGINT. CannotServe, and StoreError from the store."""
+def serve(
+    settings: Settings, console: Console, add: Callable[[FastAPI], None] = lambda _: None
+) -> None:
+    """Serve until SIGTERM or SIGINT; `add` gives the application more pages. CannotServe, and
+    StoreError from the store."""
     _port_is_free(settings.host, settings.port)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         bar = Progress(console=console, transient=True)  # appears only when indexing anew
         app = _application(settings, bar)
+        add(app)
 
-        def ready() -> None:
+        def ready(first: First) -> None:
             bar.stop()
-            _started(settings, console)
+            _started(settings, first, console)
 
         runner.run(_serve(app, settings, ready))
     console.print("Stopped; everything acknowledged is on disk.")
@@ -71,7 +80,7 @@ def _application(settings: Settings, bar: Progress) -> FastAPI:
     return create_app(settings, progress)
 
 
-async def _serve(app: FastAPI, settings: Settings, ready: Callable[[], None]) -> None:
+async def _serve(app: FastAPI, settings: Settings, ready: Callable[[First], None]) -> None:
     """The application's lifespan is run here and not by Granian, whose embedded form swallows why
     a start failed."""
     async with app.router.lifespan_context(app):
@@ -95,8 +104,28 @@ async def _serve(app: FastAPI, settings: Settings, ready: Callable[[], None]) ->
         _on_signals(stop)
         serving = asyncio.create_task(server.serve())
         await _listening(settings, serving)
-        ready()
-        await _until_stopped(serving, stopped)
+        announce(settings.data, _nearby(settings))
+        try:
+            ready(await _first(app, settings))
+            await _until_stopped(serving, stopped)
+        finally:
+            withdraw(settings.data)
+
+
+async def _first(app: FastAPI, settings: Settings) -> First:
+    """The first administrator, made where nobody can sign in yet and somebody is to."""
+    if settings.open:
+        return First(None, None)
+    from salus.operator.users import first
+
+    return await first(app.state.product, FirstStart())
+
+
+def _nearby(settings: Settings) -> str:
+    """Where commands on this machine reach the server."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)
+    scheme, path = "https" if settings.tls else "http", urlsplit(settings.base_url).path
+    return f"{scheme}://{bracketed(host)}:{settings.port}{path}"
 
 
 async def _until_stopped(serving: asyncio.Task[None], stopped: asyncio.Event) -> None:
@@ -165,28 +194,47 @@ def _age_seconds() -> float | None:
     return time.clock_gettime(time.CLOCK_BOOTTIME) - began / os.sysconf("SC_CLK_TCK")
 
 
-def _started(settings: Settings, console: Console) -> None:
+def _started(settings: Settings, first: First, console: Console) -> None:
     age = _age_seconds()
     took = f" in {age:.1f} s" if age else ""
     console.print(f"[bold green]Salus is up[/]{took}  (process {os.getpid()}, Ctrl-C stops it)")
     for name, place in (
         ("FHIR API", settings.fhir_base),
+        ("sign-in", f"{settings.base_url}{SIGN_IN}"),
         ("data", settings.data),
         ("keys", settings.keys),
         ("health", f"{settings.base_url}/health/ready"),
         ("metrics", f"{settings.base_url}/metrics"),
     ):
         console.print(f"  {name:<9}{place}", highlight=False, soft_wrap=True)
-    console.print(f"[bold white on red] {OPENED} [/]", soft_wrap=True)
+    if settings.open:
+        console.print(f"[bold white on red] {OPENED} [/]", soft_wrap=True)
     for each in exposed(settings):
         console.print(
             f"[bold yellow]Warning:[/] {escape(each.wrong)}: {escape(each.remedy)}",
             highlight=False,
             soft_wrap=True,
         )
-    console.print(
+    if first.link:
+        console.print(
+            f"[bold]Nobody can sign in yet.[/] This link, good for once and for a week, makes you "
+            f"[bold]{first.name}[/], the administrator:\n  {escape(first.link)}",
+            highlight=False,
+            soft_wrap=True,
+        )
+    console.print(_next(settings), highlight=False, markup=False, soft_wrap=True)
+
+
+def _next(settings: Settings) -> str:
+    """What to try."""
+    salus = called()
+    token = (
+        ""
+        if settings.open
+        else f" -H \"Authorization: Bearer $({salus} token --scope '{_SCOPE}')\""
+    )
+    return (
         f"Try next:\n  curl {settings.fhir_base}/metadata\n"
-        f"  {called()} load FILE.ndjson.gz --url {settings.fhir_base}",
-        highlight=False,
-        soft_wrap=True,
+        f"  curl{token} {settings.fhir_base}/Patient\n"
+        f"  {salus} load FILE.ndjson.gz --url {settings.fhir_base}"
     )

@@ -250,7 +250,7 @@ class Settings(BaseSettings):
     @classmethod
     def _base_url_of_address(cls, given: Any) -> Any:
         if isinstance(given, dict) and not given.get("base_url"):
-            host = _bracketed(str(given.get("host", "127.0.0.1")))
+            host = bracketed(str(given.get("host", "127.0.0.1")))
             scheme = "https" if given.get("tls_cert") else "http"
             return {**given, "base_url": f"{scheme}://{host}:{given.get('port', 8080)}"}
         return given
@@ -305,7 +305,7 @@ class Settings(BaseSettings):
         return self
 
 
-def _bracketed(host: str) -> str:
+def bracketed(host: str) -> str:
     """A host as it is written in a URL."""
     return f"[{host}]" if ":" in host else host
 
@@ -350,7 +350,7 @@ class Variable(NamedTuple):
 def variables(settings: Settings) -> Iterator[Variable]:
     """Every variable with its present value and meaning, limits included."""
     scheme = "https" if settings.tls else "http"
-    listening = f"{scheme}://{_bracketed(settings.host)}:{settings.port}"
+    listening = f"{scheme}://{bracketed(settings.host)}:{settings.port}"
     for name, field in Settings.model_fields.items():
         if name != "limits":
             value = getattr(settings, name)

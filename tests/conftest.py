@@ -6,6 +6,7 @@ import httpx
 import pytest
 
 from tests.living import Living
+from tests.secured import Secured
 
 
 @pytest.fixture(scope="session")
@@ -21,3 +22,13 @@ def fhir(living: Living) -> Iterator[httpx.Client]:
     """A client of the FHIR base."""
     with living.client() as client:
         yield client
+
+
+@pytest.fixture(scope="session")
+def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
+    """One server that asks who calls, for all tests that only need one; each registers the clients
+    and users that it needs, under names of its own."""
+    server = Secured(tmp_path_factory.mktemp("secured"))
+    server.start()
+    yield server
+    assert server.stop() == 0

@@ -22,6 +22,7 @@ class Living:
         self.port = _free_port()
         self.environment = {**_clean(os.environ), **environment}
         self.process: subprocess.Popen[bytes] | None = None
+        self.arguments: tuple[str, ...] = ("--open",)
 
     @property
     def url(self) -> str:
@@ -36,7 +37,7 @@ class Living:
                     "-m",
                     "salus",
                     "serve",
-                    "--open",
+                    *self.arguments,
                     "--port",
                     str(self.port),
                     "--data",

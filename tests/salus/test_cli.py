@@ -14,7 +14,7 @@ from salus import cli
 from salus.cli import app
 from salus.settings import read_settings, variables
 
-COMMANDS = ("serve", "load", "demo", "doctor", "bench", "settings")
+COMMANDS = ("serve", "load", "demo", "doctor", "bench", "token", "settings")
 
 
 @pytest.fixture(autouse=True)
@@ -43,11 +43,13 @@ def test_the_version_is_printed():
     assert salus("--version").output.startswith("salus 0.")
 
 
-def test_a_server_that_was_not_opened_does_not_serve():
-    told = salus("serve")
+def test_a_server_speaks_https_beyond_its_machine():
+    told = salus("serve", "--host", "192.0.2.1")
 
     assert told.exit_code == 2
-    assert "salus serve --open" in told.output
+    assert "only https is served: name --tls-cert and --tls-key, or say --behind-proxy" in (
+        told.output
+    )
 
 
 def test_an_open_server_refuses_an_address_of_others():

@@ -1,0 +1,183 @@
+"""What the operator's commands ask of a server, and what they are answered: one struct each, so
+that both ends mean the same.
+
+https://jcristharif.com/msgspec/structs.html#tagged-unions
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, TypeAlias
+
+from msgspec import Struct
+
+# --- what is asked -------------------------------------------------------------------------------
+
+
+class RegisterClient(Struct, frozen=True, kw_only=True, tag="register-client"):
+    """`authentication`: none, client_secret or private_key_jwt; `native`: it runs on a device."""
+
+    id: str
+    name: str
+    profile: str
+    authentication: Literal["none", "client_secret", "private_key_jwt"]
+    redirect_uris: tuple[str, ...] = ()
+    launch_uri: str | None = None
+    jwks: dict[str, Any] | None = None
+    jwks_uri: str | None = None
+    scopes: tuple[str, ...] = ()
+    origins: tuple[str, ...] = ()
+    native: bool = True
+
+
+class ListClients(Struct, frozen=True, tag="list-clients"):
+    """All of them."""
+
+
+class ShowClient(Struct, frozen=True, tag="show-client"):
+    id: str
+
+
+class RotateSecret(Struct, frozen=True, tag="rotate-secret"):
+    id: str
+
+
+class ChangeClient(Struct, frozen=True, tag="change-client"):
+    id: str
+    to: Literal["disabled", "enabled", "removed"]
+
+
+class AddUser(Struct, frozen=True, kw_only=True, tag="add-user"):
+    """Without a password, the answer holds a link by which the user chooses one."""
+
+    name: str
+    who: str | None = None
+    display: str = ""
+    administrator: bool = False
+    password: str | None = None
+
+
+class ListUsers(Struct, frozen=True, tag="list-users"):
+    """All of them."""
+
+
+class ChangeUser(Struct, frozen=True, tag="change-user"):
+    name: str
+    to: Literal["disabled", "enabled", "removed", "signed out"]
+
+
+class ResetUser(Struct, frozen=True, tag="reset-user"):
+    """A link by which a user chooses another password; `factors`: the second factor as well."""
+
+    name: str
+    factors: bool = False
+
+
+class LinkUser(Struct, frozen=True, tag="link-user"):
+    """`who`: the resource that the user is from now on; None: none."""
+
+    name: str
+    who: str | None
+
+
+class IssueToken(Struct, frozen=True, kw_only=True, tag="issue-token"):
+    """`client` None: a client of the operator's own. `user`: on whose behalf; `patient`: in
+    context."""
+
+    client: str | None
+    scope: str
+    user: str | None = None
+    patient: str | None = None
+    minutes: int = 60
+
+
+class FirstStart(Struct, frozen=True, tag="first-start"):
+    """Make an administrator where there is nobody yet."""
+
+
+Asked: TypeAlias = (
+    RegisterClient
+    | ListClients
+    | ShowClient
+    | RotateSecret
+    | ChangeClient
+    | AddUser
+    | ListUsers
+    | ChangeUser
+    | ResetUser
+    | LinkUser
+    | IssueToken
+    | FirstStart
+)
+
+# --- what is answered ----------------------------------------------------------------------------
+
+
+class Done(Struct, frozen=True):
+    """It happened."""
+
+
+class ClientShown(Struct, frozen=True, kw_only=True):
+    """A client as its operator sees it; `secret` only where it was just made. `used`: when a token
+    was last issued to it, microseconds since 1970, None for never; `may`: what it may see, in
+    words."""
+
+    id: str
+    name: str
+    profile: str
+    authentication: str
+    redirect_uris: tuple[str, ...]
+    launch_uri: str | None
+    scopes: tuple[str, ...]
+    may: tuple[str, ...]
+    origins: tuple[str, ...]
+    registered: int
+    registered_by: str
+    disabled: bool
+    grants: int
+    used: int | None
+    secret: str | None = None
+
+
+class Clients(Struct, frozen=True):
+    clients: tuple[ClientShown, ...]
+
+
+class Secret(Struct, frozen=True):
+    """A secret that is shown this once; the one of before is taken for `overlap_hours` more."""
+
+    secret: str
+    overlap_hours: int
+
+
+class UserShown(Struct, frozen=True, kw_only=True):
+    """`link`: where the user chooses a password, when one was just made; `note`: what the operator
+    should know of it."""
+
+    name: str
+    who: str | None
+    display: str
+    administrator: bool
+    disabled: bool
+    password: bool
+    second_factor: bool
+    link: str | None = None
+    note: str | None = None
+
+
+class Users(Struct, frozen=True):
+    users: tuple[UserShown, ...]
+
+
+class Token(Struct, frozen=True):
+    """`scope`: what was granted; `expires_in`: seconds."""
+
+    token: str
+    scope: str
+    expires_in: int
+
+
+class First(Struct, frozen=True):
+    """`link`: where the first administrator chooses a password; None when somebody is there."""
+
+    name: str | None
+    link: str | None

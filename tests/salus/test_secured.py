@@ -1,0 +1,257 @@
+"""A server that is started without more ado asks who calls, and its operator lets people and apps
+in while it runs."""
+
+import secrets
+
+import httpx
+import pytest
+
+from salus.operator import channel, requests
+from salus.problem import Problem
+from tests.secured import Launch, answer, patient
+
+JSON = {"content-type": "application/fhir+json"}
+EVERYTHING = "system/*.cruds"
+
+
+def new(prefix="x"):
+    return f"{prefix}-{secrets.token_hex(4)}"
+
+
+def put(secured, id, **fields):
+    with secured.client(secured.token()) as fhir:
+        fhir.put(f"/Patient/{id}", content=patient(id, **fields), headers=JSON).raise_for_status()
+    return id
+
+
+def test_whoever_shows_no_token_is_told_how_to(secured):
+    with secured.client() as fhir:
+        refused = fhir.get("/Patient/nobody")
+        public = fhir.get("/metadata")
+
+    assert refused.status_code == 401
+    assert refused.headers["www-authenticate"] == 'Bearer realm="Salus"'
+    assert refused.json()["issue"][0]["code"] == "login"
+    assert public.status_code == 200
+
+
+@pytest.mark.parametrize(
+    "header", ["Basic YTpi", "Bearer", "Token x", "Bearer nonsense", "Bearer " + "a" * 60_000]
+)
+def test_what_is_no_token_of_ours_opens_nothing(secured, header):
+    with secured.client() as fhir:
+        refused = fhir.get("/Patient", headers={"authorization": header})
+
+    assert refused.status_code in (401, 431)
+    assert "entry" not in refused.text
+
+
+def test_the_word_bearer_may_be_written_in_any_case(secured):
+    token = secured.token()
+    with secured.client() as fhir:
+        answers = [
+            fhir.get("/Patient?_count=1", headers={"authorization": f"{word} {token}"}).status_code
+            for word in ("Bearer", "bearer", "BEARER")
+        ]
+
+    assert answers == [200, 200, 200]
+
+
+def test_a_token_counts_in_the_one_header_only(secured):
+    token = secured.token()
+    twice = [("authorization", f"Bearer {token}")] * 2
+    with secured.client() as fhir:
+        doubled = fhir.get("/Patient", headers=twice)
+        in_query = fhir.get(f"/Patient?access_token={token}")
+        in_cookie = fhir.get("/Patient", headers={"cookie": f"access_token={token}"})
+
+    assert (doubled.status_code, in_query.status_code, in_cookie.status_code) == (400, 400, 401)
+    assert token not in in_query.text
+
+
+def test_every_refusal_is_in_the_audit(secured):
+    with secured.client() as fhir:
+        fhir.get("/Patient/unseen")
+    with secured.client(secured.token()) as fhir:
+        found = fhir.get("/AuditEvent?outcome=4&_sort=-date&_count=1").json()["entry"]
+
+    agents = found[0]["resource"]["agent"]
+    assert agents[0]["who"] == {"display": "unauthenticated"}
+    assert agents[0]["requestor"] is True
+
+
+def test_a_token_grants_what_it_says_and_no_more(secured):
+    id = put(secured, new("ada"))
+    with secured.client(secured.token("system/Patient.r")) as fhir:
+        read = fhir.get(f"/Patient/{id}")
+        search = fhir.get(f"/Patient?_id={id}")
+        other = fhir.get("/Observation/x")
+
+    assert (read.status_code, search.status_code, other.status_code) == (200, 403, 403)
+    assert "insufficient_scope" in search.headers["www-authenticate"]
+
+
+def test_a_token_for_a_patient_shows_that_patient(secured):
+    mine, other = put(secured, new("mine")), put(secured, new("other"))
+    app, user = new("app"), new("user")
+    secured.app(app, "patient/*.rs")
+    secured.user(user, f"Patient/{mine}")
+    with secured.client(secured.token("patient/*.rs", app, user, mine)) as fhir:
+        assert fhir.get(f"/Patient/{mine}").status_code == 200
+        assert fhir.get(f"/Patient/{other}").status_code == 404
+
+
+def test_a_disabled_client_is_refused_at_once_and_works_again_when_enabled(secured):
+    id = put(secured, new("pat"))
+    backend = secured.backend(new("night"), "system/Patient.rs")
+    token = secured.backend_token(backend, "system/Patient.rs").json()["access_token"]
+    with secured.client(token) as fhir:
+        seen = [fhir.get(f"/Patient/{id}").status_code]
+        secured.operator(requests.ChangeClient(backend.id, "disabled"))
+        seen.append(fhir.get(f"/Patient/{id}").status_code)
+        secured.operator(requests.ChangeClient(backend.id, "enabled"))
+        seen.append(fhir.get(f"/Patient/{id}").status_code)
+        secured.operator(requests.ChangeClient(backend.id, "removed"))
+        seen.append(fhir.get(f"/Patient/{id}").status_code)
+
+    assert seen == [200, 401, 200, 401]
+
+
+def test_a_disabled_user_takes_every_token_along(secured):
+    id = put(secured, new("pat"))
+    app, user = new("app"), new("user")
+    secured.app(app, "patient/*.rs user/*.rs")
+    secured.user(user, f"Patient/{id}")
+    token = secured.token("patient/*.rs", app, user, id)
+    with secured.client(token) as fhir:
+        before = fhir.get(f"/Patient/{id}").status_code
+        secured.operator(requests.ChangeUser(user, "disabled"), requests.UserShown)
+        after = fhir.get(f"/Patient/{id}").status_code
+
+    assert (before, after) == (200, 401)
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        (requests.IssueToken(client="nobody", scope="user/*.rs"), "There is no client nobody"),
+        (requests.IssueToken(client=None, scope="patient/*.rs"), "may not have patient/*.rs"),
+        (requests.IssueToken(client=None, scope="wonder"), "No scope of this server: wonder"),
+        (requests.IssueToken(client=None, scope=EVERYTHING, minutes=9999), "between 1 and"),
+        (requests.IssueToken(client=None, scope="system/Patient.sr"), "in that order"),
+        (requests.ShowClient("nobody"), "There is no client nobody"),
+        (requests.ChangeUser("nobody", "disabled"), "There is no account"),
+        (requests.AddUser(name="x", password="short"), "password"),
+        (
+            requests.RegisterClient(
+                id="a",
+                name="a",
+                profile="smart-2",
+                authentication="none",
+                redirect_uris=("http://elsewhere.example/back",),
+            ),
+            "Redirect URI",
+        ),
+    ],
+)
+def test_what_an_operator_asks_wrongly_is_explained(secured, asked, said):
+    with pytest.raises(Problem) as refused:
+        secured.operator(asked, requests.Done)
+
+    assert said in str(refused.value)
+
+
+def test_nobody_without_the_keys_is_heard_as_the_operator(secured):
+    url = f"{secured.base}{channel.PATH}"
+    now = 1_800_000_000_000_000
+    forged = channel.sealed(secrets.token_bytes(32), "1", now, requests.ListUsers())
+    for sent in (b"", b"x", forged, b"e" * (channel.LARGEST + 1)):
+        reply = httpx.post(url, content=sent, trust_env=False)
+        assert (reply.status_code, reply.content) == (404, b"")
+
+
+def test_an_operators_message_counts_once_and_soon(secured):
+    url, key = f"{secured.base}{channel.PATH}", channel.channel_key(secured.settings)
+    now = __import__("time").time_ns() // 1000
+    fresh = channel.sealed(key, new(), now, requests.ListUsers())
+    late = channel.sealed(key, new(), now - 90_000_000, requests.ListUsers())
+    reflected = channel.sealed(key, new(), now, requests.ListUsers(), answers=True)
+    statuses = [
+        httpx.post(url, content=each, trust_env=False).status_code
+        for each in (fresh, fresh, late, reflected)
+    ]
+
+    assert statuses == [200, 404, 404, 404]
+
+
+def test_what_a_client_may_see_is_said_in_words(secured):
+    id = new("growth")
+    made = secured.app(id, "launch/patient patient/Observation.rs?category=vital-signs openid")
+
+    assert made.may == (
+        "have a patient chosen when it starts",
+        "read and search Observation of the one patient in context, where category is vital-signs",
+        "learn who signed in",
+    )
+    assert made == secured.operator(requests.ShowClient(id), requests.ClientShown)
+
+
+def test_a_person_signs_in_and_an_app_gets_what_was_consented(secured):
+    id = put(secured, new("eve"))
+    app, user = new("app"), new("user")
+    secured.app(app, "launch/patient patient/*.rs")
+    secured.user(user, f"Patient/{id}")
+    launch = Launch.of(secured, app, "launch/patient patient/*.rs")
+    with secured.browser(user) as browser:
+        page = browser.get(launch.url)
+        told = answer(browser.submit(page, action="allow"))
+    tokens = httpx.post(
+        secured.token_url,
+        data={
+            "grant_type": "authorization_code",
+            "code": told["code"],
+            "redirect_uri": "https://app.example/back",
+            "client_id": app,
+            "code_verifier": launch.verifier,
+        },
+        trust_env=False,
+    ).json()
+
+    assert told["state"] == launch.state
+    assert tokens["patient"] == id
+    with secured.client(tokens["access_token"]) as fhir:
+        assert fhir.get(f"/Patient/{id}").status_code == 200
+
+
+def test_the_first_start_says_how_to_become_the_administrator(secured):
+    said = secured.log.read_text()
+
+    assert "makes you admin, the administrator" in said
+    assert f"{secured.base}/welcome?link=" in said
+    assert f"{secured.base}/sign-in" in said
+
+
+def test_other_sites_never_hear_of_resources_and_registered_ones_do(secured):
+    secured.app(new("web"), "patient/*.rs")
+    id, token = put(secured, new("pat")), secured.token()
+    asks = {"access-control-request-method": "GET"}
+    with secured.client() as fhir:
+        told = {
+            origin: fhir.request("OPTIONS", f"/Patient/{id}", headers={"origin": origin, **asks})
+            for origin in ("https://app.example", "https://evil.example", "null")
+        }
+        there = fhir.get(
+            f"/Patient/{id}",
+            headers={"origin": "https://app.example", "authorization": f"Bearer {token}"},
+        )
+        public = fhir.get("/metadata", headers={"origin": "https://evil.example"})
+
+    allowed = "access-control-allow-origin"
+    assert told["https://app.example"].headers[allowed] == "https://app.example"
+    assert allowed not in told["https://evil.example"].headers
+    assert allowed not in told["null"].headers
+    assert {each.status_code for each in told.values()} == {204}
+    assert there.headers[allowed] == "https://app.example"
+    assert "access-control-allow-credentials" not in there.headers
+    assert "origin" in there.headers["vary"].lower()
+    assert public.headers[allowed] == "*"
