@@ -111,18 +111,21 @@ async def pending(authority: Authority, handle: str, browser: str) -> Pending:
     the one in which it goes on. Over."""
     key, own = digest(handle), digest(browser)
 
-    async def work(tx: Transaction) -> Pending:
+    async def read(tx: Transaction) -> Pending:
         found = await PENDING.read(tx, key)
         if found is None or authority.clock() >= _ends(authority, found):
             raise Over
-        if found.browser is None:
-            found = replace(found, browser=own)
-            await PENDING.write(tx, key, found, until=_ends(authority, found))
-        if found.browser != own:
+        if found.browser not in (None, own):
             raise Over
         return found
 
-    return await authority.keeper.transaction(work, write=True)
+    async def bind(tx: Transaction) -> Pending:
+        bound = replace(await read(tx), browser=own)
+        await PENDING.write(tx, key, bound, until=_ends(authority, bound))
+        return bound
+
+    found = await authority.keeper.transaction(read)
+    return found if found.browser else await authority.keeper.transaction(bind, write=True)
 
 
 async def client_of(authority: Authority, waiting: Pending) -> Client:

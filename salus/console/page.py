@@ -88,7 +88,12 @@ _Endpoint = Callable[[Request], Awaitable[Response]]
 
 
 class Forged(Exception):
-    """A form that does not come from a page of ours in this browser, or from an old one."""
+    """A form that does not come from a page of ours in this browser, or from an old one: somebody
+    signed in or out since. `handle`: of the request that it is about."""
+
+    def __init__(self, handle: str = "") -> None:
+        super().__init__("forged")
+        self.handle = handle
 
 
 def page(show: _Page) -> _Endpoint:
@@ -134,7 +139,7 @@ async def _met(visit: Visit) -> Visit:
     if visit.request.method == "POST":
         shown = met.sent.get("csrf", "")
         if not hmac.compare_digest(shown.encode(), met.csrf.encode()):
-            raise Forged
+            raise Forged(met.handle)
     return met
 
 
@@ -186,7 +191,9 @@ def to_consent(visit: Visit) -> Response:
 def _wrong(visit: Visit, error: Exception) -> Response:
     """The page of what is wrong; how it is said depends on nothing that is secret."""
     if isinstance(error, OAuthError):
-        return render(visit, "wrong", error.status, text=error.description, error=error.error)
+        return render(
+            visit, "wrong", error.status, text=error.description, error=error.error, go_on=""
+        )
     if isinstance(error, Wait):
         answer = render(visit, "wait", 429, seconds=error.seconds)
         answer.headers["Retry-After"] = str(error.seconds)
@@ -195,7 +202,8 @@ def _wrong(visit: Visit, error: Exception) -> Response:
         "This form was not sent from a page that is open in this browser now. Go back, load the "
         "page again, and send the form once more"
     )
-    return render(visit, "wrong", 403, text=text, error="forbidden")
+    go_on = error.handle if isinstance(error, Forged) else ""
+    return render(visit, "wrong", 403, text=text, error="forbidden", go_on=go_on)
 
 
 def _policy(goes_to: str | None) -> str:
