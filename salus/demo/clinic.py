@@ -29,7 +29,6 @@ SEED = 20_26
 CLINIC = "Juniper Street Clinic"
 PRACTITIONERS = 4
 MONTHS_AT_HOME = 12  # in which a patient measures at home
-WITHIN = 0.3  # how much one patient's values vary, of how much patients do
 STAFF_SPACE, PATIENT_SPACE, CLINIC_SPACE = 1, 2, 3  # identifiers' systems
 
 
@@ -221,9 +220,13 @@ class _Patient:
             self.vaccinate(encounter, start)
 
     def pressure(self, taken: Resource) -> None:
+        high, low = codes.SYSTOLIC, codes.DIASTOLIC
+        self.measured(high)
+        above = self.usual[high.code] - high.mean  # who has one of them high has both
+        self.usual.setdefault(low.code, low.mean + above / 2)
         parts = [
             {"code": vital_code(each), "valueQuantity": quantity(each, self.measured(each))}
-            for each in (codes.SYSTOLIC, codes.DIASTOLIC)
+            for each in (high, low)
         ]
         self.add(taken | {"code": concept(codes.LOINC, *codes.PRESSURE), "component": parts})
 
@@ -317,7 +320,7 @@ class _Patient:
     def measured(self, vital: codes.Vital) -> Decimal:
         """People differ more from each other than one from day to day."""
         usual = self.usual.setdefault(vital.code, self.chance.gauss(vital.mean, vital.spread))
-        value = self.chance.gauss(usual, vital.spread * WITHIN)
+        value = self.chance.gauss(usual, vital.spread * vital.within)
         if vital.unit == "%":
             value = min(value, 100)
         return round(Decimal(value), vital.digits) if vital.digits else Decimal(round(value))

@@ -39,7 +39,8 @@ CITIES = (
 
 
 class Vital(NamedTuple):
-    """A measurement at a visit: its code, the usual value, its spread, and its digits."""
+    """A measurement: its code, the usual value, its spread among patients, its digits, and how much
+    of that spread one patient's values have."""
 
     code: str
     display: str
@@ -48,17 +49,18 @@ class Vital(NamedTuple):
     digits: int
     unit: str
     ucum: str
+    within: float = 0.3
 
 
 HEART_RATE = Vital("8867-4", "Heart rate", 74, 9, 0, "beats/minute", "/min")
 VITALS = (
     HEART_RATE,
     Vital("9279-1", "Respiratory rate", 16, 2, 0, "breaths/minute", "/min"),
-    Vital("8310-5", "Body temperature", 36.7, 0.3, 1, "Cel", "Cel"),
+    Vital("8310-5", "Body temperature", 36.7, 0.3, 1, "°C", "Cel"),
     Vital("2708-6", "Oxygen saturation in Arterial blood", 97, 1, 0, "%", "%"),
 )
 HEIGHT = Vital("8302-2", "Body height", 169, 9, 0, "cm", "cm")
-WEIGHT = Vital("29463-7", "Body weight", 74, 11, 1, "kg", "kg")
+WEIGHT = Vital("29463-7", "Body weight", 74, 11, 1, "kg", "kg", within=0.1)
 SYSTOLIC = Vital("8480-6", "Systolic blood pressure", 124, 12, 0, "mmHg", "mm[Hg]")
 DIASTOLIC = Vital("8462-4", "Diastolic blood pressure", 79, 7, 0, "mmHg", "mm[Hg]")
 PRESSURE = ("85354-9", "Blood pressure panel with all children optional")

@@ -1,4 +1,4 @@
-"""`salus demo`: seed the invented clinic once, then serve it.
+"""`salus demo`: seed the invented clinic once, then serve it, with an EHR that is played.
 
 https://hl7.org/fhir/R4/http.html#transaction
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from datetime import UTC, date, datetime
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import msgspec
@@ -17,11 +18,15 @@ from rich.markup import escape
 from conformance.outcome import FhirError
 from fhir_server.audit.event import Caller
 from fhir_server.interaction import Interaction, Preferences
+from fhir_server.server import Server
 from fhir_server.storage.keys import write_durably
+from salus.demo import ehr
 from salus.demo.clinic import clinic
+from salus.demo.people import PEOPLE, settle
 from salus.problem import Problem
+from salus.program import called
 from salus.serve import serve
-from salus.settings import Settings, default_data, default_keys, read_settings
+from salus.settings import Settings, default_data, default_keys, is_loopback, read_settings
 from smart_auth.grant import Grant
 
 NAME = "salus-demo"  # of its folders, beside those of a real server
@@ -52,9 +57,14 @@ def run(options: dict[str, Any], patients: int | None, and_serve: bool, console:
         **options,
         "data": options["data"] or default_data(NAME),
         "keys": options["keys"] or default_keys(NAME),
-        "open": True,
+        "open": False,
     }
     settings = read_settings(**chosen)
+    if not is_loopback(settings.host):
+        raise Problem(
+            f"Everybody knows the passwords of the demo, so it listens on a loopback address only, "
+            f"not on {settings.host}: leave --host away"
+        )
     mark = _mark(settings.data, patients or PATIENTS)
     if patients not in (None, mark.patients):
         console.print(
@@ -63,13 +73,13 @@ def run(options: dict[str, Any], patients: int | None, and_serve: bool, console:
             soft_wrap=True,
             highlight=False,
         )
-    if mark.resources is None:
-        mark = msgspec.structs.replace(mark, resources=asyncio.run(_seed(settings, mark)))
-        _keep(settings.data, mark)
-    console.print(f"The invented clinic is in {settings.data}: {mark.resources} resources.")
+    resources = asyncio.run(_prepare(settings, mark))
+    if resources != mark.resources:
+        _keep(settings.data, msgspec.structs.replace(mark, resources=resources))
+    console.print(f"The invented clinic is in {settings.data}: {resources} resources.")
     if and_serve:
         _suggest(settings, console)
-        serve(settings, console)
+        serve(settings, console, ehr.add)
 
 
 def _mark(data: Path, patients: int) -> Mark:
@@ -94,33 +104,55 @@ def _keep(data: Path, mark: Mark) -> Mark:
     return mark
 
 
-async def _seed(settings: Settings, mark: Mark) -> int:
+async def _prepare(settings: Settings, mark: Mark) -> int:
+    """The clinic, who works there, and the app; how many resources the clinic has."""
+    from salus.app import open_product
+
+    async with open_product(settings) as product:
+        resources = mark.resources or await _seed(product.server, settings, mark)
+        await settle(product.server, product.authority)
+    return resources
+
+
+async def _seed(server: Server, settings: Settings, mark: Mark) -> int:
     """Store the clinic's Bundles; those that are there already stay as they are, because each
     carries a key. How many resources the clinic has."""
-    from salus.app import open_server
-
     stored = 0
-    async with open_server(settings) as server:
-        caller = Caller(Grant.operator("salus demo"), "127.0.0.1", settings.base_url)
-        for number, bundle in enumerate(clinic(mark.patients, mark.day)):
-            asked = Interaction(
-                "transaction",
-                resource=bundle,
-                prefer=Preferences(returns="minimal"),
-                once=f"salus demo:{number}",
-            )
-            try:
-                await server.perform(asked, caller)
-            except FhirError as error:
-                raise Problem(
-                    f"The clinic could not be stored ({error}): remove {settings.data} and "
-                    "start again"
-                ) from None
-            stored += len(bundle["entry"])
+    caller = Caller(Grant.operator("salus demo"), "127.0.0.1", settings.base_url)
+    for number, bundle in enumerate(clinic(mark.patients, mark.day)):
+        asked = Interaction(
+            "transaction",
+            resource=bundle,
+            prefer=Preferences(returns="minimal"),
+            once=f"salus demo:{number}",
+        )
+        try:
+            await server.perform(asked, caller)
+        except FhirError as error:
+            raise Problem(
+                f"The clinic could not be stored ({error}): remove {settings.data} and start again"
+            ) from None
+        stored += len(bundle["entry"])
     return stored
 
 
 def _suggest(settings: Settings, console: Console) -> None:
-    console.print("Look at, once it is up:")
+    """Where to click, who can sign in, and what to ask by curl."""
+
+    def say(text: str) -> None:
+        console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    console.print(
+        f"[bold]Launch an app in two clicks:[/] {escape(settings.base_url)}{ehr.EHR_PATH}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    say("Everybody may know these, so sign in as:")
+    for each in PEOPLE:
+        say(f"  {each.account:<10}password {each.password:<20}a {each.role}")
+    say("Ask it by curl, once it is up (paths below the FHIR base):")
+    folders = f"--data {quote(str(settings.data))} --keys {quote(str(settings.keys))}"
+    say(f"  TOKEN=$({called()} token --scope 'system/*.rs' {folders})")
+    say(f"  curl -H \"Authorization: Bearer $TOKEN\" '{settings.fhir_base}{TRY[0][1]}'")
     for what, path in TRY:
-        console.print(f"  {what:<28}{settings.fhir_base}{path}", highlight=False, soft_wrap=True)
+        say(f"  {what:<28}{path}")
