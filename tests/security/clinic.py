@@ -93,7 +93,7 @@ class Answer:
     def following(self) -> str | None:
         """The next page's URL, below the base."""
         links = {each["relation"]: each["url"] for each in self.json.get("link", [])}
-        return links["next"].removeprefix(BASE + "/") if "next" in links else None
+        return links["next"].removeprefix(BASE).removeprefix("/") if "next" in links else None
 
 
 class Clinic:
