@@ -43,6 +43,7 @@ from salus.product import Product
 from salus.reindex import reindex
 from salus.settings import Settings
 from smart_auth.authority import Authority, Policy, Site
+from smart_auth.discovery import oauth_uris
 from smart_auth.endpoints import router as protocol
 from smart_auth.tokens import Tokens
 
@@ -53,6 +54,8 @@ _UNRESOLVED = "Resources that are referred to but are not there"
 _OPEN = "This server was started with --open: everybody on this machine may do everything"
 _SMART = "OAuth 2.0 by SMART App Launch: every request carries an access token"
 _KNOWN = "/.well-known/"
+_OAUTH_URIS = "http://fhir-registry.smarthealthit.org/StructureDefinition/oauth-uris"
+_SERVICES = "http://terminology.hl7.org/CodeSystem/restful-security-service"
 
 
 class SalusApp(FastAPI):
@@ -162,16 +165,12 @@ def _authority(
 ) -> Authority:
     return Authority(
         keeper=server.store,
-        site=Site(
-            settings.base_url, settings.fhir_base, settings.organisation, settings.tenant or None
-        ),
+        site=_site(settings),
         directory=FhirDirectory(server),
         sealer=FileKeys(settings.keys),
         clock=server.core.clock,
         audit=audit_of(server),
-        policy=Policy(
-            registration=settings.registration, jwks_hosts=frozenset(settings.jwks_hosts)
-        ),
+        policy=_policy(settings),
         changed=changed,
     )
 
@@ -198,7 +197,34 @@ def _core(settings: Settings, known: definitions.Definitions, index: Index, key:
 def _statement(settings: Settings, index: Index) -> dict[str, Any]:
     security = _OPEN if settings.open else _SMART
     about = capability.Software("Salus", VERSION, settings.fhir_base, instant(now()), security)
-    return capability.statement(surface(index), about)
+    made = capability.statement(surface(index), about)
+    if not settings.open:
+        (rest,) = made["rest"]
+        rest["security"] = {**_security(settings), **rest["security"]}
+    return made
+
+
+def _security(settings: Settings) -> dict[str, Any]:
+    """Where to ask for access, as clients of SMART 1 look for it."""
+    uris = oauth_uris(_site(settings), _policy(settings))
+    named = [{"url": name, "valueUri": uri} for name, uri in uris.items()]
+    return {
+        "extension": [{"url": _OAUTH_URIS, "extension": named}],
+        "cors": True,
+        "service": [
+            {"coding": [{"system": _SERVICES, "code": "SMART-on-FHIR"}], "text": "SMART-on-FHIR"}
+        ],
+    }
+
+
+def _site(settings: Settings) -> Site:
+    return Site(
+        settings.base_url, settings.fhir_base, settings.organisation, settings.tenant or None
+    )
+
+
+def _policy(settings: Settings) -> Policy:
+    return Policy(registration=settings.registration, jwks_hosts=frozenset(settings.jwks_hosts))
 
 
 def _add_health(app: SalusApp, metrics: Metrics) -> None:

@@ -135,6 +135,15 @@ def load(
         option(help="Where failures go, with reasons [NAME.failed.ndjson, in this folder]."),
     ] = None,
     in_flight: Annotated[int, option(min=1, max=64, help="Requests at once, after the seeds.")] = 4,
+    token: Annotated[
+        str | None,
+        option(
+            help="Access token [SALUS_TOKEN; the operator's own, where we can read the server's "
+            "data and keys].",
+            envvar="SALUS_TOKEN",
+            show_envvar=False,
+        ),
+    ] = None,
 ) -> None:
     """Load Bundles and resources; the same command again repeats nothing.
 
@@ -148,7 +157,7 @@ def load(
 
       salus load patients.ndjson.gz
 
-      salus load ./bundles --url http://127.0.0.1:9000/fhir
+      salus load ./bundles --url https://fhir.example/fhir --token "$TOKEN"
 
       salus load seeds.json patients.ndjson --data ./data --keys ~/salus-keys
     """
@@ -159,7 +168,7 @@ def load(
             raise Problem("--url and --data exclude each other: a server, or a folder without one")
         settings = read_settings(data=data, keys=keys)
         goal = None if data else url or settings.fhir_base
-        report = load_into(paths, settings, goal, failed, in_flight, out)
+        report = load_into(paths, settings, goal, failed, in_flight, out, token)
     if not report.complete:
         raise typer.Exit(INTERRUPTED if report.interrupted else 1)
 

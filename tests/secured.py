@@ -6,6 +6,8 @@ import base64
 import hashlib
 import json
 import secrets
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -73,6 +75,25 @@ class Secured(Living):
     def operator(self, asked: requests.Asked, answer: type[Any] = requests.Done) -> Any:
         """Over the operator's channel while the server runs, otherwise in its folder."""
         return ask(self.settings, asked, answer)
+
+    def command(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        """A command of the operator's, run to its end on this server's folders."""
+        own = {
+            "SALUS_DATA": str(self.data),
+            "SALUS_KEYS": str(self.keys),
+            "SALUS_PORT": str(self.port),
+            "COLUMNS": "200",
+            "NO_COLOR": "1",
+        }
+        return subprocess.run(
+            [sys.executable, "-m", "salus", *arguments],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+            env={**self.environment, **own, **environment},
+            cwd=self.data.parent,
+        )
 
     # --- who is there -----------------------------------------------------------------------------
 

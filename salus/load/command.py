@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import httpx
@@ -20,8 +21,12 @@ from fhir_server.audit.event import Caller
 from salus.load.run import Load, Report, load
 from salus.load.sources import LoadError, files
 from salus.load.targets import HttpTarget, ServerTarget, Target
+from salus.operator.ask import ask, serves
+from salus.operator.requests import IssueToken, Token
 from salus.settings import Settings
 from smart_auth.grant import Grant
+
+_MINUTES = 24 * 60  # that the operator's own token lives
 
 
 def load_into(
@@ -31,9 +36,11 @@ def load_into(
     failed: Path | None,
     in_flight: int,
     console: Console,
+    token: str | None = None,
 ) -> Report:
     """Load files into the server at `url`, or into the data folder of the settings where that is
-    None. LoadError, StoreError."""
+    None. `token`: what to show there; without one, the operator's own is shown to the server of
+    the settings' data folder. LoadError, StoreError."""
     found = files(paths)
     aside = failed or Path(f"{_stem(paths[0])}.failed.ndjson")
     if aside.resolve() in {path.resolve() for path in found}:
@@ -42,20 +49,23 @@ def load_into(
         aside.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise LoadError(f"{aside.parent} cannot hold the failures: {error.strerror}") from None
-    report = asyncio.run(_load(found, settings, url, aside, in_flight, console))
+    opened = (
+        _over_http(url, in_flight, token or _own_token(settings, url))
+        if url
+        else _in_process(settings)
+    )
+    report = asyncio.run(_load(found, opened, aside, in_flight, console))
     _summary(report, aside, console)
     return report
 
 
 async def _load(
     found: Sequence[Path],
-    settings: Settings,
-    url: str | None,
+    opened: AbstractAsyncContextManager[Target],
     failed: Path,
     in_flight: int,
     console: Console,
 ) -> Report:
-    opened = _over_http(url, in_flight) if url else _in_process(settings)
     async with opened as target:
         with _bar(console) as bar:
             task = bar.add_task("", total=sum(path.stat().st_size for path in found), rate="")
@@ -68,12 +78,21 @@ async def _load(
 
 
 @contextlib.asynccontextmanager
-async def _over_http(url: str, in_flight: int) -> AsyncIterator[Target]:
+async def _over_http(url: str, in_flight: int, token: str | None) -> AsyncIterator[Target]:
     limits = httpx.Limits(max_connections=in_flight, max_keepalive_connections=in_flight)
     async with httpx.AsyncClient(limits=limits, trust_env=False) as client:
-        target = HttpTarget(url, client)
+        target = HttpTarget(url, client, token)
         await target.probe()
         yield target
+
+
+def _own_token(settings: Settings, url: str) -> str | None:
+    """A token of the operator's for a server on this machine whose data and keys we can read, so
+    that whoever may read everything anyway need not ask for one. Problem."""
+    if settings.open or not serves(settings, url):
+        return None
+    asked = IssueToken(client=None, scope="system/*.cruds", minutes=_MINUTES)
+    return ask(settings, asked, Token).token
 
 
 @contextlib.asynccontextmanager

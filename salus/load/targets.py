@@ -26,7 +26,13 @@ PATIENCE_SECONDS = 300.0  # for one answer
 TRIES = 7  # when a server is busy or away for a moment
 FIRST_PAUSE_SECONDS = 0.25  # doubled with each try
 PASSING = frozenset({429, 502, 503, 504})  # statuses that may pass by waiting
+UNAUTHORIZED = 401
 JSON = "application/fhir+json"
+_NO_TOKEN = (
+    "The server wants an access token: name one with --token or SALUS_TOKEN; its operator gets one "
+    "with `salus token --scope 'system/*.cruds'`"
+)
+_EXPIRED = "The access token is not valid (any more): get another, then run the same command again"
 
 
 class Answer(NamedTuple):
@@ -41,9 +47,9 @@ class Target(Protocol):
 
 
 class HttpTarget:
-    """A FHIR base URL."""
+    """A FHIR base URL. `token`: the access token that is shown there, if any."""
 
-    def __init__(self, url: str, client: httpx.AsyncClient) -> None:
+    def __init__(self, url: str, client: httpx.AsyncClient, token: str | None = None) -> None:
         if "://" not in url:
             raise LoadError(f"{url} has no http:// or https:// in front: write http://{url}")
         if urlsplit(url).scheme not in ("http", "https"):
@@ -51,6 +57,7 @@ class HttpTarget:
         self._url = url.rstrip("/")
         self._client = client
         self._answered = False
+        self._shown = {"Authorization": f"Bearer {token}"} if token else {}
 
     async def probe(self) -> None:
         """LoadError unless there is a FHIR server at the URL."""
@@ -62,7 +69,10 @@ class HttpTarget:
             )
 
     async def send(self, request: Request) -> Answer:
-        return await self._patiently(lambda: self._once(request))
+        answer = await self._patiently(lambda: self._once(request))
+        if answer.status == UNAUTHORIZED:
+            raise LoadError(_EXPIRED if self._shown else _NO_TOKEN)
+        return answer
 
     async def _patiently(self, ask: Callable[[], Awaitable[Answer]]) -> Answer:
         pause = FIRST_PAUSE_SECONDS
@@ -99,6 +109,7 @@ class HttpTarget:
                 "Accept": JSON,
                 "Prefer": "return=minimal",
                 "Idempotency-Key": request.once,
+                **self._shown,
             },
             timeout=PATIENCE_SECONDS,
         )
@@ -111,7 +122,7 @@ class HttpTarget:
             return f"The server at {self._url} went away ({reason}); run the same command again"
         return (
             f"No server answers at {self._url} ({reason}): start one with "
-            f"`{called()} serve --open`, or load into its folder with --data DIR"
+            f"`{called()} serve`, or load into its folder with --data DIR"
         )
 
 

@@ -11,6 +11,7 @@ import fcntl
 import time
 from pathlib import Path
 from typing import TypeVar
+from urllib.parse import urlsplit
 
 import httpx
 import msgspec
@@ -20,7 +21,7 @@ from fhir_server.storage.sqlite.folder import LOCK
 from salus.operator import channel
 from salus.operator.requests import Asked
 from salus.problem import Problem
-from salus.settings import Settings
+from salus.settings import Settings, is_loopback
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -61,6 +62,20 @@ def announce(folder: Path, url: str) -> None:
 
 def withdraw(folder: Path) -> None:
     (folder / ADDRESS).unlink(missing_ok=True)
+
+
+def serves(settings: Settings, url: str) -> bool:
+    """Whether what answers at a URL is the server of the data folder."""
+    if holder(settings.data) is None:
+        return False
+    try:
+        announced = (settings.data / ADDRESS).read_text()
+    except OSError:
+        return False
+    one, other = urlsplit(announced), urlsplit(url)
+    return (one.scheme, one.port) == (other.scheme, other.port) and (
+        one.hostname == other.hostname or is_loopback(other.hostname or "")
+    )
 
 
 async def _directly(settings: Settings, asked: Asked, answer: type[T]) -> T:

@@ -364,5 +364,5 @@ def test_a_server_that_is_not_there_is_said_at_once(monkeypatch):
     def handler(request):
         raise httpx.ConnectError("refused")
 
-    with pytest.raises(LoadError, match=r"start one with `.*salus serve --open`"):
+    with pytest.raises(LoadError, match=r"start one with `.*salus serve`"):
         sent_over_http(handler, monkeypatch)

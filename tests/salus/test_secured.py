@@ -8,7 +8,7 @@ import pytest
 
 from salus.operator import channel, requests
 from salus.problem import Problem
-from tests.secured import Launch, answer, patient
+from tests.secured import Launch, Secured, answer, patient
 
 JSON = {"content-type": "application/fhir+json"}
 EVERYTHING = "system/*.cruds"
@@ -255,3 +255,95 @@ def test_other_sites_never_hear_of_resources_and_registered_ones_do(secured):
     assert "access-control-allow-credentials" not in there.headers
     assert "origin" in there.headers["vary"].lower()
     assert public.headers[allowed] == "*"
+
+
+def test_clients_find_where_to_ask_for_access(secured):
+    with secured.client() as fhir:
+        (rest,) = fhir.get("/metadata").json()["rest"]
+        known = fhir.get("/.well-known/smart-configuration").json()
+        openid = fhir.get("/.well-known/openid-configuration").json()
+
+    (extension,) = rest["security"]["extension"]
+    named = {each["url"]: each["valueUri"] for each in extension["extension"]}
+    assert (
+        named["authorize"] == known["authorization_endpoint"] == f"{secured.base}/oauth/authorize"
+    )
+    assert named["token"] == known["token_endpoint"] == secured.token_url
+    assert known["issuer"] == openid["issuer"] == secured.url
+    assert rest["security"]["service"][0]["coding"][0]["code"] == "SMART-on-FHIR"
+    assert rest["security"]["cors"] is True
+
+
+def test_no_header_of_a_stranger_changes_a_link(secured):
+    put(secured, new("pat"))
+    lies = {
+        "host": "evil.example",
+        "x-forwarded-host": "evil.example",
+        "x-forwarded-proto": "https",
+        "forwarded": "host=evil.example;proto=https;for=192.0.2.9",
+        "x-forwarded-for": "192.0.2.9",
+    }
+    with secured.client(secured.token()) as fhir:
+        known = fhir.get("/.well-known/smart-configuration", headers=lies)
+        page = fhir.get("/Patient?_count=1", headers=lies)
+        made = fhir.post(
+            "/Patient", content=b'{"resourceType":"Patient"}', headers={**lies, **JSON}
+        )
+        events = fhir.get("/AuditEvent?_sort=-date&_count=5")
+
+    assert known.json()["issuer"] == secured.url
+    assert made.headers["location"].startswith(f"{secured.url}/Patient/")
+    for answered in (known, page, made, events):
+        assert "evil.example" not in answered.text
+        assert "192.0.2.9" not in answered.text
+
+
+def test_the_commands_do_what_they_say_while_the_server_runs(secured):
+    app, user = new("app"), new("user")
+    registered = secured.command(
+        "client", "register", app, "--secret", "--redirect-uri", "https://app.example/back",
+        "--scope", "user/*.rs",
+    )  # fmt: skip
+    added = secured.command("user", "add", user, "--who", "Practitioner/x", "--display", "Dr. X")
+    token = secured.command("token", "--client", app, "--user", user, "--scope", "user/Patient.rs")
+    listed = secured.command("client", "list"), secured.command("user", "list")
+    shown = secured.command("client", "show", app)
+    rotated = secured.command("client", "rotate", app)
+    disabled = secured.command("user", "disable", user)
+
+    said = (registered, added, token, *listed, shown, rotated, disabled)
+    assert [each.returncode for each in said] == [0] * len(said), [each.stderr for each in said]
+    assert added.stdout.startswith(f"{secured.base}/welcome?link=")
+    assert "There is no Practitioner/x yet" in added.stderr
+    assert app in listed[0].stdout
+    assert user in listed[1].stdout
+    assert "read and search every resource that the user who signed in may reach" in shown.stdout
+    assert rotated.stdout.strip() != registered.stdout.strip().splitlines()[-1]
+    with secured.client(token.stdout.strip()) as fhir:
+        assert fhir.get("/Patient?_count=1").status_code == 401  # since the user is disabled
+
+
+def test_files_are_loaded_with_the_operators_token_or_another_and_not_without(secured, tmp_path):
+    file = tmp_path / "a.ndjson"
+    file.write_text('{"resourceType":"Patient","gender":"female"}\n')
+    url = ("--url", secured.url)
+    foreign = {"SALUS_DATA": str(tmp_path / "d"), "SALUS_KEYS": str(tmp_path / "k")}
+    own = secured.command("load", str(file), *url)
+    given = secured.command("load", str(file), *url, SALUS_TOKEN=secured.token(), **foreign)
+    wrong = secured.command("load", str(file), *url, "--token", "nonsense", **foreign)
+    without = secured.command("load", str(file), *url, **foreign)
+
+    assert [own.returncode, given.returncode] == [0, 0], own.stdout + given.stdout
+    assert [wrong.returncode, without.returncode] == [1, 1]
+    assert "The access token is not valid (any more)" in wrong.stdout
+    assert "name one with --token or SALUS_TOKEN" in without.stdout
+
+
+def test_a_stopped_server_is_looked_after_in_its_folder(tmp_path):
+    server = Secured(tmp_path)
+    added = server.command("user", "add", "maria", "--who", "Practitioner/m")
+    listed = server.command("user", "list")
+
+    assert (added.returncode, listed.returncode) == (0, 0), added.stderr
+    assert "maria" in listed.stdout
+    assert added.stdout.startswith(f"{server.base}/welcome?link=")
