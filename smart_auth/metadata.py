@@ -120,9 +120,9 @@ class Metadata(msgspec.Struct, frozen=True, kw_only=True):
             raise _wrong(str(error)) from None
         if not most:
             return tuple(each.text for each in asked)
-        within = allowed(asked, most) if asked else tuple(most)
-        if len(within) < len(asked):
+        if not all(allowed((each,), most) for each in asked):
             raise _wrong("`scope` goes beyond what may be registered")
+        within = allowed(asked, most) if asked else tuple(most)
         return tuple(each.text for each in within)
 
 

@@ -127,7 +127,7 @@ class Tokens:
     ) -> tuple[Asked, ...]:
         asked = parsed(scopes)
         found = permitted(client, asked)
-        if len(found) < len(asked) or not found:
+        if not found or not all(permitted(client, (each,)) for each in asked):
             raise OAuthError("invalid_scope", "The client may not be granted all of these scopes")
         needs = {each.clinical.context for each in found if each.clinical}
         if "patient" in needs and not context.patient:
