@@ -75,7 +75,7 @@ async def _answered(visit: Visit) -> Response:
     due = authorize.due(waiting, signed)
     if signed is None or due in ("sign-in", "other-account"):
         return to_consent(visit)
-    if action == "search" and due == "patient":
+    if action in ("search", "another") and (due == "patient" or _changeable(waiting)):
         client = await authorize.client_of(visit.authority, waiting)
         return await _pick(visit, signed, waiting, client)
     if "patient" in visit.sent:
@@ -140,6 +140,11 @@ async def _pick(visit: Visit, signed: Signed, waiting: Pending, client: Client) 
     )
 
 
+def _changeable(waiting: Pending) -> bool:
+    """Whether the patient is one that the user chose here."""
+    return waiting.context.patient is not None and not waiting.launched
+
+
 async def _ask(visit: Visit, signed: Signed, waiting: Pending, client: Client) -> Response:
     """The page that asks for consent."""
     authority, account = visit.authority, signed.account
@@ -161,6 +166,7 @@ async def _ask(visit: Visit, signed: Signed, waiting: Pending, client: Client) -
         own=patient is not None and account.who == f"Patient/{patient.id}",
         form=consent.form(scopes, authority.directory),
         others=any(scope.startswith("user/") for scope in scopes),
+        changeable=_changeable(waiting) and not await authorize.only_patient(authority, account),
         encounters=await authorize.encounters(authority, waiting, account),
         policy=authority.policy,
         stamp=authorize.stamp(waiting, account),

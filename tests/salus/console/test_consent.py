@@ -357,3 +357,19 @@ def test_a_session_that_ends_while_the_page_is_open_grants_nothing(tell):
         assert world.happened("consent") == []
 
     tell(story)
+
+
+def test_another_patient_can_be_chosen_before_anything_is_allowed(tell):
+    async def story(world):
+        await world.account()
+        await world.client()
+        browser = await at_consent(world)
+        await browser.send(action="another")
+        assert "Whose record is" in browser.text
+        await browser.send(0, name="cal", action="search")
+        await browser.send(1, patient="cal")
+        assert "the health record of Cal Calm" in browser.text
+        told = await allowed(browser)
+        assert (await redeem(world, told["code"])).json()["patient"] == "cal"
+
+    tell(story)
