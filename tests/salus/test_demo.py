@@ -4,9 +4,12 @@ import json
 from datetime import date
 
 import pytest
+from rich.console import Console
 
 from conformance.json import encode
 from salus.demo import clinic
+from salus.demo.command import run
+from salus.problem import Problem
 
 TODAY = date(2026, 3, 1)
 
@@ -83,3 +86,16 @@ def test_every_resource_is_valid_by_our_validator(bundles):
         for entry in bundle["entry"]:
             assert [i for i in validator.validate(entry["resource"]) if i.severity == "error"] == []
         assert [i for i in validator.validate(bundle) if i.severity == "error"] == []
+
+
+@pytest.mark.parametrize("beyond", ["SALUS_BEHIND_PROXY", None])
+def test_the_demo_whose_passwords_everybody_knows_serves_this_machine_only(
+    beyond, tmp_path, monkeypatch
+):
+    if beyond:
+        monkeypatch.setenv(beyond, "1")
+    options = {"host": "10.0.0.1", "data": tmp_path / "data", "keys": tmp_path / "keys"}
+
+    with pytest.raises(Problem, match="loopback address only" if beyond else "Beyond this machine"):
+        run(options, None, False, Console())
+    assert not (tmp_path / "data").exists()

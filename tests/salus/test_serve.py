@@ -89,8 +89,9 @@ def served(home, *command):
             server.process.communicate()
 
 
-def total(server, query):
-    return httpx.get(f"{server.fhir}/{query}", trust_env=False).json()["total"]
+def total(server, query, **headers):
+    answer = httpx.get(f"{server.fhir}/{query}", headers=headers, trust_env=False)
+    return answer.json()["total"]
 
 
 @pytest.fixture
@@ -179,10 +180,21 @@ def test_what_the_server_refuses_is_told_and_the_rest_is_stored(home):
 
 
 def test_the_demo_is_there_the_second_time_too(home):
+    folders = (
+        "--data",
+        home / ".local/share/salus-demo",
+        "--keys",
+        home / ".local/state/salus-demo/keys",
+    )
     for _ in range(2):
         with served(home, "demo", "--patients", "3") as server:
-            assert total(server, "Patient?_summary=count") == 3
-            assert total(server, "Observation?code=8867-4&_summary=count") >= 1
+            token = salus(home, "token", "--scope", "system/*.rs", *folders).stdout.strip()
+            bearer = {"authorization": f"Bearer {token}"}
+            assert total(server, "Patient?_summary=count", **bearer) == 3
+            assert total(server, "Observation?code=8867-4&_summary=count", **bearer) >= 1
+            assert httpx.get(f"{server.fhir}/Patient", trust_env=False).status_code == 401
+            output, _ = server.stop()
+            assert f"Launch an app in two clicks: {server.base}/demo/ehr" in output
 
 
 def test_the_bare_address_says_what_is_where(home):
