@@ -10,6 +10,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from shlex import quote
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 from rich.console import Console
@@ -60,10 +61,11 @@ def run(options: dict[str, Any], patients: int | None, and_serve: bool, console:
         "open": False,
     }
     settings = read_settings(**chosen)
-    if not is_loopback(settings.host):
+    reached = (settings.host, urlsplit(settings.base_url).hostname or "")
+    if not all(map(is_loopback, reached)):
         raise Problem(
-            f"Everybody knows the passwords of the demo, so it listens on a loopback address only, "
-            f"not on {settings.host}: leave --host away"
+            "Everybody knows the passwords of the demo, so it serves this machine only: leave --host "
+            "and SALUS_BASE_URL away"
         )
     mark = _mark(settings.data, patients or PATIENTS)
     if patients not in (None, mark.patients):
