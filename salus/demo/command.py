@@ -64,8 +64,8 @@ def run(options: dict[str, Any], patients: int | None, and_serve: bool, console:
     reached = (settings.host, urlsplit(settings.base_url).hostname or "")
     if not all(map(is_loopback, reached)):
         raise Problem(
-            "Everybody knows the passwords of the demo, so it serves this machine only: leave --host "
-            "and SALUS_BASE_URL away"
+            "Everybody knows the passwords of the demo, so it serves this machine only: leave "
+            "--host and SALUS_BASE_URL away"
         )
     mark = _mark(settings.data, patients or PATIENTS)
     if patients not in (None, mark.patients):
