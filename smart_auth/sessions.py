@@ -68,8 +68,10 @@ async def begin(
     complete: bool,
     before: str | None = None,
 ) -> str:
-    """A new session; its cookie. What the cookie `before` stood for ends."""
+    """A new cookie, of a new session; what the cookie `before` stood for ends. If that was the same
+    account's, its session goes on instead, so that showing a factor again disconnects no app."""
     cookie, now = new_secret(), authority.clock()
+    key = digest(cookie)
     made = Session(
         id=new_secret(),
         account=account.name,
@@ -80,16 +82,20 @@ async def begin(
         csrf=new_secret(),
     )
 
-    async def work(tx: Transaction) -> bool:
-        old = await _end(authority, tx, digest(before)) if before else False
-        key = digest(cookie)
-        await SESSIONS.write(tx, key, made, until=_ends(authority, made))
+    async def work(tx: Transaction) -> list[str]:
+        kept, ended = made, list[str]()
+        old = await _live(authority, tx, digest(before), now) if before else None
+        if before and old and old.account.name == account.name:
+            kept = replace(made, id=old.session.id)
+            await _forget(tx, digest(before))
+        elif before:
+            ended = await _end(authority, tx, digest(before))
+        await SESSIONS.write(tx, key, kept, until=_ends(authority, kept))
         longest = now + authority.policy.session_most
         await SESSIONS_OF_ACCOUNT.write(tx, f"{account.name}/{key}", Text(), until=longest)
-        return old
+        return ended
 
-    if await authority.keeper.transaction(work, write=True):
-        authority.changed(None)
+    _tell(authority, await authority.keeper.transaction(work, write=True))
     return cookie
 
 
@@ -97,11 +103,10 @@ async def end(authority: Authority, cookie: str, address: str = "") -> None:
     """Sign out: the session ends, and what was granted for as long as it lasted."""
     signed = await current(authority, cookie)
 
-    async def work(tx: Transaction) -> bool:
+    async def work(tx: Transaction) -> list[str]:
         return await _end(authority, tx, digest(cookie))
 
-    if await authority.keeper.transaction(work, write=True):
-        authority.changed(None)
+    _tell(authority, await authority.keeper.transaction(work, write=True))
     if signed and signed.complete:
         who = signed.account
         await authority.audit(Happening("sign-out", account=who.name, who=who.who, address=address))
@@ -142,14 +147,24 @@ async def _touch(authority: Authority, key: str, now: int) -> Signed | None:
     return await authority.keeper.transaction(work, write=True)
 
 
-async def _end(authority: Authority, tx: Transaction, key: str) -> bool:
-    """Whether there was one, of whose grants the rest is to be told."""
-    session = await SESSIONS.take(tx, key)
+async def _end(authority: Authority, tx: Transaction, key: str) -> list[str]:
+    """End a session with the grants that go with it; their ids."""
+    session = await _forget(tx, key)
     if session is None:
-        return False
-    await SESSIONS_OF_ACCOUNT.take(tx, f"{session.account}/{key}")
-    await grants.end_of_account(authority, tx, session.account, session=session.id)
-    return True
+        return []
+    return await grants.end_of_account(authority, tx, session.account, session=session.id)
+
+
+async def _forget(tx: Transaction, key: str) -> Session | None:
+    session = await SESSIONS.take(tx, key)
+    if session is not None:
+        await SESSIONS_OF_ACCOUNT.take(tx, f"{session.account}/{key}")
+    return session
+
+
+def _tell(authority: Authority, ended: list[str]) -> None:
+    for grant in ended:
+        authority.changed(grant)
 
 
 def _ends(authority: Authority, session: Session) -> int:

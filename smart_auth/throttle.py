@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from ipaddress import IPv6Address, ip_address
 from typing import NamedTuple
 
+from smart_auth import counts
 from smart_auth.authority import Authority, Happening
 from smart_auth.model import COUNTS, DAY, MINUTE, SECOND, Count, Text
 from smart_auth.records import Space, Transaction, digest, new_secret
@@ -23,6 +24,7 @@ _OF_DEVICE = 10  # of a known browser at an account
 _OF_ACCOUNT_HERE = 5  # of one address at an account
 _OF_ACCOUNT = 20  # of all unknown browsers at an account
 _OF_ADDRESS = 50  # of one address at all accounts
+_REQUESTS = 10_000  # of authorization, from one address: a hospital may stand behind one
 
 
 class Visitor(NamedTuple):
@@ -68,6 +70,21 @@ async def attempt(authority: Authority, factor: str, account: str, visitor: Visi
     if last:
         told = Happening("lockout", success=False, address=visitor.address, detail=factor)
         await authority.audit(told)
+    if wait:
+        raise Wait(-(-wait // SECOND))
+
+
+async def request(authority: Authority, address: str) -> None:
+    """Count a request that anybody can make and that is then kept a while. Wait."""
+    now, what = authority.clock(), f"request/{_network(address)}"
+
+    async def work(tx: Transaction) -> int:
+        if await counts.counted(tx, what, _WINDOW, now) >= _REQUESTS:
+            return await counts.remaining(tx, what, _WINDOW, now)
+        await counts.add(tx, what, _WINDOW, now)
+        return 0
+
+    wait = await authority.keeper.transaction(work, write=True)
     if wait:
         raise Wait(-(-wait // SECOND))
 

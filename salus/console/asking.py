@@ -20,7 +20,7 @@ from salus.console.page import (
     render,
     to_consent,
 )
-from smart_auth import authorize, consent, sessions
+from smart_auth import authorize, consent, sessions, throttle
 from smart_auth.authority import AUTHORIZE, CONSENT, SIGN_IN, Patient
 from smart_auth.authorize import Changed, Choices
 from smart_auth.errors import OAuthError
@@ -37,6 +37,7 @@ router = APIRouter(include_in_schema=False)
 async def _authorize(visit: Visit) -> Response:
     """The endpoint that apps send browsers to. A form that another site's page posts comes without
     our cookies, so the request is kept and goes on in a page that is asked for from here."""
+    await throttle.request(visit.authority, visit.visitor.address)
     begun = await authorize.begin(visit.authority, visit.sent)
     if begun.redirect is not None:
         return leave(begun.redirect)

@@ -188,3 +188,21 @@ def test_a_disabled_client_gets_nowhere(tell):
         assert "not registered here, or is disabled" in answer.text
 
     tell(story)
+
+
+def test_one_address_can_begin_so_many_requests_only(tell, monkeypatch):
+    async def story(world):
+        from smart_auth import throttle
+
+        monkeypatch.setattr(throttle, "_REQUESTS", 3)
+        await world.client()
+        found = []
+        for address in ("192.0.2.1",) * 4 + ("192.0.2.2",):
+            http = world.browser(address).http
+            found.append((await http.get("/oauth/authorize", params=request())).status_code)
+        assert found == [303, 303, 303, 429, 303]
+        world.clock.goes(15 * 60)
+        answer = await world.browser().http.get("/oauth/authorize", params=request())
+        assert answer.status_code == 303
+
+    tell(story)

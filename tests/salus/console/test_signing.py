@@ -276,3 +276,27 @@ def test_another_password_signs_out_the_other_browsers(tell):
         assert await is_in(there)
 
     tell(story)
+
+
+def test_signing_in_again_disconnects_no_app(tell):
+    async def story(world):
+        await world.account("ann", "Patient/ann")
+        await world.account("bob", "Patient/bob")
+        await world.client()
+        browser = world.browser()
+        await browser.authorize(scope="patient/Patient.rs online_access")
+        await browser.sign_in("ann")
+        token = (await redeem(world, answered(await browser.send(action="allow"))["code"])).json()
+        tokens = world.app.state.tokens
+        await browser.authorize(prompt="login")
+        world.clock.goes(1)
+        await browser.send(name="ann", password=PASSWORD)
+        assert "your health record" in browser.text
+        await tokens.grant(token["access_token"])
+        await browser.authorize(prompt="login")
+        world.clock.goes(1)
+        await browser.send(name="bob", password=PASSWORD)
+        with pytest.raises(Exception, match="invalid_token"):
+            await tokens.grant(token["access_token"])
+
+    tell(story)
