@@ -239,7 +239,7 @@ def test_audit_events_are_reported_by_who_is_not_limited_only(clinic):
 # --- 15: Bundles ---------------------------------------------------------------------------------
 
 
-@pytest.mark.requirement("15")
+@pytest.mark.requirement("15", "S6")
 @pytest.mark.parametrize(
     "bad",
     [

@@ -189,6 +189,7 @@ SHAPES = {"plain": _plain, "search": _searches, "condition": _conditions, "creat
 @pytest.mark.parametrize("caller", LIMITED.values(), ids=LIMITED)
 @pytest.mark.parametrize("shapes", SHAPES.values(), ids=SHAPES)
 @pytest.mark.parametrize("name", HIDDEN)
+@pytest.mark.requirement("M6", "8")
 def test_hidden_and_absent_differ_in_no_byte(clinic, caller, shapes, name):
     if clinic.server.core.references == "check" and shapes is not _creations:
         return  # the setting is asked for new references only
@@ -247,6 +248,7 @@ def test_what_moved_away_is_hidden_with_all_its_past(clinic):
     assert clinic.ask(b, "GET", "Observation/moved-b/_history/1").status == 404
 
 
+@pytest.mark.requirement("E4", "M4")
 def test_a_refusal_for_want_of_a_scope_is_decided_before_anything_is_looked_for(clinic):
     caller = grant("patient/Patient.rs", patient="a")
     for method, path in [("GET", ""), ("DELETE", ""), ("GET", "/_history"), ("GET", "/_history/1")]:

@@ -34,7 +34,7 @@ _LETTERS = [
 ]
 
 
-@pytest.mark.requirement("11", "12", "M4", "E4")
+@pytest.mark.requirement("11", "12", "M4", "E4", "S2")
 @pytest.mark.parametrize(("letter", "method", "url", "body"), _LETTERS)
 def test_an_interaction_needs_its_letter_and_no_other(clinic, letter, method, url, body):
     with_it = grant(f"patient/Observation.{letter}", patient="a")
@@ -159,7 +159,7 @@ def test_a_refused_type_is_refused_whether_there_is_something_or_not(clinic, url
 # --- several scopes ------------------------------------------------------------------------------
 
 
-@pytest.mark.requirement("11", "13", "E3")
+@pytest.mark.requirement("11", "13", "E3", "S5", "S9")
 @pytest.mark.parametrize(
     ("scopes", "more", "found"),
     [

@@ -29,6 +29,7 @@ def texts(scopes):
         ("user/Patient.d", "d", 2),
     ],
 )
+@pytest.mark.requirement("S3")
 def test_version_1_words_and_version_2_letters_mean_the_same_interactions(text, letters, version):
     scope = read_scope(text)
 
@@ -37,6 +38,7 @@ def test_version_1_words_and_version_2_letters_mean_the_same_interactions(text, 
     assert scope.version == version
 
 
+@pytest.mark.requirement("G1", "59")
 def test_a_granular_scope_keeps_its_text_and_is_understood_decoded():
     plain = f"patient/Observation.rs?category={CATEGORY}"
     encoded = "patient/Observation.rs?category=http%3A%2F%2Fx%7Clab%26b&code=a"
@@ -71,11 +73,13 @@ def test_a_granular_scope_keeps_its_text_and_is_understood_decoded():
         "patient/Óbservation.rs",
     ],
 )
+@pytest.mark.requirement("S1", "S4")
 def test_a_clinical_scope_that_is_written_wrongly_is_refused_and_not_read_generously(text):
     with pytest.raises(BadScope):
         read_scopes(text)
 
 
+@pytest.mark.requirement("R8")
 def test_scopes_that_are_not_known_are_left_out_and_each_scope_counts_once():
     found = asked("openid", "profile", "patient/Patient.rs", "openid", "launch/foo", "fhirUser")
 
@@ -101,6 +105,7 @@ def test_what_is_allowed_whole_keeps_the_text_in_which_it_was_asked():
     ]
 
 
+@pytest.mark.requirement("P4", "R1")
 def test_what_is_allowed_in_part_becomes_its_parts_in_the_syntax_that_was_asked():
     by = asked(
         "patient/Observation.rs", "patient/Patient.r", f"patient/Condition.rs?category={CATEGORY}"
@@ -125,6 +130,7 @@ def test_an_earlier_limit_is_never_dropped():
 
 
 @pytest.mark.parametrize("other", ["ObservationDefinition", "Medication", "MedicationRequest"])
+@pytest.mark.requirement("57", "S8")
 def test_a_type_whose_name_begins_with_another_is_another(other):
     by = asked("patient/Observation.rs", "patient/MedicationStatement.rs")
 

@@ -18,7 +18,7 @@ async def _connect(world, browser, account="ann", client="app", **changed):
     return (await redeem(world, told["code"], client)).json()
 
 
-@pytest.mark.requirement("F5")
+@pytest.mark.requirement("F5", "V2", "Z5")
 def test_an_app_that_is_disconnected_gets_nothing_more(tell):
     async def story(world):
         await world.account("ann", "Patient/ann")
@@ -48,6 +48,7 @@ def test_an_app_that_is_disconnected_gets_nothing_more(tell):
     tell(story)
 
 
+@pytest.mark.requirement("V2", "Z5")
 def test_a_code_that_was_not_used_yet_ends_too(tell):
     async def story(world):
         await world.account("ann", "Patient/ann")
@@ -64,6 +65,7 @@ def test_a_code_that_was_not_used_yet_ends_too(tell):
     tell(story)
 
 
+@pytest.mark.requirement("V2")
 def test_nobody_disconnects_what_another_allowed(tell):
     async def story(world):
         await world.account("ann", "Patient/ann")

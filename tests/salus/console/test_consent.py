@@ -39,7 +39,7 @@ def test_a_standalone_launch_ends_in_a_code_and_the_exact_state(tell):
     tell(story)
 
 
-@pytest.mark.requirement("A1")
+@pytest.mark.requirement("A1", "56")
 def test_a_form_that_another_site_posts_works_and_grants_nothing_by_itself(tell):
     async def story(world):
         await world.account()
@@ -93,6 +93,7 @@ def test_a_relative_chooses_among_those_they_stand_for_and_no_other(tell):
     tell(story)
 
 
+@pytest.mark.requirement("A7")
 def test_a_patient_scope_asks_for_a_patient_though_the_app_did_not(tell):
     async def story(world):
         await world.account()
@@ -206,6 +207,7 @@ def test_cancel_and_a_page_with_nothing_ticked_tell_the_app_that_access_is_denie
     tell(story)
 
 
+@pytest.mark.requirement("30", "P4")
 def test_what_was_not_asked_cannot_be_ticked(tell):
     async def story(world):
         await world.account()
@@ -220,6 +222,7 @@ def test_what_was_not_asked_cannot_be_ticked(tell):
     tell(story)
 
 
+@pytest.mark.requirement("30")
 def test_the_patient_shown_is_the_patient_granted(tell):
     async def story(world):
         """Another tab chose another patient meanwhile: the page is shown again."""
@@ -240,6 +243,7 @@ def test_the_patient_shown_is_the_patient_granted(tell):
     tell(story)
 
 
+@pytest.mark.requirement("30")
 def test_a_page_that_is_sent_twice_answers_once(tell):
     async def story(world):
         await world.account()
@@ -271,6 +275,7 @@ def test_a_request_expires_and_stays_in_the_browser_where_it_was_begun(tell):
     tell(story)
 
 
+@pytest.mark.requirement("30")
 def test_a_form_without_its_secret_does_nothing(tell):
     async def story(world):
         await world.account()
@@ -286,6 +291,7 @@ def test_a_form_without_its_secret_does_nothing(tell):
     tell(story)
 
 
+@pytest.mark.requirement("30")
 def test_pages_cannot_be_framed_kept_or_run_scripts(tell):
     async def story(world):
         await world.account()
@@ -311,6 +317,7 @@ def test_pages_cannot_be_framed_kept_or_run_scripts(tell):
     tell(story)
 
 
+@pytest.mark.requirement("X4")
 def test_an_encounter_is_chosen_among_those_of_the_patient(tell):
     async def story(world):
         await world.account()

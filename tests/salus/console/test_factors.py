@@ -34,6 +34,7 @@ def _code(world, codes):
 # --- second factor -------------------------------------------------------------------------------
 
 
+@pytest.mark.requirement("49")
 def test_with_a_second_factor_the_password_opens_nothing_but_the_next_page(tell):
     async def story(world):
         await world.account()
@@ -59,6 +60,7 @@ def test_with_a_second_factor_the_password_opens_nothing_but_the_next_page(tell)
     tell(story)
 
 
+@pytest.mark.requirement("49")
 def test_a_code_counts_once(tell):
     async def story(world):
         await world.account()
@@ -95,6 +97,7 @@ def test_a_code_of_another_step_than_the_neighbours_is_wrong(tell):
     tell(story)
 
 
+@pytest.mark.requirement("49")
 def test_a_recovery_code_replaces_the_telephone_once(tell):
     async def story(world):
         await world.account()
@@ -165,6 +168,7 @@ async def _guess(world, name="dr.may", address=ELSEWHERE, password="wrong guess 
     return (await world.browser(address).sign_in(name, password)).status_code
 
 
+@pytest.mark.requirement("40", "M10")
 def test_who_guesses_is_made_to_wait_and_then_heard_again(tell):
     async def story(world):
         await world.account()
@@ -182,6 +186,7 @@ def test_who_guesses_is_made_to_wait_and_then_heard_again(tell):
     tell(story)
 
 
+@pytest.mark.requirement("40")
 def test_a_stranger_who_guesses_does_not_lock_out_the_owner(tell):
     """From many addresses the account is closed to unknown browsers, but not to known ones."""
 
@@ -217,6 +222,7 @@ def test_a_known_browser_may_not_guess_for_ever_either(tell):
     tell(story)
 
 
+@pytest.mark.requirement("40")
 def test_names_that_are_not_there_are_counted_alike_and_addresses_over_all_names(tell):
     async def story(world):
         found = [await _guess(world, name="nobody") for _ in range(6)]
@@ -337,6 +343,7 @@ def test_a_link_ends_with_its_time_and_with_the_next_one(tell):
 
 
 @pytest.mark.parametrize(("purpose", "asked"), [("password", True), ("factors", False)])
+@pytest.mark.requirement("49")
 def test_a_link_for_a_password_does_not_go_round_the_second_factor(tell, purpose, asked):
     async def story(world):
         await world.account()

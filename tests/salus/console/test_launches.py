@@ -11,6 +11,7 @@ from tests.salus.console.world import PASSWORD, allowed, answered, at_consent, r
 # --- prompt and max_age --------------------------------------------------------------------------
 
 
+@pytest.mark.requirement("30")
 def test_without_prompting_nobody_is_asked_and_nothing_is_granted(tell):
     async def story(world):
         await world.account()
@@ -26,6 +27,7 @@ def test_without_prompting_nobody_is_asked_and_nothing_is_granted(tell):
 
 
 @pytest.mark.parametrize("changed", [{"prompt": "login"}, {"max_age": "0"}, {"max_age": "60"}])
+@pytest.mark.requirement("M7", "32")
 def test_an_older_sign_in_does_not_do_when_a_fresh_one_is_asked_for(tell, changed):
     async def story(world):
         await world.account()
@@ -45,6 +47,7 @@ def test_an_older_sign_in_does_not_do_when_a_fresh_one_is_asked_for(tell, change
     tell(story)
 
 
+@pytest.mark.requirement("M7")
 def test_a_sign_in_that_is_young_enough_does(tell):
     async def story(world):
         await world.account()
@@ -99,7 +102,7 @@ def test_a_launch_brings_its_context_without_asking(tell):
     tell(story)
 
 
-@pytest.mark.requirement("A5")
+@pytest.mark.requirement("A5", "29")
 def test_a_launch_is_good_once_in_time_and_for_its_app(tell):
     async def story(world):
         may = await world.account()
@@ -124,7 +127,7 @@ def test_a_launch_is_good_once_in_time_and_for_its_app(tell):
     tell(story)
 
 
-@pytest.mark.requirement("A5")
+@pytest.mark.requirement("A5", "29")
 def test_a_launch_goes_on_only_as_the_account_that_launched(tell):
     async def story(world):
         may = await world.account()
@@ -146,6 +149,7 @@ def test_a_launch_goes_on_only_as_the_account_that_launched(tell):
     tell(story)
 
 
+@pytest.mark.requirement("29", "S7")
 def test_nobody_launches_on_a_patient_whom_they_may_not_see(tell):
     async def story(world):
         from smart_auth.errors import OAuthError

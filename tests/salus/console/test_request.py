@@ -28,7 +28,7 @@ def test_a_request_goes_on_at_a_page_of_ours_without_any_cookie(tell, method):
     tell(story)
 
 
-@pytest.mark.requirement("A12", "A10")
+@pytest.mark.requirement("A12", "A10", "26")
 @pytest.mark.parametrize(
     "changed",
     [
@@ -66,7 +66,7 @@ def test_an_address_that_was_not_registered_is_never_redirected_to(tell, changed
     tell(story)
 
 
-@pytest.mark.requirement("A2", "A4", "A11")
+@pytest.mark.requirement("A2", "A4", "A11", "27", "28", "55")
 @pytest.mark.parametrize(
     ("changed", "error"),
     [
@@ -110,6 +110,7 @@ def test_the_app_is_told_what_is_wrong_with_its_request(tell, changed, error):
 
 
 @pytest.mark.parametrize("state", [None, "x" * 4097, "a\r\nSet-Cookie: b=c"])
+@pytest.mark.requirement("27")
 def test_a_state_that_cannot_be_sent_back_is_not(tell, state):
     async def story(world):
         await world.client()
@@ -121,6 +122,7 @@ def test_a_state_that_cannot_be_sent_back_is_not(tell, state):
     tell(story)
 
 
+@pytest.mark.requirement("27")
 def test_a_parameter_that_comes_twice_ends_in_a_page(tell):
     async def story(world):
         await world.client()
@@ -132,7 +134,7 @@ def test_a_parameter_that_comes_twice_ends_in_a_page(tell):
     tell(story)
 
 
-@pytest.mark.requirement("A2")
+@pytest.mark.requirement("A2", "28")
 def test_one_slash_at_the_end_of_the_audience_is_fine(tell):
     async def story(world):
         answer = await _asked(world, aud=FHIR + "/")
@@ -141,7 +143,7 @@ def test_one_slash_at_the_end_of_the_audience_is_fine(tell):
     tell(story)
 
 
-@pytest.mark.requirement("A11")
+@pytest.mark.requirement("A11", "55")
 def test_pkce_is_demanded_by_profile(tell):
     async def story(world):
         shape = {"authentication": "client_secret"}

@@ -24,6 +24,7 @@ def test_a_name_is_typed_in_any_case_and_the_password_exactly(tell):
     tell(story)
 
 
+@pytest.mark.requirement("40")
 def test_an_unknown_name_is_answered_like_a_wrong_password(tell):
     async def story(world):
         await world.account("dr.may")
@@ -78,6 +79,7 @@ def test_a_password_that_was_hashed_otherwise_is_hashed_anew(tell, monkeypatch):
 # --- cookies and forms ---------------------------------------------------------------------------
 
 
+@pytest.mark.requirement("30")
 def test_the_cookie_changes_at_sign_in_and_the_one_before_is_worth_nothing(tell):
     async def story(world):
         await world.account()
@@ -118,6 +120,7 @@ def test_cookies_are_out_of_reach_of_scripts_and_other_sites(tell, base):
     tell(story, base)
 
 
+@pytest.mark.requirement("30")
 def test_nobody_is_signed_in_by_another_site(tell):
     async def story(world):
         await world.account()
@@ -212,6 +215,7 @@ def test_a_session_that_was_ended_opens_nothing_at_the_next_request(tell):
     tell(story)
 
 
+@pytest.mark.requirement("36", "Z5")
 def test_a_disabled_account_is_signed_out_and_its_apps_end_at_once(tell):
     async def story(world):
         await world.account("ann", "Patient/ann")
@@ -234,6 +238,7 @@ def test_a_disabled_account_is_signed_out_and_its_apps_end_at_once(tell):
     tell(story)
 
 
+@pytest.mark.requirement("X2")
 def test_what_was_granted_while_signed_in_ends_with_signing_out(tell):
     async def story(world):
         await world.account("ann", "Patient/ann")
