@@ -69,6 +69,14 @@ async def verify(
     return client
 
 
+def claimed_issuer(assertion: str) -> str | None:
+    """Who an assertion says that it is of; None when it cannot be read."""
+    try:
+        return _read(assertion).issuer
+    except OAuthError:
+        return None
+
+
 def refused(description: str) -> OAuthError:
     return OAuthError("invalid_client", description)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from base64 import b64decode
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import NamedTuple
 from urllib.parse import unquote_plus
 
@@ -24,6 +25,7 @@ from smart_auth.tokens import Tokens
 
 _CHALLENGE = (("WWW-Authenticate", 'Basic realm="Salus"'),)
 _LONGEST = 4096  # characters of an Authorization header
+_NAME = 100
 
 
 class _Pair(NamedTuple):
@@ -58,6 +60,17 @@ def is_anonymous(headers: Headers, parameters: Mapping[str, str]) -> bool:
     """Whether a request names no client at all."""
     named = ("client_id", "client_secret", "client_assertion", "client_assertion_type")
     return "authorization" not in headers and not any(each in parameters for each in named)
+
+
+def claimed(headers: Headers, parameters: Mapping[str, str]) -> str:
+    """Which client a request says that it is of, for counting and the audit; nothing is proven."""
+    name = parameters.get("client_id")
+    if name is None and "client_assertion" in parameters:
+        name = assertions.claimed_issuer(parameters["client_assertion"])
+    if name is None:
+        with suppress(OAuthError):
+            name = (_basic(headers) or "").partition(":")[0]
+    return (name or "")[:_NAME]
 
 
 async def _by_assertion(tokens: Tokens, parameters: Mapping[str, str], endpoint: str) -> Client:

@@ -25,6 +25,7 @@ from smart_auth.authority import (
     USERINFO,
     Happening,
 )
+from smart_auth.client_auth import claimed
 from smart_auth.cors import ANYWHERE, PREFLIGHT
 from smart_auth.errors import OAuthError
 from smart_auth.forms import body, form
@@ -33,7 +34,7 @@ from smart_auth.model import SECOND
 from smart_auth.revocation import revoke
 from smart_auth.style import STYLES
 from smart_auth.token import exchange
-from smart_auth.tokens import Tokens
+from smart_auth.tokens import Document, Tokens
 from smart_auth.userinfo import userinfo
 
 router = APIRouter(include_in_schema=False)
@@ -41,6 +42,7 @@ router = APIRouter(include_in_schema=False)
 Answering = Callable[[Tokens, Request], Awaitable[Response]]
 
 _METADATA_BYTES = 65_536
+_KEPT = 10 * SECOND
 _SECRET = {"Cache-Control": "no-store", "Pragma": "no-cache"}
 _SAFE = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
 _JSON = "application/json"
@@ -66,7 +68,7 @@ def _published(path: str, document: Callable[[Tokens], Awaitable[Any]], media: s
         tokens = _tokens(request)
         if tokens is None:
             return _unavailable(ANYWHERE)
-        content = msgspec.json.encode(await document(tokens))
+        content = await _content(tokens, path, document)
         tag = f'W/"{hashlib.sha256(content).hexdigest()[:16]}"'
         headers = {**_SAFE, **ANYWHERE, "Cache-Control": "public, max-age=300", "ETag": tag}
         if request.headers.get("if-none-match") == tag:
@@ -78,6 +80,18 @@ def _published(path: str, document: Callable[[Tokens], Awaitable[Any]], media: s
 
     router.add_api_route(path, get, methods=["GET", "HEAD"])
     router.add_api_route(path, options, methods=["OPTIONS"])
+
+
+async def _content(
+    tokens: Tokens, path: str, document: Callable[[Tokens], Awaitable[Any]]
+) -> bytes:
+    """A document as it is sent, made once in a while: it is for anybody to ask for."""
+    now = tokens.authority.clock()
+    made = tokens.documents.get(path)
+    if made is None or not 0 <= now - made.at < _KEPT or path == JWKS:
+        made = Document(now, msgspec.json.encode(await document(tokens)))
+        tokens.documents[path] = made
+    return made.content
 
 
 async def _smart(tokens: Tokens) -> Any:
@@ -182,7 +196,7 @@ async def _limited(
     if "access_token" in request.query_params or "client_secret" in request.query_params:
         raise OAuthError("invalid_request", "Nothing secret belongs into an address")
     sent = await form(request)
-    named, come_from = sent.get("client_id", "")[:100], address(request)
+    named, come_from = claimed(request.headers, sent), address(request)
     counted = limits.failures(named, come_from)
     await limits.check(tokens.authority, counted)
     try:

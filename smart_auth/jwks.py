@@ -84,7 +84,7 @@ def _imported(jwk: Mapping[str, Any]) -> Key:
             warnings.simplefilter("ignore", SecurityWarning)  # of weak keys, refused below
             key: Key = kind.import_key(numbers)
             bits = key.public_key.key_size
-    except (JoseError, ValueError, TypeError, KeyError):
+    except (JoseError, ValueError, TypeError, KeyError, AttributeError):
         raise BadKeys("has a key that cannot be read") from None
     if isinstance(key, RSAKey) and not _LEAST_RSA_BITS <= bits <= 8192:
         raise BadKeys(f"has an RSA key of less than {_LEAST_RSA_BITS} bits, or more than 8192")

@@ -45,9 +45,16 @@ class _Known(NamedTuple):
     round: int
 
 
+class Document(NamedTuple):
+    """A public document as it was made at a time, in microseconds."""
+
+    at: int
+    content: bytes
+
+
 class Tokens:
     """Made once of an Authority, whose `changed` is to call `changed` here. Holds what the protocol
-    remembers in this process: `signing`, `key_sets` and `origins`."""
+    remembers in this process: `signing`, `key_sets`, `origins` and `documents`."""
 
     def __init__(self, authority: Authority) -> None:
         self.authority = authority
@@ -55,6 +62,7 @@ class Tokens:
         self.key_sets = KeySets(authority)
         self.origins = Origins(authority)
         self.opened = authority.clock()  # since when the site is as it is
+        self.documents: dict[str, Document] = {}
         self._clock = authority.clock
         self._known: dict[bytes, _Known] = {}
         self._of_grant: dict[str, set[bytes]] = {}

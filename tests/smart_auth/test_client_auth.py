@@ -211,6 +211,24 @@ def test_after_many_failures_an_address_waits_and_another_does_not(served):
 
 
 @pytest.mark.requirement("40", "M10")
+def test_failures_of_one_client_do_not_count_for_another_at_the_address(served):
+    secret = served.confidential().secret
+    served.client("keys", authentication="private_key_jwt", jwks=jwks())
+    shown = {"client_assertion_type": TYPE}
+    for _ in range(60):
+        assert ask(served, basic("other:guess")).status_code == 401
+        forged = served.assertion(client="keys", aud="elsewhere")
+        assert ask(served, client_assertion=forged, **shown).status_code == 401
+
+    assert ask(served, basic("other:guess")).status_code == 429
+    fair = served.assertion(client="keys")
+    assert ask(served, client_assertion=fair, **shown).status_code == 429
+    assert is_known(ask(served, basic(f"app:{secret}")))
+    refusals = [each for each in served.heard if each.what == "token-refused"]
+    assert {each.client for each in refusals} == {"other", "keys", "app"}
+
+
+@pytest.mark.requirement("40", "M10")
 def test_an_address_waits_after_failures_under_many_names(served):
     for number in range(300):
         ask(served, client_id=f"guess-{number}")
