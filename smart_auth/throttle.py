@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from smart_auth import counts
 from smart_auth.authority import Authority, Happening
-from smart_auth.model import COUNTS, DAY, MINUTE, SECOND, Count, Text
+from smart_auth.model import ACCOUNTS, COUNTS, DAY, MINUTE, SECOND, Count, Text
 from smart_auth.records import Space, Transaction, digest, new_secret
 
 DEVICES = Space("smart.device", Text)  # by digest of the cookie, a slash, and the account
@@ -51,25 +51,23 @@ async def attempt(authority: Authority, factor: str, account: str, visitor: Visi
     """Count an attempt before it is judged, so that many at once are counted too. Wait."""
     now = authority.clock()
 
-    async def work(tx: Transaction) -> tuple[int, bool]:
+    async def work(tx: Transaction) -> tuple[int, Happening | None]:
         limits = await _limits(tx, factor, account, visitor)
-        counts = [await _count(tx, limit, now) for limit in limits]
-        full = [
-            count.began + _WINDOW - now
-            for limit, count in zip(limits, counts, strict=True)
-            if count.count >= limit.most
-        ]
-        if full:
-            return max(full), False
-        for limit, count in zip(limits, counts, strict=True):
+        counted = [(limit, await _count(tx, limit, now)) for limit in limits]
+        full = [(limit, count) for limit, count in counted if count.count >= limit.most]
+        if not full:
+            for limit, count in counted:
+                await _keep(tx, limit, count, 1)
+            return 0, None
+        wait = max(count.began for _, count in full) + _WINDOW - now
+        first = [(limit, count) for limit, count in full if count.count == limit.most]
+        for limit, count in first:  # one more, so that it is told once
             await _keep(tx, limit, count, 1)
-        last = any(c.count + 1 >= x.most for x, c in zip(limits, counts, strict=True))
-        return 0, last
+        return wait, await _lockout(tx, factor, account, visitor) if first else None
 
-    wait, last = await authority.keeper.transaction(work, write=True)
-    if last:
-        told = Happening("lockout", success=False, address=visitor.address, detail=factor)
-        await authority.audit(told)
+    wait, lockout = await authority.keeper.transaction(work, write=True)
+    if lockout is not None:
+        await authority.audit(lockout)
     if wait:
         raise Wait(-(-wait // SECOND))
 
@@ -113,6 +111,20 @@ async def know(authority: Authority, account: str, visitor: Visitor) -> str:
 
     await authority.keeper.transaction(work, write=True)
     return device
+
+
+async def _lockout(tx: Transaction, factor: str, account: str, visitor: Visitor) -> Happening:
+    """The first attempt that is not heard. What is no account's name may be a password that was
+    typed into the wrong field, so it is not told."""
+    found = await ACCOUNTS.read(tx, account)
+    return Happening(
+        "lockout",
+        success=False,
+        account=found.name if found else None,
+        who=found.who if found else None,
+        address=visitor.address,
+        detail=factor,
+    )
 
 
 async def _limits(tx: Transaction, factor: str, account: str, visitor: Visitor) -> Sequence[_Limit]:

@@ -180,6 +180,7 @@ def test_who_guesses_is_made_to_wait_and_then_heard_again(tell):
         assert "Try again in 15 minutes" in page.text
         [told] = world.happened("lockout")
         assert (told.success, told.address, told.detail) == (False, ELSEWHERE, "pwd")
+        assert (told.account, told.who) == ("dr.may", "Practitioner/may")
         world.clock.goes(15 * 60)
         assert await _guess(world, password=PASSWORD) == 200
 
@@ -227,6 +228,7 @@ def test_names_that_are_not_there_are_counted_alike_and_addresses_over_all_names
     async def story(world):
         found = [await _guess(world, name="nobody") for _ in range(6)]
         assert found == [401] * 5 + [429]
+        assert [told.account for told in world.happened("lockout")] == [None]
         await world.account()
         visitor = Visitor(ELSEWHERE)
         for n in range(45):
