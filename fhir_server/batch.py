@@ -63,7 +63,7 @@ async def _group(
         await breathe(place)
     writing = [e for e in planned if isinstance(e, Request) and server.writes(e.asked)]
     done = await server.commit(
-        asked, caller, partial(_write, server, caller, writing, budget), bool(writing)
+        asked, caller, partial(_write, server, caller, writing, budget, budget.left), bool(writing)
     )
     wrote = dict(zip((each.place for each in writing), _decode(done.body), strict=True))
     return [
@@ -90,16 +90,18 @@ async def _write(
     caller: Caller,
     writing: Sequence[Request],
     budget: Budget,
+    left: int,
     tx: Transaction,
 ) -> Result:
     """A handler refuses before it writes, so a refused entry leaves nothing behind."""
+    budget.left = left  # the store may run this again
     done: list[Done] = []
     for each in writing:
         try:
             _raise(each.plan)
             budget.check()
             result = await server.act(tx, each.asked, caller, each.plan)
-            done.append(Done(each, budget.spend(result)))
+            done.append(Done(each, budget.count(result)))
         except FhirError as error:
             done.append(Done(each, located(error, each.place)))
         await breathe(len(done))

@@ -186,17 +186,23 @@ class Budget:
     def __init__(self, core: Core) -> None:
         self._core = core
         self._until = core.clock() + int(core.limits.bundle_seconds * 1_000_000)
-        self._bytes = core.limits.bundle_bytes
+        self.left = core.limits.bundle_bytes
 
     def spend(self, result: Result) -> Result:
-        """Count an answer."""
-        self._bytes -= len(result.body)
+        """Count an answer, and refuse it when it is too much."""
+        self.count(result)
         self.check()
+        return result
+
+    def count(self, result: Result) -> Result:
+        """Count an answer that is given all the same: what was written is said to be. What may run
+        again sets `left` back to what it was."""
+        self.left -= len(result.body)
         return result
 
     def check(self) -> None:
         limits = self._core.limits
-        if self._bytes < 0:
+        if self.left < 0:
             raise FhirError(
                 "too-costly",
                 f"The answers to a Bundle have at most {limits.bundle_bytes} bytes; send several",

@@ -122,7 +122,7 @@ class Sort(NamedTuple):
 # --- versions ------------------------------------------------------------------------------------
 
 
-class Version(Struct, frozen=True):
+class Version(Struct, frozen=True, gc=False):
     """One version of one resource. `updated`: microseconds since 1970, UTC; never decreases along
     `sequence`, the number of this version in the order of all commits. A deleted version has an
     empty body. `owner` is "Patient/id" or None."""
