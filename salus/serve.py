@@ -19,12 +19,13 @@ from urllib.parse import urlsplit
 
 import uvloop
 from fastapi import FastAPI
-from granian.constants import HTTPModes, Interfaces
+from granian.constants import HTTPModes, Interfaces, SSLProtocols
 from granian.server.embed import Server
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress
 
+from salus import tls
 from salus.folders import exposed
 from salus.operator.ask import announce, withdraw
 from salus.operator.requests import First, FirstStart
@@ -54,6 +55,8 @@ def serve(
 ) -> None:
     """Serve until SIGTERM or SIGINT; `add` gives the application more pages. CannotServe, and
     StoreError from the store."""
+    if settings.tls:
+        tls.check(settings.tls)
     _port_is_free(settings.host, settings.port)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         bar = Progress(console=console, transient=True)  # appears only when indexing anew
@@ -64,7 +67,10 @@ def serve(
             bar.stop()
             _started(settings, first, console)
 
-        runner.run(_serve(app, settings, ready))
+        def told(text: str) -> None:
+            console.print(escape(text), highlight=False, soft_wrap=True)
+
+        runner.run(_serve(app, settings, ready, told))
     console.print("Stopped; everything acknowledged is on disk.")
 
 
@@ -80,21 +86,17 @@ def _application(settings: Settings, bar: Progress) -> FastAPI:
     return create_app(settings, progress)
 
 
-async def _serve(app: FastAPI, settings: Settings, ready: Callable[[First], None]) -> None:
+async def _serve(
+    app: FastAPI,
+    settings: Settings,
+    ready: Callable[[First], None],
+    told: Callable[[str], None],
+) -> None:
     """The application's lifespan is run here and not by Granian, whose embedded form swallows why
     a start failed."""
     async with app.router.lifespan_context(app):
         _settle_memory()
-        server = Server(
-            app,
-            address=settings.host,
-            port=settings.port,
-            interface=Interfaces.ASGINL,
-            http=HTTPModes.http1,
-            runtime_threads=1,
-            backlog=BACKLOG,
-            log_enabled=False,
-        )
+        server = _server(app, settings)
         stopped = asyncio.Event()
 
         def stop() -> None:
@@ -105,11 +107,44 @@ async def _serve(app: FastAPI, settings: Settings, ready: Callable[[First], None
         serving = asyncio.create_task(server.serve())
         await _listening(settings, serving)
         announce(settings.data, _nearby(settings))
+        following = asyncio.create_task(_follow(server, settings, told))
         try:
             ready(await _first(app, settings))
             await _until_stopped(serving, stopped)
         finally:
+            following.cancel()
             withdraw(settings.data)
+
+
+def _server(app: FastAPI, settings: Settings) -> Server:
+    cert, key = settings.tls or (None, None)
+    return Server(
+        app,
+        address=settings.host,
+        port=settings.port,
+        interface=Interfaces.ASGINL,
+        http=HTTPModes.http1,
+        runtime_threads=1,
+        backlog=BACKLOG,
+        log_enabled=False,
+        ssl_cert=cert,
+        ssl_key=key,
+        ssl_protocol_min=SSLProtocols.tls12,
+    )
+
+
+async def _follow(server: Server, settings: Settings, told: Callable[[str], None]) -> None:
+    """Serve another certificate once it is there: a new listener joins on the same port, and the
+    one of before ends when it has answered what it accepted."""
+    if settings.tls is None:
+        return
+    cert, key = settings.tls
+
+    def renewed() -> None:
+        server.build_ssl_context(cert, key, None, SSLProtocols.tls12, None, [], False)
+        server.reload()  # type: ignore[no-untyped-call]
+
+    await tls.follow((cert, key), renewed, told)
 
 
 async def _first(app: FastAPI, settings: Settings) -> First:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -23,10 +24,11 @@ class Living:
         self.environment = {**_clean(os.environ), **environment}
         self.process: subprocess.Popen[bytes] | None = None
         self.arguments: tuple[str, ...] = ("--open",)
+        self.scheme, self.verify = "http", ""  # the latter: a certificate that is trusted
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}/fhir"
+        return f"{self.scheme}://127.0.0.1:{self.port}/fhir"
 
     def start(self) -> Living:
         """Start and wait until it is ready."""
@@ -53,7 +55,9 @@ class Living:
         while time.monotonic() < deadline:
             assert self.process.poll() is None, self.log.read_text()
             try:
-                if httpx.get(f"http://127.0.0.1:{self.port}/health/ready").status_code == 200:
+                with self.client() as client:
+                    ready = client.get(self.url.replace("/fhir", "/health/ready"))
+                if ready.status_code == 200:
                     return self
             except httpx.TransportError:
                 pass
@@ -74,7 +78,10 @@ class Living:
         return self.process.wait(timeout=30)
 
     def client(self) -> httpx.Client:
-        return httpx.Client(base_url=self.url, timeout=60)
+        return httpx.Client(base_url=self.url, timeout=60, verify=self.trusted())
+
+    def trusted(self) -> ssl.SSLContext | bool:
+        return ssl.create_default_context(cafile=self.verify) if self.verify else True
 
 
 def _free_port() -> int:

@@ -100,7 +100,9 @@ class Secured(Living):
     def client(self, token: str | None = None) -> httpx.Client:
         """Of the FHIR base, with a token or without."""
         headers = {"authorization": f"Bearer {token}"} if token else {}
-        return httpx.Client(base_url=self.url, headers=headers, timeout=60, trust_env=False)
+        return httpx.Client(
+            base_url=self.url, headers=headers, timeout=60, trust_env=False, verify=self.trusted()
+        )
 
     def app(self, id: str, scopes: str = "", **fields: Any) -> requests.ClientShown:
         """A public app of profile smart-2, unless told otherwise."""

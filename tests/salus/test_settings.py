@@ -144,3 +144,75 @@ def test_every_variable_is_listed_with_its_meaning():
 
 def test_every_limit_has_a_meaning():
     assert set(LIMITS) == {each.name for each in dataclasses.fields(Limits)}
+
+
+@pytest.fixture
+def pair(tmp_path):
+    """Files that are there; whether they hold a certificate is looked at when serving."""
+    cert, key = tmp_path / "c.pem", tmp_path / "k.pem"
+    cert.touch()
+    key.touch()
+    return {"tls_cert": cert, "tls_key": key}
+
+
+def test_with_a_certificate_links_are_https(pair):
+    settings = read_settings(**pair)
+
+    assert settings.base_url == "https://127.0.0.1:8080"
+    assert settings.tls == (pair["tls_cert"], pair["tls_key"])
+
+
+def test_beyond_this_machine_only_https_is_served(pair):
+    far = {"host": "192.0.2.1"}
+
+    with pytest.raises(SettingsError, match="only https is served"):
+        read_settings(**far)
+    with pytest.raises(SettingsError, match="only https is served"):
+        read_settings(**far, base_url="https://fhir.example")
+    assert read_settings(**far, **pair).base_url == "https://192.0.2.1:8080"
+    proxied = read_settings(**far, behind_proxy=True, base_url="https://fhir.example")
+    assert proxied.fhir_base == "https://fhir.example/fhir"
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"tls_cert": "cert"}, "belong together"),
+        ({"tls_key": "key"}, "belong together"),
+        ({"tls_cert": "gone", "tls_key": "key"}, "--tls-cert names no file"),
+        ({"host": "0.0.0.0", "tls_cert": "cert", "tls_key": "key"}, "is every address"),
+        (
+            {"behind_proxy": True, "base_url": "http://fhir.example"},
+            "okens travel over https only",
+        ),
+        ({"base_url": "http://fhir.example"}, "okens travel over https only"),
+        ({"trusted_proxy": ("127.0.0.1",)}, "only with --behind-proxy"),
+        ({"behind_proxy": True, "trusted_proxy": ("nearby",)}, "takes addresses and networks"),
+        ({"registration": "perhaps"}, "must be 'off', 'token' or 'open'"),
+        ({"organisation": ""}, "SALUS_ORGANISATION"),
+    ],
+)
+def test_what_would_be_unsafe_on_the_wire_is_refused(options, said, pair, tmp_path):
+    files = {"cert": pair["tls_cert"], "key": pair["tls_key"], "gone": tmp_path / "gone"}
+    given = {n: files[v] if n.startswith("tls") else v for n, v in options.items()}
+
+    with pytest.raises(SettingsError, match=said):
+        read_settings(**given)
+
+
+def test_an_open_server_may_have_any_name_in_its_links():
+    assert read_settings(open=True, base_url="http://box.local").base_url == "http://box.local"
+
+
+def test_lists_are_separated_by_commas_in_variables(monkeypatch):
+    monkeypatch.setenv("SALUS_BEHIND_PROXY", "true")
+    monkeypatch.setenv("SALUS_TRUSTED_PROXY", "10.0.0.0/8, 127.0.0.1")
+    monkeypatch.setenv("SALUS_JWKS_HOSTS", "127.0.0.1:9,keys.internal")
+    settings = read_settings()
+    listed = {each.name: each.value for each in variables(settings)}
+
+    assert settings.trusted_proxy == ("10.0.0.0/8", "127.0.0.1")
+    assert [str(each) for each in settings.proxies] == ["10.0.0.0/8", "127.0.0.1/32"]
+    assert settings.jwks_hosts == ("127.0.0.1:9", "keys.internal")
+    assert listed["SALUS_TRUSTED_PROXY"] == "10.0.0.0/8,127.0.0.1"
+    assert listed["SALUS_TLS_CERT"] == ""
