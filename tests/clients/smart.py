@@ -50,6 +50,7 @@ def launched(
     url = f"{demo.base}/oauth/authorize?{urlencode(asked)}"
     back = parse_qs(urlsplit(person.authorize(url, patient, untick, tick)).query)
     assert back["state"] == [asked["state"]]
+    assert back["iss"] == [demo.url]
     assert "error" not in back, back
     return exchanged(demo, client, back["code"][0], verifier)
 

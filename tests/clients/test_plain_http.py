@@ -11,6 +11,7 @@ import httpx
 import pytest
 from joserfc import jwt
 from joserfc.jwk import ECKey, RSAKey
+from joserfc.jws import JWSRegistry
 
 BEARER = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 KEYS = {"RS384": RSAKey.generate_key(2048), "ES384": ECKey.generate_key("P-384")}
@@ -23,9 +24,16 @@ def public(algorithm: str) -> dict[str, object]:
     return {**key.as_dict(private=False), **about, "key_ops": ["verify"]}
 
 
-def assertion(demo, id: str, algorithm: str, **claims: object) -> str:
-    """As the official kits make it: `exp` in exactly five minutes, no `iat`."""
-    key = KEYS[algorithm]
+def assertion(
+    demo,
+    id: str,
+    algorithm: str,
+    more: dict[str, object] | None = None,
+    key: RSAKey | ECKey | None = None,
+    **claims: object,
+) -> str:
+    """As the official kits make it: `exp` in exactly five minutes, no `iat`. `more`: members of
+    its header; `key`: signs in place of the registered one."""
     usual = {
         "iss": id,
         "sub": id,
@@ -33,8 +41,10 @@ def assertion(demo, id: str, algorithm: str, **claims: object) -> str:
         "exp": int(time.time()) + 300,
         "jti": secrets.token_hex(16),
     }
-    header = {"alg": algorithm, "kid": key.thumbprint(), "typ": "JWT"}
-    return jwt.encode(header, {**usual, **claims}, key, algorithms=[algorithm])
+    header = {"alg": algorithm, "kid": KEYS[algorithm].thumbprint(), "typ": "JWT", **(more or {})}
+    registry = JWSRegistry(algorithms=[algorithm])
+    registry.max_header_length = 100_000
+    return jwt.encode(header, {**usual, **claims}, key or KEYS[algorithm], registry=registry)
 
 
 def asked(demo, signed: str, scope: str = "system/*.rs", **more: str) -> httpx.Response:
@@ -109,6 +119,27 @@ def test_an_assertion_works_once(demo, client):
 
     assert asked(demo, signed).status_code == 200
     assert asked(demo, signed).json()["error"] == "invalid_client"
+
+
+@pytest.mark.requirement("60", "35")
+def test_a_header_is_short_and_no_key_in_it_counts(demo, client):
+    long = asked(demo, assertion(demo, client, "ES384", {"x5c": ["A" * 400] * 2}))
+    stranger = ECKey.generate_key("P-384")
+    brought = {"jwk": stranger.as_dict(private=False)}
+    forged = asked(demo, assertion(demo, client, "ES384", brought, key=stranger))
+    ignored = asked(demo, assertion(demo, client, "ES384", brought))
+
+    for answer in (long, forged):
+        assert (answer.status_code, answer.json()["error"]) == (401, "invalid_client")
+    assert ignored.status_code == 200
+
+
+@pytest.mark.requirement("39", "T12")
+def test_a_token_is_not_exchanged_for_another(demo, client):
+    exchange = "urn:ietf:params:oauth:grant-type:token-exchange"
+    answer = asked(demo, assertion(demo, client, "ES384"), grant_type=exchange)
+
+    assert (answer.status_code, answer.json()["error"]) == (400, "unsupported_grant_type")
 
 
 @pytest.mark.requirement("BS6", "37")

@@ -85,7 +85,9 @@ def test_no_search_demands_a_status(demo, patients, full):
 
 
 @pytest.mark.requirement("F5", "V2", "M2", "Z5", "T9")
-def test_after_the_patient_ended_it_nothing_works_at_once(demo, client, patients):
+def test_after_the_patient_ended_it_nothing_works_at_once(demo, patients):
+    client = "kit-ended"
+    demo.register(client, "--redirect-uri", REDIRECT)
     person = demo.browser("patient")
     scope = f"{STANDALONE} patient/Patient.rs"
     token = launched(demo, client, scope, "patient")

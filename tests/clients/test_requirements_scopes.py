@@ -2,6 +2,8 @@
 either version of the syntax. https://hl7.org/fhir/smart-app-launch/scopes-and-launch-context.html
 """
 
+from urllib.parse import parse_qs, urlsplit
+
 import httpx
 import pytest
 
@@ -132,3 +134,15 @@ def test_every_scope_of_us_core_is_listed(demo):
             assert f"{context}/{type}.rs" in listed
         for scope in SCOPES:
             assert scope.replace("patient/", f"{context}/", 1) in listed
+
+
+@pytest.mark.requirement("31", "A3")
+def test_every_answer_names_its_issuer_so_that_two_servers_are_not_mixed_up(demo, client):
+    asked = {"client_id": client, "redirect_uri": REDIRECT, "state": "s", "response_type": "code"}
+    wrong = httpx.get(f"{demo.base}/oauth/authorize", params={**asked, "aud": "https://b.example"})
+
+    assert wrong.status_code == 303
+    answer = parse_qs(urlsplit(wrong.headers["location"]).query)
+    assert answer.pop("error_description")
+    assert answer == {"error": ["invalid_request"], "state": ["s"], "iss": [demo.url]}
+    launched(demo, client, f"{STANDALONE} patient/Patient.rs", "patient")  # which looks for `iss`
