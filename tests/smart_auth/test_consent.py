@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from smart_auth import consent
+from smart_auth.scopes import read_scopes
 
 CATEGORY = "http://terminology.hl7.org/CodeSystem/observation-category"
 LAB = f"patient/Observation.rs?category={CATEGORY}|laboratory"
@@ -136,3 +139,72 @@ def test_what_a_wildcard_cannot_grant_here_is_not_among_its_parts():
     left = granted("user/*.cud", ["change.Device"]).split()
     assert "user/Patient.cud" in left
     assert "user/Basic.cud" not in left
+
+
+# --- whatever is asked and ticked ----------------------------------------------------------------
+
+SCOPES = st.builds(
+    "{}/{}.{}{}".format,
+    st.sampled_from(["patient", "user"]),
+    st.sampled_from(["*", "Patient", "Observation", "Condition", "Device", "Basic"]),
+    st.sampled_from(["rs", "read", "*", "write", "cruds", "c", "r", "us"]),
+    st.sampled_from(["", "", f"?category={CATEGORY}|survey", "?code=a%26b", "?x=1&y=2"]),
+)
+ASKED = st.lists(SCOPES, max_size=5, unique=True).map(" ".join)
+
+
+class All(Types):
+    """A directory that lets everybody have everything."""
+
+    def ungrantable(self, scope):
+        return None
+
+
+def _fields(asked):
+    """Every field of the form, those of kinds too."""
+    form = consent.form(asked.split(), All())
+    ticks = (*form.see, *form.change)
+    return [each.field for tick in ticks for each in (tick, *tick.kinds)]
+
+
+def _covered(left, asked):
+    """Whether a scope that is left grants nothing that was not asked by one scope."""
+    return any(
+        left.context == scope.context
+        and scope.type in (left.type, "*")
+        and set(left.letters) <= set(scope.letters)
+        and set(scope.query) <= set(left.query)
+        for scope in asked
+    )
+
+
+@given(ASKED, st.data())
+def test_a_choice_never_grants_more_than_was_asked(asked, data):
+    offered = [*_fields(asked), "see.*", "change.Patient", "see.Observation.laboratory"]
+    ticked = data.draw(st.sets(st.sampled_from(offered)))
+    left = consent.granted(asked.split(), ticked, All())
+    meant = [each.clinical for each in read_scopes(asked)]
+    for each in read_scopes(" ".join(left)):
+        assert each.clinical
+        assert _covered(each.clinical, meant), each.text
+
+
+@given(ASKED)
+def test_everything_ticked_is_everything_asked(asked):
+    fields = consent.form(asked.split(), All()).fields
+    assert " ".join(consent.granted(asked.split(), fields, All())) == asked
+
+
+@given(ASKED, st.data())
+def test_a_type_that_is_unticked_cannot_be_seen_by_any_scope(asked, data):
+    form = consent.form(asked.split(), All())
+    types = sorted({tick.type for tick in form.see} - {"*"})
+    if not types:
+        return
+    refused = data.draw(st.sampled_from(types))
+    ticked = {f for f in form.fields if f != f"see.{refused}" and f"see.{refused}." not in f}
+    left = read_scopes(" ".join(consent.granted(asked.split(), ticked, All())))
+    meant = [each.clinical for each in left if each.clinical]
+    assert not any(set(s.letters) & set("rs") and s.type == refused for s in meant)
+    whole = [s for s in meant if s.type == "*" and not s.query and set(s.letters) & set("rs")]
+    assert not whole or f"see.{refused}" not in form.fields

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from smart_auth import clients
 from smart_auth.model import MINUTE
+from smart_auth.registrable import Registrable
 from tests.salus.console.world import (
     APP,
     FHIR,
@@ -378,5 +380,18 @@ def test_another_patient_can_be_chosen_before_anything_is_allowed(tell):
         assert "the health record of Cal Calm" in browser.text
         told = await allowed(browser)
         assert (await redeem(world, told["code"])).json()["patient"] == "cal"
+
+    tell(story)
+
+
+def test_an_app_that_registered_itself_is_shown_as_that(tell):
+    async def story(world):
+        await world.account()
+        for id, by in (("checked", "operator"), ("own", "registration")):
+            wanted = Registrable(name="Chart", redirect_uris=(APP,))
+            await clients.register(world.authority, wanted, id=id, by=by)
+        found = {id: (await at_consent(world, client=id)).text for id in ("checked", "own")}
+        assert "This app registered itself" not in found["checked"]
+        assert "This app registered itself" in found["own"]
 
     tell(story)

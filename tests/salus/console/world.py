@@ -185,6 +185,12 @@ class Browser:
         self.http = httpx.AsyncClient(transport=transport, base_url=base)
         self.page: httpx.Response | None = None
 
+    def moved(self, world: World) -> Browser:
+        """The same browser, with its cookies and its page, when the server was started again."""
+        there = Browser(world, self.address)
+        there.http.cookies, there.page = self.http.cookies, self.page
+        return there
+
     @property
     def text(self) -> str:
         assert self.page is not None
