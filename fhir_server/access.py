@@ -19,9 +19,7 @@ from fhir_server.search import kinds
 from fhir_server.search.chains import read
 from fhir_server.search.context import SearchContext
 from fhir_server.search.index import CONTEXT, Index
-from fhir_server.search.place import PRESENT
 from fhir_server.search.references import link
-from fhir_server.search.tokens import IDENTIFIER
 from fhir_server.storage.store import (
     EVENTS,
     EVERYTHING,
@@ -60,6 +58,11 @@ _OPEN = frozenset({"capabilities", "batch", "transaction", "search-system"})
 CONCEALED: Mapping[str, Mapping[str, str | None]] = {
     "Provenance": {"target": None, "entity": "what"},
     EVENTS: {"entity": "what"},
+}
+# Parameters of what may be cut that tell of it otherwise than by what is referred to.
+_TELLING: Mapping[str, frozenset[str]] = {
+    "Provenance": frozenset({"signature-type"}),
+    EVENTS: frozenset({"entity-name", "entity-role", "entity-type"}),
 }
 # A search parameter of a granular scope: no modifier, no chain, none of ours.
 _PLAIN = re.compile(r"_?[A-Za-z][A-Za-z0-9\-]*", re.ASCII)
@@ -211,9 +214,13 @@ _BORROWING: Mapping[str, str] = {"Provenance": "target", "Binary": CONTEXT}
 
 def _borrowed(index: Index, grant: Grant, ids: frozenset[str], type: str, minute: int) -> Query:
     key = _BORROWING[type]
-    own = [link(key, (owners.PATIENT,), ids)] if type == "Binary" else []
-    others = (each for each in sorted(index.definitions.types) if each not in _BORROWING)
-    return _any_of([*own, *_leading(index, grant, key, others, minute)])
+    others = [each for each in sorted(index.definitions.types) if each not in _BORROWING]
+    if type == "Binary":
+        own = link(key, (owners.PATIENT,), ids)
+        return _any_of([own, *_leading(index, grant, key, others, minute)])
+    # What is shared is no reason: who imported an organisation with many patients says so of all.
+    theirs = [each for each in others if each not in owners.SHARED]
+    return _any_of(_leading(index, grant, key, theirs, minute))
 
 
 def _leading(
@@ -360,11 +367,14 @@ def _concealed(index: Index, grant: Grant, type: str, query: Query, minute: int)
             return _any_of(_leading(index, grant, query.param, [query.type], minute, inner))
         case Match() if query.param in CONCEALED[type]:
             return _leads_to_visible(index, grant, query, minute)
-        case Match() if (
-            query.param.removesuffix(IDENTIFIER).removesuffix(PRESENT) in (CONCEALED[type])
-        ):
+        case Match() if _code_of(query.param) in {*CONCEALED[type], *_TELLING[type]}:
             return NOTHING
     return query
+
+
+def _code_of(key: str) -> str:
+    """The code of the parameter that an entry's key is of."""
+    return key.partition(":")[0]
 
 
 def _leads_to_visible(index: Index, grant: Grant, query: Match, minute: int) -> Query:

@@ -20,6 +20,8 @@ from fhir_server.search.results import PAGE, bundle, open_link, page_link, self_
 from fhir_server.storage.store import Version
 from fhir_server.times import instant, parse_instant
 
+_STRIDE = 200  # versions looked at in one go where some are hidden
+
 
 class Asked(NamedTuple):
     """The parameters of a history interaction."""
@@ -59,14 +61,16 @@ async def history(step: Step, asked: Interaction, _: None) -> Result:
 async def _page(step: Step, asked: Interaction, wanted: Asked, before: int | None) -> list[Version]:
     """One more than a page of the versions that the caller may see."""
     shown: list[Version] = []
-    size = wanted.size + 1
+    size = limit = wanted.size + 1
     past = sight.Past(step, "r" if asked.id else "s")
     while True:
-        batch = await step.tx.history(asked.type, asked.id, size, before, wanted.since)
-        shown += await past.shown(batch)
-        if len(batch) < size or len(shown) >= size:
+        batch = await step.tx.history(asked.type, asked.id, limit, before, wanted.since)
+        found = await past.shown(batch)
+        shown += found
+        if len(batch) < limit or len(shown) >= size:
             return shown[:size]
         before = batch[-1].sequence
+        limit = size if len(found) == len(batch) else max(size, _STRIDE)
 
 
 def _parameters(core: Core, parameters: Parameters) -> Asked:

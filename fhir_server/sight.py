@@ -6,6 +6,7 @@ https://hl7.org/fhir/R4/security.html#authorization
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -13,7 +14,7 @@ from msgspec.structs import replace
 
 from conformance.json import encode, parse
 from fhir_server import access
-from fhir_server.audit.search import count_events, find_events
+from fhir_server.audit.search import count_events
 from fhir_server.core import Step
 from fhir_server.interaction import Resource
 from fhir_server.search.references import literal
@@ -26,7 +27,6 @@ from fhir_server.storage.store import (
     Entry,
     Match,
     Not,
-    Page,
     Query,
     ReferredBy,
     RefersTo,
@@ -36,7 +36,6 @@ from fhir_server.storage.store import (
     satisfies,
 )
 
-_MANY = 500  # ids asked for in one query
 Name = tuple[str, str]  # type and id
 
 
@@ -56,7 +55,7 @@ async def current(step: Step, type: str, id: str, letter: str) -> Version | None
 async def _now(step: Step, version: Version, seen: Query, letter: str) -> bool:
     """Whether a query, that of `visible`, holds for a live version."""
     if version.type == EVENTS:  # whose entries are fewer than their bodies tell
-        return bool(await _find(step, EVENTS, [version.id], seen))
+        return await _some(step, EVENTS, [version.id], seen)
     settled = access.settled(step.core, step.grant, version.type, letter, version.owner)
     if settled is not None:
         return settled
@@ -86,7 +85,9 @@ class Past:
         self._deadline = step.core.clock() + int(step.core.limits.search_seconds * 1_000_000)
 
     async def shown(self, versions: Sequence[Version]) -> list[Version]:
-        """Those that may be seen. TooCostly when the walk has taken too long."""
+        """Those that may be seen. TooCostly when the walk has taken too long; others have their
+        turn meanwhile."""
+        await asyncio.sleep(0)
         if self._step.core.clock() > self._deadline:
             raise TooCostly
         return [each for each in versions if await self._shows(each)]
@@ -152,24 +153,6 @@ async def _some(step: Step, type: str, ids: Sequence[str], query: Query) -> bool
     return await step.tx.count(type, asked, 1) > 0
 
 
-async def _find(step: Step, type: str, ids: Sequence[str], seen: Query) -> Sequence[Version]:
-    """The live resources among these ids for which a query holds; at most _MANY ids."""
-    if seen == NOTHING:
-        return ()
-    query, page = All((access.with_ids(ids), seen)), Page(len(ids))
-    if type == EVENTS:
-        return (await find_events(step, query, (), page)).versions
-    return (await step.tx.find(type, query, (), page)).versions
-
-
-async def _by_id(step: Step, type: str, ids: Sequence[str], seen: Query) -> dict[str, Version]:
-    found: dict[str, Version] = {}
-    for start in range(0, len(ids), _MANY):
-        for each in await _find(step, type, ids[start : start + _MANY], seen):
-            found[each.id] = each
-    return found
-
-
 # --- which elements ------------------------------------------------------------------------------
 
 
@@ -198,14 +181,18 @@ async def hides(step: Step, resource: Resource) -> bool:
 
 async def known(step: Step, names: Iterable[Name]) -> set[Name]:
     """Those of these resources that the caller may know to be there."""
-    ids: dict[str, dict[str, None]] = {}
-    for type, id in names:
-        ids.setdefault(type, {})[id] = None
-    found: set[Name] = set()
-    for type, these in ids.items():
-        seen = access.shown(step.core, step.grant, type)
-        found.update((type, id) for id in await _by_id(step, type, list(these), seen))
-    return found
+    return {name for name in dict.fromkeys(names) if await _is_known(step, *name)}
+
+
+async def _is_known(step: Step, type: str, id: str) -> bool:
+    seen = access.shown(step.core, step.grant, type)
+    version = await step.tx.get(type, id) if seen != NOTHING else None
+    if version is None or version.deleted or seen is EVERYTHING:
+        return version is not None and not version.deleted
+    told = [access.settled(step.core, step.grant, type, letter, version.owner) for letter in "rs"]
+    if True in told or None not in told:
+        return True in told
+    return await holds(step, version, step.core.index.entries(parse(version.body)), seen)
 
 
 def _named(step: Step, resource: Resource) -> Iterator[Name]:

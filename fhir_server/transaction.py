@@ -263,20 +263,31 @@ async def _commit(
         budget = Budget(server.core)
         done: dict[int, _Acted] = {}
         written: list[Written] = []
+        places: list[int] = []  # of the entries that wrote these
         for each in sorted(planned, key=lambda request: ORDER[request.method]):
             budget.check()
             one = await _acted(server, tx, caller, each, written)
             budget.spend(one.result)
             done[each.place] = one
+            places += [each.place] * (len(written) - len(places))
             await breathe(len(done))
         _refuse_overlap(planned, done)
-        await require_written(step, written)
+        await _require_written(step, written, places)
         ordered = [Done(*done[place]) for place in sorted(done)]
         return answered(server.core, "transaction-response", ordered)
 
     return await server.commit(
         asked, caller, act, any(server.writes(each.asked) for each in planned)
     )
+
+
+async def _require_written(step: Step, written: Sequence[Written], places: Sequence[int]) -> None:
+    """What the entries wrote must be the caller's, now that all of it is there. FhirError."""
+    for each, place in zip(written, places, strict=True):
+        try:
+            await require_written(step, (each,))
+        except FhirError as error:
+            raise located(error, place) from error
 
 
 def _refuse_overlap(planned: Sequence[Request], done: Mapping[int, _Acted]) -> None:

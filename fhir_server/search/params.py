@@ -17,7 +17,7 @@ from fhir_server.search.context import Include, Search, SearchContext, Unsupport
 from fhir_server.search.includes import read_include
 from fhir_server.search.nearest import nearest, shown
 from fhir_server.search.parameters import Parameter
-from fhir_server.storage.store import Match, Query, Sort
+from fhir_server.storage.store import Match, Query, Shape, Sort
 
 __all__ = ["Search", "SearchContext", "parse"]
 
@@ -122,18 +122,17 @@ def _sort(reading: _Reading, value: str) -> None:
                 f"`_sort` takes search parameters of {reading.type} that have one value, such as"
                 f" _lastUpdated{nearest(code, known)}"
             )
-        if kind.shapes[0] == "link":
-            _refuse_concealed(parameter, reading.context)
+        _refuse_concealed(parameter, kind.shapes[0], reading.context)
         keys.append(Sort(parameter.keys, kind.shapes[0], each != code, code == carried))
     reading.shown["sort"] = (*reading.shown.get("sort", ()), *keys)
     if len(reading.shown["sort"]) > _SORT_KEYS:
         raise malformed(f"`_sort` takes at most {_SORT_KEYS} keys")
 
 
-def _refuse_concealed(parameter: Parameter, context: SearchContext) -> None:
-    """The order would tell of references that are cut from what leaves."""
+def _refuse_concealed(parameter: Parameter, shape: Shape, context: SearchContext) -> None:
+    """The order would tell of what is cut from what leaves."""
     for key in parameter.keys:
-        match = Match(key, "link")
+        match = Match(key, shape)
         if context.conceal(parameter.type, match) != match:
             raise Unsupported(f"`_sort` does not take `{parameter.code}` of {parameter.type}")
 

@@ -155,9 +155,9 @@ def _borrows(grant: Grant, patients: set[str], resource: Resource, world: World)
             return True
     else:
         names = [named(each) for each in resource["target"]]
+    passed = _BORROWING | (SHARED if resource["resourceType"] == "Provenance" else set())
     return any(
-        name is not None and name[0] not in _BORROWING and knows(grant, name, world)
-        for name in names
+        name is not None and name[0] not in passed and knows(grant, name, world) for name in names
     )
 
 

@@ -225,6 +225,27 @@ def test_a_patient_sees_who_looked_but_not_at_whom_else(clinic):
     assert clinic.ask(SYSTEM, "GET", b_only).status == 200
 
 
+@pytest.mark.requirement("21", "8")
+def test_what_an_event_says_of_others_cannot_be_found_out_by_searching(clinic):
+    event = {
+        "resourceType": "AuditEvent",
+        "type": {"code": "rest"},
+        "recorded": "2024-01-01T00:00:00Z",
+        "agent": [{"requestor": True, "who": reference("Practitioner/doc")}],
+        "source": {"observer": {"display": "x"}},
+        "entity": [
+            {"what": reference("Patient/a")},
+            {"what": reference("Patient/b"), "name": "Birch", "type": {"code": "1"}},
+        ],
+    }
+    assert clinic.ask(SYSTEM, "POST", "AuditEvent", event).status == 201
+    for query in ("entity-name=Birch", "entity-type=1", "entity=Patient/b", "patient=Patient/b"):
+        assert clinic.names(OF_A, f"AuditEvent?{query}&date=2024-01-01") == []
+        assert len(clinic.names(SYSTEM, f"AuditEvent?{query}&date=2024-01-01")) >= 1
+    (name,) = clinic.names(OF_A, "AuditEvent?date=2024-01-01")
+    assert clinic.ask(OF_A, "GET", name).json["entity"] == [{"what": reference("Patient/a")}]
+
+
 # --- Binary --------------------------------------------------------------------------------------
 
 
