@@ -24,6 +24,7 @@ def put(secured, id, **fields):
     return id
 
 
+@pytest.mark.requirement("M1", "F1")
 def test_whoever_shows_no_token_is_told_how_to(secured):
     with secured.client() as fhir:
         refused = fhir.get("/Patient/nobody")
@@ -38,6 +39,7 @@ def test_whoever_shows_no_token_is_told_how_to(secured):
 @pytest.mark.parametrize(
     "header", ["Basic YTpi", "Bearer", "Token x", "Bearer nonsense", "Bearer " + "a" * 60_000]
 )
+@pytest.mark.requirement("M2", "42")
 def test_what_is_no_token_of_ours_opens_nothing(secured, header):
     with secured.client() as fhir:
         refused = fhir.get("/Patient", headers={"authorization": header})
@@ -46,6 +48,7 @@ def test_what_is_no_token_of_ours_opens_nothing(secured, header):
     assert "entry" not in refused.text
 
 
+@pytest.mark.requirement("41")
 def test_the_word_bearer_may_be_written_in_any_case(secured):
     token = secured.token()
     with secured.client() as fhir:
@@ -57,6 +60,7 @@ def test_the_word_bearer_may_be_written_in_any_case(secured):
     assert answers == [200, 200, 200]
 
 
+@pytest.mark.requirement("M3", "41")
 def test_a_token_counts_in_the_one_header_only(secured):
     token = secured.token()
     twice = [("authorization", f"Bearer {token}")] * 2
@@ -69,6 +73,7 @@ def test_a_token_counts_in_the_one_header_only(secured):
     assert token not in in_query.text
 
 
+@pytest.mark.requirement("54", "E8")
 def test_every_refusal_is_in_the_audit(secured):
     with secured.client() as fhir:
         fhir.get("/Patient/unseen")
@@ -117,6 +122,7 @@ def test_a_disabled_client_is_refused_at_once_and_works_again_when_enabled(secur
     assert seen == [200, 401, 200, 401]
 
 
+@pytest.mark.requirement("Z5", "36")
 def test_a_disabled_user_takes_every_token_along(secured):
     id = put(secured, new("pat"))
     app, user = new("app"), new("user")
@@ -231,6 +237,7 @@ def test_the_first_start_says_how_to_become_the_administrator(secured):
     assert f"{secured.base}/sign-in" in said
 
 
+@pytest.mark.requirement("46", "C3", "C5", "64")
 def test_other_sites_never_hear_of_resources_and_registered_ones_do(secured):
     secured.app(new("web"), "patient/*.rs")
     id, token = put(secured, new("pat")), secured.token()
@@ -257,6 +264,7 @@ def test_other_sites_never_hear_of_resources_and_registered_ones_do(secured):
     assert public.headers[allowed] == "*"
 
 
+@pytest.mark.requirement("D10")
 def test_clients_find_where_to_ask_for_access(secured):
     with secured.client() as fhir:
         (rest,) = fhir.get("/metadata").json()["rest"]
@@ -274,6 +282,7 @@ def test_clients_find_where_to_ask_for_access(secured):
     assert rest["security"]["cors"] is True
 
 
+@pytest.mark.requirement("47")
 def test_no_header_of_a_stranger_changes_a_link(secured):
     put(secured, new("pat"))
     lies = {

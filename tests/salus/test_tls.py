@@ -84,6 +84,7 @@ def hello(version):
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+@pytest.mark.requirement("L1")
 def test_tls_of_today_is_spoken(https, version):
     assert offered(https.port, version, version)[0] == {771: "TLSv1.2", 772: "TLSv1.3"}[version]
 
@@ -91,6 +92,7 @@ def test_tls_of_today_is_spoken(https, version):
 @pytest.mark.parametrize(
     "version", [b"\x03\x00", b"\x03\x01", b"\x03\x02"], ids=["3.0", "1.0", "1.1"]
 )
+@pytest.mark.requirement("L1")
 def test_older_versions_are_refused(https, version):
     with socket.create_connection(("127.0.0.1", https.port), timeout=10) as plain:
         plain.sendall(hello(version))
@@ -203,10 +205,12 @@ def seen(client, *headers):
         ("192.0.2.9", [("forwarded", "for=10.1.1.1;proto=https")], ("192.0.2.9", "http")),
     ],
 )
+@pytest.mark.requirement("47")
 def test_where_a_request_came_from_is_what_trusted_proxies_say(client, headers, expected):
     assert seen(client, *headers) == expected
 
 
+@pytest.mark.requirement("47")
 def test_a_named_proxy_is_believed_by_the_audit_and_a_stranger_is_not(tmp_path):
     server = Secured(tmp_path)
     server.arguments = ("--behind-proxy", "--trusted-proxy", "127.0.0.1")
