@@ -41,8 +41,9 @@ class Person(NamedTuple):
 _ONE = ("_count", "1")
 # Everybody has a name; somebody with a prescription shows more.
 _TREATED = ("_has:MedicationRequest:patient:status", "active")
+_FIRST = (("identifier", "JSC-1"),)
 PEOPLE = (
-    Person("doctor", "juniper-street-1", "practitioner", "Practitioner", ((_ONE,),)),
+    Person("doctor", "juniper-street-1", "practitioner", "Practitioner", (_FIRST,)),
     Person("patient", "linden-walk-2026", "patient", "Patient", ((_TREATED, _ONE), (_ONE,))),
 )
 
