@@ -14,7 +14,7 @@ from pathlib import Path
 TESTS = Path(__file__).parent
 PAGE = TESTS.parent / "docs" / "smart.md"
 ROW = re.compile(r"^\| (?P<number>[A-Z]{1,2}\d+|\d+) \| (?P<text>.*?) \| (?P<tests>.*?) ?\|$", re.M)
-SHOWN = 3  # tests of a requirement that the page names; the others are found by their marker
+SHOWN = 3  # tests of a requirement that the page names; the others bear their marker
 NONE = "no test: "  # how a row begins whose requirement is about what is not offered
 
 
@@ -65,9 +65,8 @@ def written() -> str:
 
 
 def cell(tests: list[str]) -> str:
-    """The first of a requirement's tests, and how many there are beyond them."""
-    more = f" and {len(tests) - SHOWN} more" if len(tests) > SHOWN else ""
-    return ", ".join(f"`{test}`" for test in tests[:SHOWN]) + more
+    """The first of a requirement's tests."""
+    return ", ".join(f"`{test}`" for test in tests[:SHOWN])
 
 
 if __name__ == "__main__":
