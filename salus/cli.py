@@ -253,6 +253,17 @@ def bench(
     tier: Annotated[str, option(help="bench60, full615 or us80.")] = "bench60",
     quick: Annotated[bool, option("--quick", help="Short phases, about a minute.")] = False,
     output: Annotated[Path, option(help="Where the figures go, as JSON.")] = Path("bench.json"),
+    token: Annotated[
+        str | None,
+        option(
+            help="With --url: access token to show [SALUS_TOKEN].",
+            envvar="SALUS_TOKEN",
+            show_envvar=False,
+        ),
+    ] = None,
+    open: Annotated[
+        bool, option("--open", help="Measure its own server without authentication.")
+    ] = False,
 ) -> None:
     """Measure a server: correctness first, then speed, on one core, the load on another.
 
@@ -260,12 +271,14 @@ def bench(
 
       salus bench --quick
 
+      salus bench --quick --open
+
       salus bench --tier full615 --output full615.json
     """
     from salus.bench.command import Asked, run
 
     with explained():
-        run(Asked(url, pid, folder, tier, quick, output), out)
+        run(Asked(url, pid, folder, tier, quick, output, token, open), out)
 
 
 @command(app)

@@ -33,7 +33,7 @@ FILES = {
 
 
 class Asked(NamedTuple):
-    """The options of the command."""
+    """The options of the command. `open`: of a server of our own, that it asks for no token."""
 
     url: str | None
     pid: int | None
@@ -41,6 +41,8 @@ class Asked(NamedTuple):
     tier: str
     quick: bool
     output: Path
+    token: str | None = None
+    open: bool = False
 
 
 def run(asked: Asked, console: Console) -> None:
@@ -76,6 +78,7 @@ def _figures(
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "version": version("salus-fhir"),
         "url": subject.url,
+        "authenticated": subject.authenticated,
     }
     with tempfile.TemporaryDirectory(prefix="salus-bench-") as place:
         figures["machine"] = machine.describe(Path(place))
@@ -108,9 +111,9 @@ def _audit() -> dict[str, Any]:
 @contextlib.contextmanager
 def _subject(asked: Asked, core: int | None) -> Iterator[Subject]:
     if asked.url is not None:
-        yield Subject(asked.url, asked.pid)
+        yield Subject(asked.url, asked.pid, asked.token or "")
         return
-    with OwnServer(core) as server:
+    with OwnServer(core, open=asked.open) as server:
         yield server
 
 

@@ -58,6 +58,7 @@ def _machine(figures: dict[str, Any], console: Console) -> None:
     loaded = figures["import"]
     rows = (
         ("processor", f"{about['processor']}, {figures['pinned']}"),
+        ("authentication, audit", _guarded(figures)),
         ("kernel, Python", f"{about['kernel']}, {about['python']}"),
         ("file system, syncs a second", f"{about['filesystem']}, {about['syncs_a_second']:,}"),
         ("load average before", f"{about['load']:.2f}"),
@@ -84,6 +85,13 @@ def _machine(figures: dict[str, Any], console: Console) -> None:
     for name, value in rows:
         table.add_row(name, value)
     console.print(table)
+
+
+def _guarded(figures: dict[str, Any]) -> str:
+    """What the server did for every request beside answering it."""
+    shown = "on: every request shows an access token" if figures["authenticated"] else "off"
+    ours = "audit on: every request durably recorded" if "audit" in figures else "audit unknown"
+    return f"{shown}; {ours}"
 
 
 def _gate(figures: dict[str, Any], shapes: list[Shape], console: Console) -> None:

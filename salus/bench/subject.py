@@ -25,6 +25,9 @@ from salus.problem import Problem
 START_SECONDS = 60.0
 STOP_SECONDS = 30.0
 HOST = "127.0.0.1"
+CLIENT = "salus-bench"
+SCOPE = "system/*.cruds"
+MINUTES = 24 * 60  # that the token lives
 
 
 class BenchError(Problem):
@@ -33,16 +36,21 @@ class BenchError(Problem):
 
 class Subject:
     """A server under test. `pid`, `folder` and `core` are None where it is not known what it runs
-    in, or on."""
+    in, or on; `token` is shown with every request, if there is one."""
 
     pid: int | None = None
     folder: Path | None = None
     core: int | None = None
 
-    def __init__(self, url: str, pid: int | None = None) -> None:
+    def __init__(self, url: str, pid: int | None = None, token: str = "") -> None:
         self.url = url.rstrip("/")
-        self.address = Address.of(self.url)
+        self.address = Address.of(self.url, token)
         self.pid = pid
+
+    @property
+    def authenticated(self) -> bool:
+        """Whether requests show a token."""
+        return bool(self.address.token)
 
     async def restart(self) -> float | None:
         """Stop and start; the seconds from start to the first answer. None where we may not."""
@@ -59,18 +67,51 @@ class Subject:
 
 
 class OwnServer(Subject):
-    """`salus serve` as a process of its own, on a core of its own, in a temporary folder."""
+    """`salus serve` as a process of its own, on a core of its own, in a temporary folder; with a
+    backend client that is registered there and a token of its own, unless it is `open`."""
 
-    def __init__(self, core: int | None, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        core: int | None,
+        environment: Mapping[str, str] | None = None,
+        *,
+        open: bool = False,
+    ) -> None:
         super().__init__(f"http://{HOST}:{_free_port()}/fhir")
-        self.core = core
+        self.core, self._open = core, open
         self._environment = {**os.environ, **(environment or {})}
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> OwnServer:
         self._root = Path(tempfile.mkdtemp(prefix="salus-bench-"))
         self.folder = self._root / "data"
+        if not self._open:
+            self.address = self.address._replace(token=self._token())
         return self
+
+    def _token(self) -> str:
+        """An access token of a client that is registered for it. BenchError."""
+        key = str(self._root / "client.jwk")
+        client = ("client", "register", CLIENT, "--profile", "backend", "--make-key", key)
+        self._salus(*client, "--scope", SCOPE)
+        asked = ("token", "--client", CLIENT, "--scope", SCOPE, "--minutes", str(MINUTES))
+        return self._salus(*asked).strip()
+
+    def _salus(self, *arguments: str) -> str:
+        """What a command prints that is run to its end on the server's folders."""
+        done = subprocess.run(
+            [sys.executable, "-m", "salus", *arguments, *self._folders()],
+            capture_output=True,
+            text=True,
+            env=self._environment,
+            check=False,
+        )
+        if done.returncode:
+            raise BenchError(f"`salus {arguments[0]}` failed: {done.stderr.strip()}")
+        return done.stdout
+
+    def _folders(self) -> tuple[str, ...]:
+        return "--data", str(self.folder), "--keys", str(self._root / "keys")
 
     def __exit__(
         self,
@@ -99,9 +140,9 @@ class OwnServer(Subject):
         raise BenchError(f"The server did not answer within {START_SECONDS:.0f} s:\n{self._log()}")
 
     def _start(self) -> None:
-        command = [sys.executable, "-m", "salus", "serve", "--open", "--host", HOST]
-        command += ["--port", str(self.address.port), "--data", str(self.folder)]
-        command += ["--keys", str(self._root / "keys")]
+        command = [sys.executable, "-m", "salus", "serve", "--host", HOST]
+        command += ["--port", str(self.address.port), *self._folders()]
+        command += ["--open"] if self._open else []
         with (self._root / "log").open("ab") as log:
             self._process = subprocess.Popen(
                 command,

@@ -46,16 +46,23 @@ Step = Callable[[Reply | None], Request | None]
 
 
 class Address(NamedTuple):
-    """Where the FHIR base is."""
+    """Where the FHIR base is, and the access token that is shown there, if any."""
 
     host: str
     port: int
     path: str
+    token: str = ""
 
     @classmethod
-    def of(cls, url: str) -> Address:
+    def of(cls, url: str, token: str = "") -> Address:
         parts = urlsplit(url)
-        return cls(parts.hostname or "127.0.0.1", parts.port or 80, parts.path.rstrip("/"))
+        path = parts.path.rstrip("/")
+        return cls(parts.hostname or "127.0.0.1", parts.port or 80, path, token)
+
+    def _common(self) -> list[str]:
+        """The headers of every request."""
+        shown = [f"Authorization: Bearer {self.token}"] if self.token else []
+        return [f"Host: {self.host}:{self.port}", f"Accept: {JSON}", *shown]
 
     def request(
         self, method: str, path: str, body: bytes = b"", label: str = "", **headers: str
@@ -63,8 +70,7 @@ class Address(NamedTuple):
         """A request for a path below the base (which begins with a slash), already encoded."""
         lines = [
             f"{method} {self.path}{path} HTTP/1.1",
-            f"Host: {self.host}:{self.port}",
-            f"Accept: {JSON}",
+            *self._common(),
             *(f"{name.replace('_', '-')}: {value}" for name, value in headers.items()),
         ]
         if body or method in ("POST", "PUT"):
@@ -76,7 +82,7 @@ class Address(NamedTuple):
         """A request for an absolute link of the server, as it is."""
         parts = urlsplit(url)
         target = parts.path + (f"?{parts.query}" if parts.query else "")
-        head = f"GET {target} HTTP/1.1\r\nHost: {self.host}:{self.port}\r\nAccept: {JSON}"
+        head = "\r\n".join([f"GET {target} HTTP/1.1", *self._common()])
         return Request(label, head.encode("ascii") + _END)
 
 
