@@ -159,8 +159,10 @@ async def _some(step: Step, type: str, ids: Sequence[str], query: Query) -> bool
 async def reveal(step: Step, versions: Sequence[Version]) -> Sequence[Version]:
     """The versions as they leave: of a Provenance or an AuditEvent, for a caller who is limited to
     patients, the references are cut that lead to what it may not see."""
+    if access.limit(step.grant) is None:
+        return versions
     cut = {each.type for each in versions} & access.CONCEALED.keys()
-    if not cut or access.limit(step.grant) is None:
+    if not cut:
         return versions
     bodies = [parse(each.body) if each.type in cut and each.body else None for each in versions]
     there = await known(step, [n for body in bodies if body for n in _named(step, body)])

@@ -66,13 +66,13 @@ class _Moved(Exception):
 
 async def transaction(server: Performer, asked: Interaction, caller: Caller) -> Result:
     """Perform the entries as one. FhirError of the first entry that is refused."""
-    before = await server.repeated(asked, caller)
-    if before is not None:
-        return before
     requests = [
         _read(server, asked, caller, place, item)
         for place, item in enumerate(items(server.core, asked))
     ]
+    before = await server.repeated(asked, caller)
+    if before is not None:
+        return before
     _refuse_twins(requests)
     conditions = dict(_conditions(server.core, requests))
     for _ in range(_ATTEMPTS):

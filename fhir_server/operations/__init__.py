@@ -1,6 +1,7 @@
 """Operations by name: one file an operation, found here (https://hl7.org/fhir/R4/operations.html).
 
-To add one, write its file with an `OPERATION` and name it in `ALL`.
+To add one, write its file with an `OPERATION` and name it in `ALL`. It says which letters of a
+scope it needs, reads through `sight` and searches with `results.context`, so that access is in it.
 """
 
 from __future__ import annotations

@@ -306,6 +306,17 @@ def test_a_conditional_reference_finds_only_what_may_be_seen(clinic):
     assert (refused.status, refused.code) == (403, "forbidden")
 
 
+@pytest.mark.requirement("15", "11")
+def test_what_a_create_finds_in_a_transaction_need_not_be_readable(clinic):
+    finder = grant("patient/Observation.cs", patient="a")
+    made = observation("Observation/x", "Patient/a")
+    for query, status in (("_id=lab-a", "200"), ("_id=lab-b", "201"), ("_id=never", "201")):
+        entry = _entry("POST", "Observation", made, ifNoneExist=query)
+        answer = clinic.ask(finder, "POST", "", _bundle("transaction", entry))
+        assert answer.json["entry"][0]["response"]["status"].startswith(status)
+    assert clinic.ask(finder, "GET", "Observation/lab-a").status == 403
+
+
 @pytest.mark.requirement("15")
 def test_an_entry_of_another_server_leads_nowhere(clinic):
     for url in ("https://evil.example/fhir/Patient/b", "http://clinic.example/fhirPatient/b"):

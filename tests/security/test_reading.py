@@ -118,6 +118,16 @@ def test_a_compartment_of_a_type_without_a_scope_is_refused(clinic):
     assert clinic.ask(ALL_OF_A, "GET", "Organization/org/Patient").status == 404
 
 
+@pytest.mark.requirement("3", "21")
+def test_the_events_of_a_compartment_are_those_of_its_patient(clinic):
+    assert clinic.ask(DOCTOR, "GET", "Observation/lab-a").status == 200
+    for caller in (ALL_OF_A, SYSTEM):
+        found = clinic.names(caller, "Patient/a/AuditEvent")
+        assert found and {each.partition("/")[0] for each in found} == {"AuditEvent"}
+    assert clinic.names(ALL_OF_A, "Patient/b/AuditEvent?_count=5") == []
+    assert clinic.names(SYSTEM, "Patient/b/AuditEvent?_count=5") != []
+
+
 def test_a_compartment_links_to_itself_and_on(clinic):
     answer = clinic.ask(ALL_OF_A, "GET", "Patient/a/Observation?_count=1&_sort=_id")
     links = {each["relation"]: each["url"] for each in answer.json["link"]}
