@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from shlex import quote
 from urllib.parse import urlsplit
 
 import uvloop
@@ -31,7 +32,7 @@ from salus.operator.ask import announce, withdraw
 from salus.operator.requests import First, FirstStart
 from salus.problem import Problem
 from salus.program import called
-from salus.settings import Settings, bracketed
+from salus.settings import Settings, bracketed, default_data, default_keys
 from smart_auth.authority import SIGN_IN
 
 GRACE_SECONDS = 10.0  # what requests under way get after a signal, before the store closes
@@ -262,14 +263,17 @@ def _started(settings: Settings, first: First, console: Console) -> None:
 
 def _next(settings: Settings) -> str:
     """What to try."""
-    salus = called()
-    token = (
-        ""
-        if settings.open
-        else f" -H \"Authorization: Bearer $({salus} token --scope '{_SCOPE}')\""
-    )
+    salus, folders = called(), _folders(settings)
+    token = f" -H \"Authorization: Bearer $({salus} token --scope '{_SCOPE}'{folders})\""
     return (
         f"Try next:\n  curl {settings.fhir_base}/metadata\n"
-        f"  curl{token} {settings.fhir_base}/Patient\n"
+        f"  curl{'' if settings.open else token} {settings.fhir_base}/Patient\n"
         f"  {salus} load FILE.ndjson.gz --url {settings.fhir_base}"
     )
+
+
+def _folders(settings: Settings) -> str:
+    """The options by which other commands find this server's folders, where they need any."""
+    if (settings.data, settings.keys) == (default_data().resolve(), default_keys().resolve()):
+        return ""
+    return f" --data {quote(str(settings.data))} --keys {quote(str(settings.keys))}"

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 from datetime import UTC, date, datetime
 from pathlib import Path
-from shlex import quote
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -25,7 +24,6 @@ from salus.demo import ehr
 from salus.demo.clinic import clinic
 from salus.demo.people import PEOPLE, settle
 from salus.problem import Problem
-from salus.program import called
 from salus.serve import serve
 from salus.settings import Settings, default_data, default_keys, is_loopback, read_settings
 from smart_auth.grant import Grant
@@ -152,9 +150,6 @@ def _suggest(settings: Settings, console: Console) -> None:
     say("Everybody may know these, so sign in as:")
     for each in PEOPLE:
         say(f"  {each.account:<10}password {each.password:<20}a {each.role}")
-    say("Ask it by curl, once it is up (paths below the FHIR base):")
-    folders = f"--data {quote(str(settings.data))} --keys {quote(str(settings.keys))}"
-    say(f"  TOKEN=$({called()} token --scope 'system/*.rs' {folders})")
-    say(f"  curl -H \"Authorization: Bearer $TOKEN\" '{settings.fhir_base}{TRY[0][1]}'")
+    say("Searches to try, once it is up, with a token as in the line with curl below:")
     for what, path in TRY:
-        say(f"  {what:<28}{path}")
+        say(f"  {what:<28}{settings.fhir_base}{path}")
