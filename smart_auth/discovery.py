@@ -45,6 +45,7 @@ CAPABILITIES = (
     "context-style permission-offline permission-online permission-patient permission-user "
     "permission-v1 permission-v2 authorize-post"
 ).split()
+_USUAL = Policy()
 _METHODS = [NONE, BASIC, POST, PRIVATE_KEY_JWT]
 _PROVEN = [BASIC, POST, PRIVATE_KEY_JWT]  # by clients that are not just named
 _ALGORITHMS = sorted({alg for each in PROFILES.values() for alg in each.algorithms}, reverse=True)
@@ -103,7 +104,7 @@ def openid_configuration(authority: Authority) -> dict[str, Any]:
     return _taken(authority, _OPENID)
 
 
-def oauth_uris(site: Site, policy: Policy = Policy()) -> Mapping[str, str]:  # noqa: B008
+def oauth_uris(site: Site, policy: Policy = _USUAL) -> Mapping[str, str]:
     """The parts of the extension `oauth-uris` in CapabilityStatement.rest.security, by name."""
     endpoints = _endpoints(site, policy)
     return {part: endpoints[name] for part, name in _URIS.items() if name in endpoints}

@@ -1,6 +1,7 @@
 """A code in exchange for tokens."""
 
 import asyncio
+import hashlib
 import re
 from urllib.parse import urlencode
 
@@ -13,7 +14,16 @@ from smart_auth.errors import OAuthError
 from smart_auth.model import GRANTS, MINUTE, SECOND, TOKENS, LaunchContext
 from smart_auth.profiles import PROFILES
 from smart_auth.records import digest
-from tests.smart_auth.served import BASE, CALLBACK, CHALLENGE, STANDALONE, VERIFIER, Served, jwks
+from tests.smart_auth.served import (
+    BASE,
+    CALLBACK,
+    CHALLENGE,
+    STANDALONE,
+    VERIFIER,
+    Served,
+    base64url,
+    jwks,
+)
 
 USED = {
     "error": "invalid_grant",
@@ -171,6 +181,21 @@ def test_a_verifier_that_does_not_answer_the_challenge_is_refused(served, verifi
 
     refused(served.redeem(code, code_verifier=verifier), 400, "invalid_grant")
     assert served.redeem(code).status_code == 200
+
+
+@pytest.mark.requirement("33", "T8")
+@pytest.mark.parametrize(
+    ("verifier", "accepted"),
+    [("a" * 43, True), ("a-._~Z9" * 18 + "ab", True), ("a" * 42, False), ("a" * 129, False)]
+    + [("a" * 43 + sign, False) for sign in "+/=% \u00e4"],
+)
+def test_a_verifier_has_the_form_of_the_standard_even_if_it_fits(served, verifier, accepted):
+    served.client()
+    hashed = hashlib.sha256(verifier.encode()).digest()
+
+    answer = served.redeem(served.code(challenge=base64url(hashed)), code_verifier=verifier)
+
+    assert (answer.status_code == 200) is accepted
 
 
 @pytest.mark.requirement("33")
