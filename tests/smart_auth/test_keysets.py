@@ -2,12 +2,19 @@
 
 import asyncio
 import json
+import ssl
 import time
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 from joserfc.jwk import RSAKey
 
 from smart_auth import clients, keysets
@@ -35,6 +42,9 @@ class Site(BaseHTTPRequestHandler):
 
 class Host(ThreadingHTTPServer):
     daemon_threads = True
+
+    def handle_error(self, *arguments):
+        """A client that hangs up is what some tests are about."""
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Site)
@@ -281,6 +291,58 @@ def test_the_connection_goes_to_the_address_that_was_judged(tmp_path, host, monk
     assert host.asked == [("/jwks", name)]
     assert set(asked) <= {"keys.example", "127.0.0.1"}
     assert asked.count("keys.example") == 1
+
+
+def certificate(folder, name):
+    """A certificate for a name, signed by itself: the files of it and of its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    files = folder / f"{name}.pem", folder / f"{name}.key"
+    files[0].write_bytes(made.public_bytes(Encoding.PEM))
+    secret = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    files[1].write_bytes(secret)
+    return files
+
+
+@pytest.mark.requirement("Z7", "52")
+@pytest.mark.parametrize(
+    ("of", "trusted", "status"),
+    [("keys.example", True, 200), ("other.example", True, 401), ("keys.example", False, 401)],
+)
+def test_over_https_the_certificate_is_that_of_the_name(
+    tmp_path, host, monkeypatch, of, trusted, status
+):
+    """Though the connection goes to a number."""
+    pem, key = certificate(tmp_path, of)
+    here = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    here.load_cert_chain(pem, key)
+    host.socket = here.wrap_socket(host.socket, server_side=True)
+    believed = ssl.create_default_context(cafile=str(pem) if trusted else None)
+    monkeypatch.setattr(keysets, "_tls", lambda: believed)
+
+    async def resolve(loop, name, port, **options):
+        return [(2, 1, 6, "", ("127.0.0.1", port))]
+
+    monkeypatch.setattr(asyncio.base_events.BaseEventLoop, "getaddrinfo", resolve)
+    name = f"keys.example:{host.server_port}"
+    with trusting(tmp_path, name) as served:
+        served.backend(jwks_uri=f"https://{name}/jwks")
+
+        assert served.serve(served.assertion()).status_code == status
+    assert host.asked == ([("/jwks", name)] if status == 200 else [])
 
 
 @pytest.mark.requirement("52")
