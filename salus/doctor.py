@@ -1,12 +1,11 @@
 """`salus doctor`: what is where, what is wrong, and what to do about it.
 
-https://man7.org/linux/man-pages/man2/flock.2.html tells whether a server has the folder.
+https://man7.org/linux/man-pages/man1/df.1.html and the store itself are asked.
 """
 
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import platform
 import shutil
 from collections.abc import Iterator
@@ -24,9 +23,11 @@ from rich.table import Table
 from fhir_server.server import Server
 from fhir_server.storage.sqlite.folder import LOCK
 from fhir_server.storage.store import StoreError
+from salus.advice import advice, urgent
 from salus.bench.machine import filesystem
 from salus.deep import disagreements
 from salus.folders import Finding, exposed, named
+from salus.operator.ask import holder
 from salus.problem import Problem
 from salus.program import called
 from salus.settings import Settings
@@ -54,17 +55,33 @@ def examine(settings: Settings, deep: bool, console: Console) -> bool:
     """Print what is where and what is wrong; whether nothing is. Problem when `deep` is asked of a
     folder that a running server has."""
     console.print(_places(settings))
-    findings = [*exposed(settings), *_space(settings)]
-    if holder := _holder(settings.data):
-        _in_use(settings, holder, deep, console)
+    findings = [*exposed(settings), *_space(settings), *urgent(settings)]
+    if found := holder(settings.data):
+        _in_use(settings, found, deep, console)
     else:
         findings += _inside(settings, deep, console)
     for each in findings:
-        console.print(f"[bold red]Wrong:[/] {escape(each.wrong)}", highlight=False, soft_wrap=True)
-        console.print(f"  Remedy: {escape(each.remedy)}", highlight=False, soft_wrap=True)
+        _print("[bold red]Wrong:[/]", each, console)
     if not findings:
+        for each in _advice(settings):
+            _print("[bold yellow]Could be tighter:[/]", each, console)
         console.print("[bold green]Nothing is wrong.[/]")
     return not findings
+
+
+def _print(mark: str, finding: Finding, console: Console) -> None:
+    console.print(f"{mark} {escape(finding.wrong)}", highlight=False, soft_wrap=True)
+    console.print(f"  Remedy: {escape(finding.remedy)}", highlight=False, soft_wrap=True)
+
+
+def _advice(settings: Settings) -> list[Finding]:
+    """What could be tighter in a store that is there; nothing where its server does not answer."""
+    if not (settings.data / LOCK).is_file():
+        return []
+    try:
+        return list(advice(settings))
+    except Problem:
+        return []
 
 
 def _places(settings: Settings) -> Table:
@@ -123,18 +140,6 @@ def _space(settings: Settings) -> Iterator[Finding]:
         )
 
 
-def _holder(folder: Path) -> str | None:
-    """The process that has the folder, as it named itself; None when nobody has it."""
-    if not (folder / LOCK).is_file():
-        return None
-    with (folder / LOCK).open(errors="replace") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return file.read(200).strip() or "another process"
-    return None
-
-
 def _in_use(settings: Settings, holder: str, deep: bool, console: Console) -> None:
     """A folder that a server has is in order as far as can be seen beside it."""
     if deep:
@@ -159,7 +164,7 @@ def _inside(settings: Settings, deep: bool, console: Console) -> list[Finding]:
     if settings.data.exists() and not settings.data.is_dir():
         return []
     if not settings.data.exists() or not any(settings.data.iterdir()):
-        console.print(f"There is no data yet: `{called()} serve --open` makes the folders.")
+        console.print(f"There is no data yet: `{called()} serve` makes the folders.")
         return []
     findings: list[Finding] = []
     try:
