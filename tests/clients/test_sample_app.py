@@ -4,6 +4,7 @@ https://hl7.org/fhir/smart-app-launch/app-launch.html#launch-app-ehr-launch
 """
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -119,3 +120,41 @@ def test_the_app_is_three_short_files_that_a_page_may_load_nothing_beside(demo):
         assert script.headers["content-type"].startswith("text/javascript")
         assert len(script.text.splitlines()) < 250
     assert httpx.get(f"{demo.base}/demo/app/../people.py").status_code == 404
+
+
+def test_everything_is_reached_by_keyboard_and_on_a_small_screen(demo, page, patients):
+    page.set_viewport_size({"width": 320, "height": 640})  # 1280 points wide, enlarged four times
+    page.goto(f"{demo.base}/demo/ehr")
+    assert fits(page)
+    page.get_by_label("App").focus()
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    page.get_by_role("button", name="Allow").focus()
+    page.keyboard.press("Enter")
+
+    expect(page.get_by_role("heading", level=1)).to_have_text(name_of(demo, patients[0]))
+    assert fits(page)
+    page.get_by_text("Values").first.focus()
+    page.keyboard.press("Enter")
+    table = page.get_by_role("table", name="Blood pressure")
+    expect(table).to_be_visible()
+    assert table.get_by_role("columnheader").all_text_contents() == [
+        "Date",
+        "Systolic",
+        "Diastolic",
+    ]
+
+
+def fits(page: Page) -> bool:
+    """Whether nobody has to scroll sideways."""
+    return page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_a_chart_says_in_words_what_it_shows(demo, page, patients):
+    page.goto(f"{demo.base}/demo/ehr")
+    page.get_by_role("button", name="Launch").click()
+    page.get_by_role("button", name="Allow").click()
+
+    said = page.get_by_role("img", name="Blood pressure").locator("title").text_content()
+    assert re.fullmatch(r"Blood pressure: \d+/\d+ mmHg", said or "")
+    assert page.get_by_role("figure").count() == 4

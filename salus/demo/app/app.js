@@ -158,7 +158,10 @@ function prescribed(requests) {
       row.insertCell().textContent = text;
     }
   }
-  return made;
+  // Too wide for a small screen: then it scrolls by itself, by keyboard too.
+  const wide = element("div", { class: "wide", role: "group", tabindex: 0, "aria-label": "Table" });
+  wide.append(made);
+  return wide;
 }
 
 const byDate = (one, other) => (one.authoredOn ?? "").localeCompare(other.authoredOn ?? "");
