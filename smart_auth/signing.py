@@ -47,6 +47,10 @@ class Signing:
         self._ring: _Ring | None = None
         self._lock = asyncio.Lock()
 
+    async def ready(self) -> None:
+        """Have a key to sign with."""
+        await self._current()
+
     async def sign(self, claims: dict[str, Any]) -> str:
         """Claims as a signed JWT."""
         ring = await self._current()

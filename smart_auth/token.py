@@ -46,6 +46,8 @@ async def exchange(
     client = await _client(tokens, headers, parameters)
     if kind not in profile(client).grants:
         raise OAuthError("unauthorized_client", f"This client may not use `{kind}`")
+    if kind == AUTHORIZATION_CODE:
+        await tokens.signing.ready()  # a code is not to be spent on what cannot be signed
     try:
         issued = await perform(tokens, client, parameters)
     except Replayed as replay:
@@ -113,7 +115,10 @@ async def _by_refresh(tokens: Tokens, client: Client, parameters: Parameters) ->
         stands = await standing(tx, found.grant)
         if stands is None:
             return _invalid("What the refresh token was issued for has ended")
-        scopes = _narrowed(_still(client, found.scopes), asked)
+        still = _still(client, found.scopes)
+        if not issuing.is_refreshable(still):
+            return _invalid("The client may no longer go on without its user")
+        scopes = _narrowed(still, asked)
         if isinstance(scopes, OAuthError):
             return scopes
         await _rotate(tx, key, found, now)

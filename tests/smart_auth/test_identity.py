@@ -11,6 +11,7 @@ from joserfc.errors import JoseError
 from joserfc.jwk import KeySet, OctKey
 from joserfc.jwt import JWTClaimsRegistry
 
+from fhir_server.storage.keys import FileKeys
 from smart_auth.authority import USERINFO
 from smart_auth.identity import subject
 from smart_auth.model import DAY, KEYS, SECOND, Account, LaunchContext
@@ -165,6 +166,21 @@ def test_a_restart_goes_on_with_the_same_keys(tmp_path):
         before = published(served)
     with Served(tmp_path) as served:
         assert published(served) == before
+
+
+@pytest.mark.requirement("I1")
+def test_a_code_is_not_spent_when_nothing_can_be_signed(served, monkeypatch):
+    served.client()
+    code = served.code()
+
+    def locked(*_):
+        raise OSError("the keys cannot be read")
+
+    with monkeypatch.context() as broken, pytest.raises(OSError, match="cannot be read"):
+        broken.setattr(FileKeys, "wrap", locked)
+        served.redeem(code)
+
+    assert "id_token" in served.redeem(code).json()
 
 
 @pytest.mark.requirement("I1")

@@ -232,6 +232,18 @@ def test_a_scope_that_was_withdrawn_from_the_client_is_gone_at_once(served):
     assert served.refresh(first["refresh_token"]).json()["scope"] == " ".join(OFFLINE[:3])
 
 
+@pytest.mark.requirement("36", "P4")
+def test_offline_access_that_was_withdrawn_from_the_client_is_gone_at_once(served):
+    first = served.granted(scopes=OFFLINE)
+    without = tuple(each for each in OFFLINE if each != "offline_access")
+    asked = Registrable(name="App", redirect_uris=(CALLBACK,), scopes=without)
+
+    served.run(clients.update, served.authority, "app", asked)
+
+    refused(served.refresh(first["refresh_token"]))
+    assert served.grant(first["access_token"]).patient == "p1"
+
+
 @pytest.mark.requirement("36", "X1")
 def test_the_patient_cannot_be_swapped_by_a_refresh(served):
     first = served.granted(scopes=OFFLINE)
