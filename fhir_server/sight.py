@@ -48,12 +48,12 @@ async def current(step: Step, type: str, id: str, letter: str) -> Version | None
     found = await step.tx.get(type, id)
     if found is None:
         return None
-    sees = _then(step, found, seen) if found.deleted else _now(step, found, seen, letter)
-    return found if await sees else None
+    sees = _then if found.deleted else _holds
+    return found if await sees(step, found, seen, letter) else None
 
 
-async def _now(step: Step, version: Version, seen: Query, letter: str) -> bool:
-    """Whether a query, that of `visible`, holds for a live version."""
+async def _holds(step: Step, version: Version, seen: Query, letter: str) -> bool:
+    """Whether a query, that of `visible`, holds for a version that is no deletion."""
     if version.type == EVENTS:  # whose entries are fewer than their bodies tell
         return await _some(step, EVENTS, [version.id], seen)
     settled = access.settled(step.core, step.grant, version.type, letter, version.owner)
@@ -71,7 +71,7 @@ async def version(step: Step, type: str, id: str, number: int, letter: str) -> V
     now = await current(step, type, id, letter)
     if asked is None or now is None:
         return None
-    if asked.number == now.number or await _then(step, asked, seen):
+    if asked.number == now.number or await _then(step, asked, seen, letter):
         return asked
     return None
 
@@ -104,18 +104,18 @@ class Past:
         now = self._now[key]
         if now is None:
             return False
-        return version.number == now.number or await _then(self._step, version, seen)
+        if version.number == now.number:
+            return True
+        return await _then(self._step, version, seen, self._letter)
 
 
-async def _then(step: Step, version: Version, seen: Query) -> bool:
+async def _then(step: Step, version: Version, seen: Query, letter: str) -> bool:
     """Whether a query held for a version as it was, its entries extracted anew from its body; for
     a deletion, for the last version before it."""
     told: Version | None = version
     if version.deleted:
         told = await step.tx.get(version.type, version.id, version.number - 1)
-    if told is None or told.deleted:
-        return False
-    return await holds(step, told, step.core.index.entries(parse(told.body)), seen)
+    return told is not None and not told.deleted and await _holds(step, told, seen, letter)
 
 
 async def holds(step: Step, version: Version, entries: Sequence[Entry], query: Query) -> bool:

@@ -161,6 +161,8 @@ class Clinic:
             parts.append(part)
 
         await self.http(scope, receive, send)
+        if parts[0]["status"] == 500:  # a server that fails is no server that refuses
+            raise RuntimeError(f"{method} {url} was answered with 500")
         bytes_sent = b"".join(part.get("body", b"") for part in parts[1:])
         return Answer(parts[0]["status"], tuple(parts[0]["headers"]), bytes_sent)
 

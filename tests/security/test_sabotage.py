@@ -82,7 +82,7 @@ def totals_without_visible(patch):
 
 
 def versions_without_their_own_check(patch):
-    async def then(step, version, seen):
+    async def then(step, version, seen, letter):
         return True
 
     patch.setattr(sight, "_then", then)
@@ -91,16 +91,16 @@ def versions_without_their_own_check(patch):
 def deletions_always_shown(patch):
     real = sight._then
 
-    async def then(step, version, seen):
-        return version.deleted or await real(step, version, seen)
+    async def then(step, version, seen, letter):
+        return version.deleted or await real(step, version, seen, letter)
 
     patch.setattr(sight, "_then", then)
 
 
 def history_without_the_current_check(patch):
     async def shows(self, version):
-        seen = self._seen(version.type)
-        return seen is EVERYTHING or await sight._then(self._step, version, seen)
+        seen = access.visible(self._step.core, self._step.grant, version.type, self._letter)
+        return seen is EVERYTHING or await sight._then(self._step, version, seen, self._letter)
 
     patch.setattr(sight.Past, "_shows", shows)
 
