@@ -190,6 +190,7 @@ async def _apps(visit: Visit, signed: Signed) -> Response:
     for record in found:
         by_client.setdefault(record.client, []).append(record)
     connected = [await _connected(visit, account, id, these) for id, these in by_client.items()]
+    connected.sort(key=lambda each: each.client.name.casefold() if each.client else "")
     return render(visit, "apps", connected=connected)
 
 

@@ -215,6 +215,8 @@ def test_what_was_not_asked_cannot_be_ticked(tell):
         await world.account()
         await world.client(scopes=("patient/Patient.rs", "launch/patient"))
         browser = await at_consent(world, scope="launch/patient patient/*.rs openid")
+        ticks = [name for name in browser.form() if name.startswith(("see.", "change."))]
+        assert ticks == ["see.Patient"]
         told = await allowed(
             browser, see__Observation="on", change__Patient="on", identity="on", scope="system/*.*"
         )

@@ -208,3 +208,15 @@ def test_one_address_can_begin_so_many_requests_only(tell, monkeypatch):
         assert answer.status_code == 303
 
     tell(story)
+
+
+def test_a_client_that_may_have_none_of_what_it_asks_is_told_so(tell):
+    async def story(world):
+        await world.client(scopes=("patient/Patient.rs",))
+        http = world.browser().http
+        answer = await http.get("/oauth/authorize", params=request(scope="patient/Device.rs"))
+        assert answered(answer)["error"] == "invalid_scope"
+        answer = await http.get("/oauth/authorize", params=request(scope="patient/Patient.r"))
+        assert answer.headers["location"].startswith("/consent?")
+
+    tell(story)

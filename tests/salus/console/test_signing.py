@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
 from smart_auth import accounts, passwords
-from smart_auth.model import HOUR, MINUTE, SECOND
+from smart_auth.model import ACCOUNTS, HOUR, MINUTE, SECOND
 from tests.salus.console.world import PASSWORD, answered, is_in, redeem
 
 # --- password ------------------------------------------------------------------------------------
@@ -239,6 +240,20 @@ def test_a_disabled_account_is_signed_out_and_its_apps_end_at_once(tell):
 
 
 @pytest.mark.requirement("X2")
+def test_a_session_of_an_earlier_epoch_of_its_account_is_over(tell):
+    async def story(world):
+        account = await world.account()
+        browser = world.browser()
+        await browser.sign_in()
+        later = replace(account, epoch=account.epoch + 1)
+        await world.authority.keeper.transaction(
+            lambda tx: ACCOUNTS.write(tx, account.name, later), write=True
+        )
+        assert not await is_in(browser)
+
+    tell(story)
+
+
 def test_what_was_granted_while_signed_in_ends_with_signing_out(tell):
     async def story(world):
         await world.account("ann", "Patient/ann")
