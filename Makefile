@@ -24,8 +24,8 @@ $(STAMP): requirements.lock pyproject.toml
 		--no-deps --no-build-isolation --editable .
 	@touch $@
 
-serve: $(STAMP) ## serve on 127.0.0.1:8080, open to this machine only (ARGS="--port 9000")
-	$(BIN)/salus serve --open $(ARGS)
+serve: $(STAMP) ## serve on 127.0.0.1:8080, to apps and people who may (ARGS="--port 9000")
+	$(BIN)/salus serve $(ARGS)
 
 demo: $(STAMP) ## seed a small invented clinic and serve it
 	$(BIN)/salus demo $(ARGS)

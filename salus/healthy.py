@@ -1,4 +1,4 @@
-"""`python -m salus.healthy`: exit code 0 while the server of these settings is ready; in containers.
+"""`python -m salus.healthy`: exit code 0 while the server is ready, for a container to ask.
 
 https://docs.docker.com/reference/dockerfile/#healthcheck
 """
