@@ -7,7 +7,8 @@ import json
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, Page
+from joserfc.jwk import ECKey, RSAKey
+from playwright.sync_api import Browser, Error, Page
 
 from tests.clients.conftest import needed
 from tests.clients.demonstration import PASSWORDS
@@ -19,7 +20,7 @@ SCOPE = "openid fhirUser offline_access patient/Patient.rs patient/Observation.r
 @pytest.fixture(scope="module")
 def app(demo, fhirclient_js) -> Iterator[App]:
     with served(fhirclient_js) as made:
-        demo.register("client-js", "--redirect-uri", made.index, "--launch-uri", made.launch)
+        demo.register("client-js", *native(made))
         yield made
 
 
@@ -45,11 +46,16 @@ def allow(page: Page, app: App) -> None:
     assert page.title() == "ready"
 
 
-def read_and_refresh(page: Page, patient: str) -> None:
-    """The app reads its patient and the user, also with the next token."""
+def read(page: Page, patient: str) -> None:
+    """The app reads its patient and the user."""
     assert page.evaluate("client.patient.id") == patient
     assert page.evaluate("client.patient.read().then((it) => it.id)") == patient
     assert page.evaluate("client.user.read().then((it) => it.resourceType)") == "Practitioner"
+
+
+def read_and_refresh(page: Page, patient: str) -> None:
+    """The app reads its patient and the user, and goes on with the next token."""
+    read(page, patient)
     token = page.evaluate("client.state.tokenResponse.access_token")
     page.evaluate("client.refresh().then(() => null)")
     assert page.evaluate("client.state.tokenResponse.access_token") != token
@@ -81,6 +87,42 @@ def test_an_ehr_launch_reads_the_patient_that_is_open(demo, app, page, patients)
     allow(page, app)
 
     read_and_refresh(page, patients[2])
+
+
+@pytest.mark.parametrize("algorithm", ["ES384", "RS384"])
+@pytest.mark.requirement("T1", "T10", "BS3")
+def test_an_app_that_signs_launches_and_its_tokens_are_refreshed_for_nobody_else(
+    demo, app, page, patients, tmp_path, algorithm
+):
+    key = ECKey.generate_key("P-384") if algorithm == "ES384" else RSAKey.generate_key(2048)
+    about = {"kid": key.thumbprint(), "alg": algorithm, "use": "sig"}
+    jwks, id = tmp_path / "jwks.json", f"client-js-{algorithm.lower()}"
+    jwks.write_text(json.dumps({"keys": [{**key.as_dict(private=False), **about}]}))
+    demo.register(id, "--jwks", str(jwks), *native(app))
+    private = {**key.as_dict(private=True), **about, "key_ops": ["sign"], "ext": True}
+    app.options = json.dumps(
+        {
+            "clientId": id,
+            "redirectUri": app.index,
+            "clientPrivateJwk": private,
+            "scope": f"launch {SCOPE}",
+        }
+    )
+    page.goto(f"{demo.base}/demo/ehr?user=doctor&patient={patients[2]}")
+    page.get_by_label("App").select_option(id)
+    page.get_by_role("button", name="Launch").click()
+
+    allow(page, app)
+
+    read(page, patients[2])
+    # This library signs no refresh, and a token of a client that must sign is worth nothing else.
+    with pytest.raises(Error, match="invalid_grant"):
+        page.evaluate("client.refresh().then(() => null)")
+
+
+def native(app: App) -> list[str]:
+    """The options that register the pages of the app."""
+    return ["--redirect-uri", app.index, "--launch-uri", app.launch]
 
 
 @pytest.mark.requirement("C3", "F1")
