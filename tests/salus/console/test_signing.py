@@ -239,7 +239,6 @@ def test_a_disabled_account_is_signed_out_and_its_apps_end_at_once(tell):
     tell(story)
 
 
-@pytest.mark.requirement("X2")
 def test_a_session_of_an_earlier_epoch_of_its_account_is_over(tell):
     async def story(world):
         account = await world.account()
@@ -254,6 +253,7 @@ def test_a_session_of_an_earlier_epoch_of_its_account_is_over(tell):
     tell(story)
 
 
+@pytest.mark.requirement("X2")
 def test_what_was_granted_while_signed_in_ends_with_signing_out(tell):
     async def story(world):
         await world.account("ann", "Patient/ann")
