@@ -6,8 +6,8 @@ https://www.rfc-editor.org/rfc/rfc6749#section-2, https://www.rfc-editor.org/rfc
 from __future__ import annotations
 
 import hmac
-from collections.abc import Iterable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
 from msgspec.structs import replace
 
@@ -53,7 +53,8 @@ async def register(
     managed: bool = False,
 ) -> Registered:
     """Register a client; `managed`: with a token by which it manages itself. OAuthError
-    invalid_client_metadata or invalid_redirect_uri, which says what is wrong."""
+    invalid_client_metadata or invalid_redirect_uri, which says what is wrong; ValueError when the
+    id is taken."""
     fields = checked(asked, authority.policy, id)
     secret = new_secret() if asked.authentication == "client_secret" else None
     management = new_secret() if managed else None
@@ -145,14 +146,16 @@ async def remove(authority: Authority, id: str) -> Client | None:
 
 
 async def _change(
-    authority: Authority, id: str, change: Any, needs_secret: bool = False
+    authority: Authority,
+    id: str,
+    change: Callable[[Client], Client],
+    needs_secret: bool = False,
 ) -> Client | None:
     async def write(tx: Transaction) -> Client | None:
         before = await CLIENTS.read(tx, id)
         if before is None or (needs_secret and before.secret is None):
             return None
-        changed: Client = change(before)
-        after = replace(changed, revision=before.revision + 1)
+        after = replace(change(before), revision=before.revision + 1)
         await CLIENTS.write(tx, id, after)
         return after
 
