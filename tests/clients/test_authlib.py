@@ -7,11 +7,14 @@ import asyncio
 import json
 import time
 
+import httpx
 import pytest
 from authlib.integrations.base_client.errors import OAuthError
 from authlib.integrations.httpx_client import AsyncOAuth2Client, OAuth2Client
 from authlib.oauth2.rfc7523 import PrivateKeyJWT
-from joserfc.jwk import ECKey, RSAKey
+from authlib.oidc.core import CodeIDToken
+from joserfc import jwt
+from joserfc.jwk import ECKey, KeySet, RSAKey
 
 from tests.clients.smart import REDIRECT
 
@@ -99,7 +102,7 @@ def test_a_service_with_another_key_or_more_scopes_is_refused(demo, tmp_path):
     assert refused.value.error == "invalid_scope"
 
 
-@pytest.mark.requirement("A2", "A3", "T2", "T4", "T9", "T10")
+@pytest.mark.requirement("A2", "A3", "T2", "T4", "T9", "T10", "N1", "N2", "V1", "63")
 def test_an_app_that_people_use_goes_the_whole_way(demo, patients):
     secret = demo.register("authlib-app", "--secret", "--redirect-uri", REDIRECT)
     scope = "launch/patient openid fhirUser offline_access patient/Patient.rs"
@@ -118,6 +121,11 @@ def test_an_app_that_people_use_goes_the_whole_way(demo, patients):
         )
         assert token["patient"] == patients[1]
         assert token["scope"] == scope
+        asked = client.introspect_token(
+            f"{demo.base}/oauth/introspect", token=token["access_token"]
+        )
+        told = asked.json()
+        assert (told["active"], told["scope"], told["patient"]) == (True, scope, patients[1])
         assert client.get(f"{demo.url}/Patient/{patients[1]}").status_code == 200
 
         again = client.refresh_token(token_url)
@@ -126,4 +134,48 @@ def test_an_app_that_people_use_goes_the_whole_way(demo, patients):
         assert client.get(f"{demo.url}/Patient/{patients[1]}").status_code == 200
 
         client.revoke_token(f"{demo.base}/oauth/revoke", token=again["refresh_token"])
+        asked = client.introspect_token(
+            f"{demo.base}/oauth/introspect", token=again["access_token"]
+        )
+        assert asked.json() == {"active": False}
         assert client.get(f"{demo.url}/Patient/{patients[1]}").status_code == 401
+
+
+@pytest.mark.requirement("I1", "I2", "D12", "T4", "44")
+def test_who_signed_in_is_what_openid_connect_says_it_is(demo, patients):
+    secret = demo.register("authlib-oidc", "--secret", "--redirect-uri", REDIRECT)
+    with OAuth2Client(
+        "authlib-oidc",
+        secret,
+        redirect_uri=REDIRECT,
+        scope="openid fhirUser",
+        code_challenge_method="S256",
+    ) as client:
+        about = httpx.get(f"{demo.url}/.well-known/openid-configuration").json()
+        url, state = client.create_authorization_url(
+            about["authorization_endpoint"], aud=demo.url, code_verifier="w" * 50, nonce="n-1"
+        )
+        token = client.fetch_token(
+            about["token_endpoint"],
+            authorization_response=demo.browser("doctor").authorize(url),
+            state=state,
+            code_verifier="w" * 50,
+        )
+        keys = KeySet.import_key_set(httpx.get(about["jwks_uri"]).json())
+        signed = jwt.decode(token["id_token"], keys, algorithms=["RS256"])
+        claims = CodeIDToken(
+            signed.claims,
+            signed.header,
+            {
+                "iss": {"essential": True, "value": about["issuer"]},
+                "aud": {"essential": True, "value": "authlib-oidc"},
+                "nonce": {"essential": True, "value": "n-1"},
+                "fhirUser": {"essential": True},
+            },
+            {"client_id": "authlib-oidc", "nonce": "n-1", "access_token": token["access_token"]},
+        )
+        claims.validate(leeway=5)
+
+        assert len(signed.claims["sub"]) < 256
+        own = client.get(signed.claims["fhirUser"])
+        assert (own.status_code, own.json()["resourceType"]) == (200, "Practitioner")
