@@ -82,7 +82,9 @@ async def set_password(
     kept = await passwords.hashed(password)
 
     async def work(tx: Transaction) -> Account:
-        account = await _change(tx, name, lambda found: replace(found, password=kept))
+        account = await _change(
+            tx, name, lambda found: replace(found, password=kept, proof=found.proof + 1)
+        )
         await sessions.end_of_account(authority, tx, account.name, but)
         return account
 

@@ -76,7 +76,7 @@ async def accept(authority: Authority, secret: str, password: str) -> Account | 
         found = await _account(authority, tx, invitation)
         if found is None or invitation is None:
             return None
-        chosen = replace(found, password=kept)
+        chosen = replace(found, password=kept, proof=found.proof + 1)
         if invitation.purpose == "factors":
             chosen = replace(chosen, totp=None, totp_step=0, recovery=())
         return await accounts.renew(authority, tx, chosen)

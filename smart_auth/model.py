@@ -55,7 +55,8 @@ class Account(Struct, frozen=True, kw_only=True):
     "Practitioner/1" (Practitioner, Patient, RelatedPerson or Person), none for one that only
     administers; `password`: argon2id; `totp`: the sealed seed, `totp_step` the last step used;
     `recovery`: digests of unused recovery codes; `epoch` grows when sessions and grants of before
-    are to end (password reset, disabled)."""
+    are to end (password reset, disabled), `proof` when a factor changes, so that a sign-in that was
+    under way with the old one comes to nothing."""
 
     name: str
     who: str | None = None
@@ -68,6 +69,7 @@ class Account(Struct, frozen=True, kw_only=True):
     disabled: bool = False
     epoch: int = 1
     created: int = 0
+    proof: int = 1
 
 
 class Session(Struct, frozen=True, kw_only=True):

@@ -29,6 +29,10 @@ from smart_auth.records import Transaction, digest, new_secret
 _STAGE = 10 * MINUTE  # to show the next factor
 
 
+class Outdated(Exception):
+    """The account is not any more as it was when its factors were shown."""
+
+
 class Signed(NamedTuple):
     """Who uses a browser. `complete`: every factor of the account was shown."""
 
@@ -69,7 +73,8 @@ async def begin(
     before: str | None = None,
 ) -> str:
     """A new cookie, of a new session; what the cookie `before` stood for ends. If that was the same
-    account's, its session goes on instead, so that showing a factor again disconnects no app."""
+    account's, its session goes on instead, so that showing a factor again disconnects no app.
+    Outdated when the account was changed since `account` was read."""
     cookie, now = new_secret(), authority.clock()
     key = digest(cookie)
     made = Session(
@@ -83,6 +88,8 @@ async def begin(
     )
 
     async def work(tx: Transaction) -> list[str]:
+        if _proven_of(await ACCOUNTS.read(tx, account.name)) != _proven_of(account):
+            raise Outdated
         kept, ended = made, list[str]()
         old = await _live(authority, tx, digest(before), now) if before else None
         if before and old and old.account.name == account.name:
@@ -133,6 +140,11 @@ async def _live(authority: Authority, tx: Transaction, key: str, now: int) -> Si
     if account is None or account.disabled or account.epoch != session.epoch:
         return None
     return Signed(session, account)
+
+
+def _proven_of(account: Account | None) -> tuple[int, int] | None:
+    """What must stay as it was from the showing of a factor to the session that it opens."""
+    return None if account is None or account.disabled else (account.epoch, account.proof)
 
 
 async def _touch(authority: Authority, key: str, now: int) -> Signed | None:

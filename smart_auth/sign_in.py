@@ -11,7 +11,7 @@ from smart_auth import accounts, sessions, throttle
 from smart_auth.authority import Authority, Happening
 from smart_auth.factors import FACTORS, Factor, due
 from smart_auth.model import Account
-from smart_auth.sessions import Signed
+from smart_auth.sessions import Outdated, Signed
 from smart_auth.throttle import Visitor
 
 
@@ -87,9 +87,12 @@ async def _shown(
     before: str | None,
 ) -> Stage:
     following = due(account, shown)
-    if following is None:
-        return await complete(authority, account, shown, visitor, before)
-    cookie = await sessions.begin(authority, account, shown, False, before)
+    try:
+        if following is None:
+            return await complete(authority, account, shown, visitor, before)
+        cookie = await sessions.begin(authority, account, shown, False, before)
+    except Outdated:
+        raise Wrong from None
     return Stage(cookie, following.name)
 
 

@@ -9,7 +9,9 @@ import base64
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
+import segno
 from fastapi import APIRouter
+from markupsafe import Markup
 from msgspec.structs import replace
 from starlette.responses import Response
 
@@ -114,6 +116,7 @@ def _offer(visit: Visit, account: Account, wrong: str = "", seed: str | None = N
         wrong=wrong,
         key=" ".join(seed[i : i + 4] for i in range(0, len(seed), 4)),
         link=link,
+        picture=Markup(segno.make(link, micro=False).svg_inline(scale=4, border=4)),
         sealed=base64.urlsafe_b64encode(
             totp.sealed(seed, f"new {account.name}", visit.authority.sealer)
         ).decode(),
@@ -157,7 +160,9 @@ async def _keep(
         found = await ACCOUNTS.read(tx, account.name)
         if found is None or found.epoch != account.epoch:
             raise OAuthError("access_denied", "Sign in again")
-        kept = replace(found, totp=totp_seed, totp_step=step, recovery=recovery)
+        kept = replace(
+            found, totp=totp_seed, totp_step=step, recovery=recovery, proof=found.proof + 1
+        )
         await ACCOUNTS.write(tx, found.name, kept)
 
     await visit.authority.keeper.transaction(work, write=True)

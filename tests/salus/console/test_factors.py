@@ -17,6 +17,7 @@ ELSEWHERE = "203.0.113.9"
 async def _second_factor(world, browser, password=PASSWORD):
     """Switch it on; the codes and the recovery codes."""
     await browser.get("/account/second-factor")
+    assert "<svg" in browser.text and "<style" not in browser.text  # a picture for a camera
     key = browser.text.partition('id="key">')[2].partition("<")[0].replace(" ", "")
     codes = pyotp.TOTP(key)
     now = codes.at(world.clock() // SECOND)
