@@ -98,7 +98,9 @@ export class Session {
 
   /** One resource, by its path below the FHIR base or by its absolute address. */
   async read(path) {
-    const url = path.startsWith(this.base) ? path : `${this.base}/${path}`;
+    const url = new URL(path, `${this.base}/`).href;
+    // Links in data lead anywhere. The token goes to the server that gave it, and nowhere else.
+    if (!url.startsWith(`${this.base}/`)) throw new Error("That is on another server.");
     const found = await fetch(url, {
       headers: { Accept: "application/fhir+json", Authorization: `Bearer ${this.#token}` },
     });
