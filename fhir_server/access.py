@@ -96,14 +96,14 @@ def check_search(grant: Grant, type: str) -> None:
 
 
 def _check_operation(core: Core, grant: Grant, asked: Interaction) -> None:
-    known = core.operations[asked.operation or ""]
-    letters = known.letters
+    known = core.operations.get(asked.operation or "")
+    letters = known.letters if known else ""
     type = asked.type or ANY
     if letters and all(
         covers(grant, type, each) or _is_agent(grant, asked, each) for each in letters
     ):
         return
-    raise refusal(f"${known.code}", asked.type)
+    raise refusal(f"${asked.operation}", asked.type)
 
 
 def refusal(what: str, type: str | None) -> FhirError:

@@ -21,6 +21,7 @@ from fhir_server.audit.event import NO_INTERACTION, Caller
 from fhir_server.body import Receive, read_body
 from fhir_server.formats import FHIR_JSON, JSON_TYPES
 from fhir_server.interaction import (
+    WRITES,
     Asked,
     Content,
     Interaction,
@@ -129,7 +130,7 @@ class Http:
             asked = _asked(method, path, query, headers, caller, limits.url)
             if method in _BODILESS:
                 return interaction(asked, at, limits.parameters)
-            if at.type == "Binary":  # whose pieces are stored as they come
+            if at.type == "Binary" and at.code in WRITES:  # its pieces are stored as they come
                 check(self._core, caller.grant, bare)
             resource, content, pairs, weight = await self._body(at, asked, headers, receive)
             if at.code == "transaction" and resource and resource.get("type") == "batch":

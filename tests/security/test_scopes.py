@@ -422,6 +422,14 @@ def test_an_operation_on_what_is_hidden_answers_as_on_what_is_absent(clinic, cod
         assert one.status in (404, 405)
 
 
+@pytest.mark.requirement("17")
+@pytest.mark.parametrize("type", ["Binary", "Observation"])
+def test_an_operation_that_there_is_not_is_absent_for_everybody(clinic, type):
+    for caller in (grant("patient/*.cruds", patient="a"), grant(id="nothing"), EVERYBODY):
+        for method in ("GET", "POST"):
+            assert clinic.ask(caller, method, f"{type}/$everything-else").status == 404
+
+
 @pytest.mark.requirement("17", "E5")
 def test_an_operation_without_a_declaration_is_refused(clinic):
     silent = operations.ALL["validate"]
