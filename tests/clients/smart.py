@@ -25,12 +25,14 @@ def launched(
     *,
     patient: str | None = None,
     ehr: bool = False,
+    encounter: str = "",
+    secret: str | None = None,
     untick: tuple[str, ...] = (),
     tick: tuple[str, ...] = (),
     person: Person | None = None,
 ) -> dict[str, Any]:
     """A launch from its first request to the token response. `ehr`: by the page that plays one, on
-    `patient`; else `patient` is chosen when the server asks. In the usual browser of `account`,
+    `patient` and `encounter`; else `patient` is chosen when the server asks. In the usual browser of `account`,
     unless it is another `person`."""
     person = person or demo.browser(account)
     verifier = secrets.token_urlsafe(48)
@@ -46,17 +48,19 @@ def launched(
         "code_challenge_method": "S256",
     }
     if ehr:
-        asked["launch"] = person.launch(client, patient or "")["launch"]
+        asked["launch"] = person.launch(client, patient or "", encounter)["launch"]
     url = f"{demo.base}/oauth/authorize?{urlencode(asked)}"
     back = parse_qs(urlsplit(person.authorize(url, patient, untick, tick)).query)
     assert back["state"] == [asked["state"]]
     assert back["iss"] == [demo.url]
     assert "error" not in back, back
-    return exchanged(demo, client, back["code"][0], verifier)
+    return exchanged(demo, client, back["code"][0], verifier, secret)
 
 
-def exchanged(demo: Demonstration, client: str, code: str, verifier: str) -> dict[str, Any]:
-    """The token response of a code."""
+def exchanged(
+    demo: Demonstration, client: str, code: str, verifier: str, secret: str | None
+) -> dict[str, Any]:
+    """The token response of a code; a client that has a secret sends it by Basic."""
     sent = {
         "grant_type": "authorization_code",
         "client_id": client,
@@ -64,7 +68,8 @@ def exchanged(demo: Demonstration, client: str, code: str, verifier: str) -> dic
         "redirect_uri": REDIRECT,
         "code_verifier": verifier,
     }
-    answer = httpx.post(f"{demo.base}/oauth/token", data=sent)
+    basic = (client, secret) if secret else None
+    answer = httpx.post(f"{demo.base}/oauth/token", data=sent, auth=basic)
     assert answer.status_code == 200, answer.text
     found: dict[str, Any] = answer.json()
     return found
