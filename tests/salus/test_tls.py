@@ -122,35 +122,37 @@ def test_links_and_issuer_are_https_and_commands_find_the_way(https):
     assert page["link"][0]["url"].startswith(f"{https.url}/Patient")
 
 
+def settled(port, wanted):
+    """Wait until this certificate is served, ten times in a row: for a moment the listener of
+    before shares the port."""
+    row, until = 0, time.monotonic() + 60
+    while row < 10:
+        assert time.monotonic() < until, "the certificate is not served"
+        _, served = offered(port, ssl.TLSVersion.TLSv1_3, ssl.TLSVersion.TLSv1_3)
+        row = row + 1 if served == wanted else 0
+        time.sleep(0.1)
+
+
 def test_another_certificate_is_served_without_a_restart(https):
     _, _, made = certificate(https.data.parent / "tls")
-    wanted = made.public_bytes(serialization.Encoding.DER)
-    today = ssl.TLSVersion.TLSv1_3
-    until = time.monotonic() + 30
-    while time.monotonic() < until:
-        _, served = offered(https.port, today, today)
-        if served == wanted:
-            break
-        time.sleep(0.2)
 
-    assert served == wanted
+    settled(https.port, made.public_bytes(serialization.Encoding.DER))
     assert https.process.poll() is None
 
 
 def test_a_broken_certificate_is_said_and_the_one_of_before_served_on(https):
     cert = https.data.parent / "tls" / "cert.pem"
     good = cert.read_bytes()
-    today = ssl.TLSVersion.TLSv1_3
-    _, before = offered(https.port, today, today)
+    before = x509.load_pem_x509_certificate(good).public_bytes(serialization.Encoding.DER)
+    settled(https.port, before)
     cert.write_bytes(good[:100])
-    until = time.monotonic() + 30
+    until = time.monotonic() + 60
     while "The certificate of before is served on" not in https.log.read_text():
         assert time.monotonic() < until
         time.sleep(0.2)
-    _, after = offered(https.port, today, today)
-    cert.write_bytes(good)
 
-    assert after == before
+    settled(https.port, before)
+    cert.write_bytes(good)
 
 
 def test_a_key_of_another_certificate_is_refused_at_the_start(tmp_path):
