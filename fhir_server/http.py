@@ -99,15 +99,18 @@ class Http:
 
     async def _who(self, headers: Headers, scope: Scope, path: str) -> Caller:
         """Who asks. What this server can do is told to anybody. FhirError 400, 401."""
-        if len(headers) != len(scope["headers"]) and _repeats(scope, b"authorization"):
-            raise FhirError("invalid", "A request has one Authorization header")
-        if _TOKEN in scope["query_string"]:
-            raise FhirError("invalid", "An access token travels in the Authorization header only")
         address = _address(scope)
+        misplaced = _misplaced(headers, scope)
+        if misplaced is not None:
+            await self._server.refuse(_NO_INTERACTION, self._anybody(address), misplaced)
+            raise misplaced
         if path == "metadata" and b"authorization" not in headers:
-            return Caller(_ANYBODY, address, urlsplit(self._core.base_url).netloc)
+            return self._anybody(address)
         found = self._caller(headers, address)
         return found if isinstance(found, Caller) else await found
+
+    def _anybody(self, address: str) -> Caller:
+        return Caller(_ANYBODY, address, urlsplit(self._core.base_url).netloc)
 
     async def _asked(
         self,
@@ -288,6 +291,15 @@ def _whose(grant: Grant) -> str:
     if grant.id and limit(grant) is not None:
         return f"grant {grant.id}"
     return " ".join(each for each in (grant.client, grant.agent or grant.name) if each)
+
+
+def _misplaced(headers: Headers, scope: Scope) -> FhirError | None:
+    """Why it cannot be told by which token a request is made."""
+    if len(headers) != len(scope["headers"]) and _repeats(scope, b"authorization"):
+        return FhirError("invalid", "A request has one Authorization header")
+    if _TOKEN in scope["query_string"]:
+        return FhirError("invalid", "An access token travels in the Authorization header only")
+    return None
 
 
 def _repeats(scope: Scope, name: bytes) -> bool:

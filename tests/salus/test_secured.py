@@ -1,14 +1,17 @@
 """A server that is started without more ado asks who calls, and its operator lets people and apps
 in while it runs."""
 
+import asyncio
+import re
 import secrets
 
 import httpx
 import pytest
 
+from salus.app import open_product
 from salus.operator import channel, requests
 from salus.problem import Problem
-from tests.secured import Launch, Secured, answer, patient
+from tests.secured import PASSWORD, Launch, Secured, answer, patient
 
 JSON = {"content-type": "application/fhir+json"}
 EVERYTHING = "system/*.cruds"
@@ -71,6 +74,14 @@ def test_a_token_counts_in_the_one_header_only(secured):
 
     assert (doubled.status_code, in_query.status_code, in_cookie.status_code) == (400, 400, 401)
     assert token not in in_query.text
+    with secured.client(token) as fhir:
+        events = fhir.get("/AuditEvent?outcome=4&_sort=-date&_count=3")
+    assert [each["resource"]["outcomeDesc"] for each in events.json()["entry"]] == [
+        "login",
+        "invalid",
+        "invalid",
+    ]
+    assert token not in events.text
 
 
 @pytest.mark.requirement("54", "E8")
@@ -356,3 +367,66 @@ def test_a_stopped_server_is_looked_after_in_its_folder(tmp_path):
     assert (added.returncode, listed.returncode) == (0, 0), added.stderr
     assert "maria" in listed.stdout
     assert added.stdout.startswith(f"{server.base}/welcome?link=")
+
+
+def test_the_first_link_makes_one_administrator_once_and_is_kept_nowhere(tmp_path):
+    server = Secured(tmp_path)
+    server.start()
+    link = re.search(r"http\S+/welcome\?link=(\S+)", server.log.read_text())
+    with server.browser() as browser:
+        page = browser.get(link.group())
+        chosen = browser.submit(page, password=PASSWORD, again=PASSWORD)
+        again = browser.get(link.group())
+    with server.browser("admin") as browser:
+        apps = browser.get("/account/apps")
+    server.stop()
+    kept = [value for _, value in kept_records(server)]
+    server.log.write_bytes(b"")
+    server.start()
+    server.stop()
+
+    assert chosen.response.status_code == 200
+    assert "password" not in again.text or again.response.status_code >= 400
+    assert apps.url.endswith("/account/apps")
+    assert not any(link.group(1).encode() in value for value in kept)
+    assert any(b"argon2id" in value for value in kept)
+    assert not any(PASSWORD.encode() in value for value in kept)
+    assert "/welcome?link=" not in server.log.read_text()
+
+
+def kept_records(server):
+    """Every record of accounts and invitations, as it lies in the store."""
+
+    async def read():
+        async with open_product(server.settings) as product:
+            keeper = product.authority.keeper
+
+            async def work(tx):
+                spaces = ("smart.account", "smart.invitation", "smart.session")
+                found = [await tx.range(each, "", "\U0010ffff") for each in spaces]
+                return [(each.key, each.value) for some in found for each in some]
+
+            return await keeper.transaction(work)
+
+    return asyncio.run(read())
+
+
+def test_an_open_server_asks_nobody(living):
+    with living.client() as fhir:
+        bare = fhir.get("/Patient?_count=1")
+        with_token = fhir.get("/Patient?_count=1", headers={"authorization": "Bearer nonsense"})
+        (rest,) = fhir.get("/metadata").json()["rest"]
+
+    assert (bare.status_code, with_token.status_code) == (200, 200)
+    assert "extension" not in rest["security"]
+
+
+def test_a_password_may_come_from_a_file(secured, tmp_path):
+    file, user = tmp_path / "password", new("user")
+    file.write_text(f"{PASSWORD}\n")
+    added = secured.command("user", "add", user, "--who", "Patient/x", "--password-file", str(file))
+    with secured.browser(user) as browser:
+        page = browser.get("/account/apps")
+
+    assert (added.returncode, added.stdout) == (0, "")
+    assert page.url.endswith("/account/apps")
