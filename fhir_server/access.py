@@ -200,6 +200,8 @@ def _compartments(
         return NOTHING
     if type in owners.SHARED:
         return EVERYTHING if letter in "rs" else NOTHING
+    if type in owners.DECIDING and letter not in "rs":
+        return NOTHING
     if type == owners.PATIENT:
         return with_ids(ids)
     if type in _BORROWING:
@@ -261,6 +263,8 @@ def _owned(index: Index, grant: Grant, type: str, letter: str) -> _Owned | None:
     if own or limit(grant) is None or not owners.decides(type, index):
         return None
     wholly, perhaps = set[str](), set[str]()
+    if type in owners.DECIDING and letter not in "rs":
+        scopes = []
     for scope in scopes:
         names = {f"{owners.PATIENT}/{id}" for id in _patients(grant, scope) or ()}
         perhaps |= names

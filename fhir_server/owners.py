@@ -40,6 +40,9 @@ SHARED = frozenset(
     """.split()
 )
 
+# By these it is decided whom a user reaches, so who is limited to patients changes none of them.
+DECIDING = frozenset({"Person", "RelatedPerson"})
+
 
 def owner(resource: dict[str, Any], entries: Sequence[Entry], index: Index) -> str | None:
     """`Patient/id` when the resource is about exactly one patient, else None. `entries` are all
