@@ -130,6 +130,35 @@ def remove(id: Id, data: Data = None, keys: Keys = None) -> None:
     _change(id, "removed", data, keys)
 
 
+@command(app)
+def offer(
+    profile: Annotated[
+        list[str] | None, option(help="What it may register as; repeatable [smart-2].")
+    ] = None,
+    scope: Annotated[
+        list[str] | None,
+        option(help="The most it may be granted, separated by spaces; repeatable."),
+    ] = None,
+    days: Annotated[int, option(help="How long the token is good.")] = 7,
+    data: Data = None,
+    keys: Keys = None,
+) -> None:
+    """Print a token with which one app may register itself (SALUS_REGISTRATION=token)."""
+    with explained():
+        asked = requests.OfferRegistration(
+            profiles=tuple(profile or ("smart-2",)),
+            scopes=tuple(" ".join(scope or ()).split()),
+            days=days,
+        )
+        made = answered(data, keys, asked, requests.Offered)
+    if made.policy != "token":
+        err.print(
+            f"[bold yellow]Note:[/] SALUS_REGISTRATION is {made.policy}, so "
+            + ("nobody can use it now" if made.policy == "off" else "nobody needs it")
+        )
+    print(made.token)
+
+
 def _change(
     id: str, to: Literal["disabled", "enabled", "removed"], data: Path | None, keys: Path | None
 ) -> None:

@@ -24,6 +24,7 @@ _ACTS: Mapping[type[Struct], Callable[[Product, Any], Awaitable[Struct]]] = {
     requests.ShowClient: clients.show,
     requests.RotateSecret: clients.rotate,
     requests.ChangeClient: clients.change,
+    requests.OfferRegistration: clients.offer,
     requests.AddUser: users.add,
     requests.ListUsers: users.listed,
     requests.ChangeUser: users.change,

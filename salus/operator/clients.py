@@ -12,13 +12,16 @@ from salus.operator import requests
 from salus.operator.words import sentences
 from salus.problem import Problem
 from salus.product import Product
-from smart_auth import clients, grants
+from smart_auth import clients, grants, registration
 from smart_auth.authority import Authority, Happening
-from smart_auth.model import HOUR, Client, GrantRecord
+from smart_auth.model import DAY, HOUR, Client, GrantRecord
+from smart_auth.profiles import PROFILES
 from smart_auth.registrable import Registrable
+from smart_auth.scopes import read_scopes
 
 OPERATOR = "operator"  # how the audit calls whoever gives these commands
 _OVERLAP = 24 * HOUR
+_OFFER_DAYS = 90
 
 
 async def register(product: Product, asked: requests.RegisterClient) -> requests.ClientShown:
@@ -81,6 +84,22 @@ async def change(product: Product, asked: requests.ChangeClient) -> requests.Don
         raise absent(asked.id)
     await told(product.authority, "register", asked.id, asked.to)
     return requests.Done()
+
+
+async def offer(product: Product, asked: requests.OfferRegistration) -> requests.Offered:
+    """Problem for a profile that there is not, and for a time that makes no sense."""
+    unknown = sorted(set(asked.profiles) - set(PROFILES))
+    if unknown or not asked.profiles:
+        raise Problem(f"The profiles are {', '.join(PROFILES)}; not {', '.join(unknown)}")
+    if not 0 < asked.days <= _OFFER_DAYS:
+        raise Problem(f"--days is between 1 and {_OFFER_DAYS}")
+    read_scopes(" ".join(asked.scopes))
+    refuse_ungrantable(product.authority, asked.scopes)
+    token = await registration.offer(
+        product.authority, asked.profiles, asked.scopes, asked.days * DAY
+    )
+    await told(product.authority, "register", OPERATOR, "registration offered")
+    return requests.Offered(token, product.authority.policy.registration)
 
 
 def absent(id: str) -> Problem:

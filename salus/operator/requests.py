@@ -46,6 +46,15 @@ class ChangeClient(Struct, frozen=True, tag="change-client"):
     to: Literal["disabled", "enabled", "removed"]
 
 
+class OfferRegistration(Struct, frozen=True, kw_only=True, tag="offer-registration"):
+    """A token with which one app may register itself, with one of `profiles` and no more than
+    `scopes` (empty: what the profile allows)."""
+
+    profiles: tuple[str, ...]
+    scopes: tuple[str, ...] = ()
+    days: int = 7
+
+
 class AddUser(Struct, frozen=True, kw_only=True, tag="add-user"):
     """Without a password, the answer holds a link by which the user chooses one."""
 
@@ -100,6 +109,7 @@ Asked: TypeAlias = (
     | ShowClient
     | RotateSecret
     | ChangeClient
+    | OfferRegistration
     | AddUser
     | ListUsers
     | ChangeUser
@@ -147,6 +157,13 @@ class Secret(Struct, frozen=True):
 
     secret: str
     overlap_hours: int
+
+
+class Offered(Struct, frozen=True):
+    """`policy`: the server's, on which it depends whether the token is needed or of use."""
+
+    token: str
+    policy: str
 
 
 class UserShown(Struct, frozen=True, kw_only=True):

@@ -231,6 +231,7 @@ def resource_of(happening):
 
 @pytest.mark.parametrize("what", [*KINDS, "something-new"])
 @pytest.mark.parametrize("fields", [{}, WHOLE, {"client": "growth"}, {"account": "maria"}])
+@pytest.mark.requirement("54")
 def test_every_happening_is_a_valid_event_of_r4(what, fields):
     made, _ = resource_of(Happening(what, **fields))
     issues = Validator(load()).validate(made)
@@ -258,6 +259,7 @@ def test_an_event_names_who_took_part_and_can_be_found_by_them():
     }
 
 
+@pytest.mark.requirement("54")
 def test_what_cannot_be_audited_does_not_happen(runner, product, monkeypatch):
     async def full(events):
         raise Unavailable("disk full")

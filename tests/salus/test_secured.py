@@ -82,9 +82,11 @@ def test_a_token_counts_in_the_one_header_only(secured):
         "invalid",
     ]
     assert token not in events.text
+    assert token not in secured.log.read_text()
 
 
 @pytest.mark.requirement("54", "E8")
+@pytest.mark.requirement("54")
 def test_every_refusal_is_in_the_audit(secured):
     with secured.client() as fhir:
         fhir.get("/Patient/unseen")
@@ -430,3 +432,36 @@ def test_a_password_may_come_from_a_file(secured, tmp_path):
 
     assert (added.returncode, added.stdout) == (0, "")
     assert page.url.endswith("/account/apps")
+
+
+def test_an_app_that_was_offered_it_registers_itself_once(tmp_path):
+    server = Secured(tmp_path, SALUS_REGISTRATION="token")
+    server.start()
+    offered = server.command(
+        "client", "offer", "--scope", "patient/Patient.rs", SALUS_REGISTRATION="off"
+    )
+    asked = {
+        "client_name": "Growth",
+        "redirect_uris": ["https://growth.example/back"],
+        "token_endpoint_auth_method": "none",
+        "scope": "patient/*.rs",
+    }
+    url, token = f"{server.base}/oauth/register", offered.stdout.strip()
+    shown = {"authorization": f"Bearer {token}"}
+    made, again, without = (
+        httpx.post(url, json=asked, headers=headers, trust_env=False)
+        for headers in (shown, shown, {})
+    )
+    clients = server.operator(requests.ListClients(), requests.Clients).clients
+    server.stop()
+
+    assert (made.status_code, again.status_code, without.status_code) == (201, 401, 401), made.text
+    assert [each.scopes for each in clients] == [("patient/Patient.rs",)]
+    assert offered.stderr == ""  # what counts is the server's setting, not the command's
+
+
+def test_an_offer_that_nobody_can_use_is_told_so(secured):
+    offered = secured.command("client", "offer")
+
+    assert offered.returncode == 0
+    assert "SALUS_REGISTRATION is off, so nobody can use it now" in offered.stderr
