@@ -86,7 +86,6 @@ def test_a_token_counts_in_the_one_header_only(secured):
 
 
 @pytest.mark.requirement("54", "E8")
-@pytest.mark.requirement("54")
 def test_every_refusal_is_in_the_audit(secured):
     with secured.client() as fhir:
         fhir.get("/Patient/unseen")
