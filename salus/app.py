@@ -45,6 +45,7 @@ from salus.settings import Settings
 from smart_auth.authority import Authority, Policy, Site
 from smart_auth.discovery import oauth_uris
 from smart_auth.endpoints import router as protocol
+from smart_auth.model import DAY, HOUR, MINUTE
 from smart_auth.tokens import Tokens
 
 Progress = Callable[[int, int], None]
@@ -224,7 +225,14 @@ def _site(settings: Settings) -> Site:
 
 
 def _policy(settings: Settings) -> Policy:
-    return Policy(registration=settings.registration, jwks_hosts=frozenset(settings.jwks_hosts))
+    return Policy(
+        registration=settings.registration,
+        jwks_hosts=frozenset(settings.jwks_hosts),
+        access=settings.access_minutes * MINUTE,
+        refresh=settings.refresh_days * DAY,
+        session_idle=settings.session_minutes * MINUTE,
+        session_most=settings.session_hours * HOUR,
+    )
 
 
 def _add_health(app: SalusApp, metrics: Metrics) -> None:

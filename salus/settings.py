@@ -167,6 +167,18 @@ class Settings(BaseSettings):
         description="whether apps may register themselves: not at all, with a token that the "
         "operator hands out, or anybody",
     )
+    access_minutes: int = Field(
+        default=60, ge=1, le=1440, description="how long an access token of an app lives"
+    )
+    refresh_days: int = Field(
+        default=180, ge=1, le=3650, description="how long a refresh token lives that nobody uses"
+    )
+    session_minutes: int = Field(
+        default=30, ge=1, le=1440, description="after which an idle browser is signed out"
+    )
+    session_hours: int = Field(
+        default=12, ge=1, le=720, description="after which a browser is signed out in any case"
+    )
     jwks_hosts: Listed = Field(
         default=(),
         description="hosts on private addresses whose key sets may be fetched, as HOST or "

@@ -174,7 +174,9 @@ class Secured(Living):
     @contextmanager
     def browser(self, name: str | None = None, password: str = PASSWORD) -> Iterator[Browser]:
         """A browser without scripts, in which somebody is signed in, or nobody."""
-        with httpx.Client(base_url=self.base, trust_env=False, timeout=60) as client:
+        with httpx.Client(
+            base_url=self.base, trust_env=False, timeout=60, verify=self.trusted()
+        ) as client:
             browser = Browser(client)
             if name is not None:
                 browser.sign_in(name, password)

@@ -14,9 +14,10 @@ from fhir_server.storage.store import Unavailable
 from salus.app import open_product
 from salus.happenings import KINDS, audit_of, event
 from salus.settings import Settings
-from smart_auth.authority import Happening
+from smart_auth.authority import Happening, Policy
 from smart_auth.errors import OAuthError
 from smart_auth.grant import Grant
+from smart_auth.model import MINUTE
 from smart_auth.scopes import read_scope
 
 OPERATOR = Caller(Grant.operator("test"), "local", "test")
@@ -210,6 +211,28 @@ def test_the_types_are_those_of_r4(product):
 
     assert len(types) == 146
     assert "Patient" in types
+
+
+# --- policy --------------------------------------------------------------------------------------
+
+
+def test_what_the_operator_sets_is_the_policy_and_unset_it_is_the_usual_one():
+    from salus.app import _policy
+
+    chosen = Settings(
+        registration="token", jwks_hosts=("a:1",), access_minutes=5, refresh_days=2,
+        session_minutes=10, session_hours=3,
+    )  # fmt: skip
+
+    assert _policy(Settings()) == Policy()
+    assert _policy(chosen) == Policy(
+        registration="token",
+        jwks_hosts=frozenset({"a:1"}),
+        access=5 * MINUTE,
+        refresh=2 * 1440 * MINUTE,
+        session_idle=10 * MINUTE,
+        session_most=180 * MINUTE,
+    )
 
 
 # --- happenings ----------------------------------------------------------------------------------
