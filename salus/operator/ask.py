@@ -19,14 +19,16 @@ import msgspec
 from fhir_server.storage.keys import write_durably
 from fhir_server.storage.sqlite.folder import LOCK
 from salus.operator import channel
-from salus.operator.requests import Asked
+from salus.operator.requests import AddUser, Asked, RegisterClient
 from salus.problem import Problem
+from salus.program import called
 from salus.settings import Settings, is_loopback
 
 T = TypeVar("T", bound=msgspec.Struct)
 
 ADDRESS = "server.address"  # in the data folder: where the server that has it listens
 _PATIENCE_SECONDS = 60.0
+_BEGINNINGS = (RegisterClient, AddUser)  # what may be asked before there is any data
 
 
 class _Unframed(msgspec.Struct, frozen=True):
@@ -38,6 +40,11 @@ class _Unframed(msgspec.Struct, frozen=True):
 
 def ask(settings: Settings, asked: Asked, answer: type[T]) -> T:
     """What the server of the data folder answers. Problem, StoreError."""
+    if not (settings.data / LOCK).is_file() and not isinstance(asked, _BEGINNINGS):
+        raise Problem(
+            f"There is no data in {settings.data} yet: name another folder with --data or "
+            f"SALUS_DATA, or start one with `{called()} serve`"
+        )
     if holder(settings.data) is None:
         return asyncio.run(_directly(settings, asked, answer))
     return _over_the_channel(settings, asked, answer)
