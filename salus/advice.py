@@ -57,6 +57,12 @@ def advice(settings: Settings) -> Iterator[Finding]:
 def _of_settings(settings: Settings) -> Iterator[Finding]:
     if settings.open:
         yield Finding("SALUS_OPEN turns authorization off", "unset it where there is patient data")
+    if settings.behind_proxy and not settings.trusted_proxy:
+        yield Finding(
+            "Behind a proxy that is not named, everybody seems to come from one address, in the "
+            "audit and where attempts to sign in are counted",
+            "name its address with --trusted-proxy or SALUS_TRUSTED_PROXY",
+        )
     if settings.registration == "open":
         yield Finding(
             "Any app may register itself", "set SALUS_REGISTRATION to token, or off, unless meant"

@@ -55,10 +55,13 @@ def test_a_store_of_strong_accounts_and_apps_needs_no_advice_and_another_does(tm
     server.app("old", "patient/*.rs", profile="smart-1")
     weak = AddUser(name="root", administrator=True, password=PASSWORD)
     server.operator(weak, UserShown)
-    loose = server.settings.model_copy(update={"registration": "open", "jwks_hosts": ("a:1",)})
+    changed = {"registration": "open", "jwks_hosts": ("a:1",), "behind_proxy": True}
+    loose = server.settings.model_copy(update=changed)
 
     assert before == []
     assert named(advice(loose)) == [
+        "Behind a proxy that is not named, everybody seems to come from one address, in the audit "
+        "and where attempts to sign in are counted",
         "Any app may register itself",
         "Keys are fetched from private addresses: a:1",
         "The client old may do without PKCE (profile smart-1)",
