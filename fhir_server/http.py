@@ -38,7 +38,7 @@ from fhir_server.interaction import (
 from fhir_server.metrics import Metrics
 from fhir_server.server import UNFORESEEN, Server, refusal_of
 from fhir_server.times import http_date
-from smart_auth.grant import Grant
+from smart_auth.grant import NOBODY, Grant
 
 Scope = MutableMapping[str, Any]
 Send = Callable[[MutableMapping[str, Any]], Any]
@@ -110,7 +110,7 @@ class Http:
         return found if isinstance(found, Caller) else await found
 
     def _anybody(self, address: str) -> Caller:
-        return Caller(_ANYBODY, address, urlsplit(self._core.base_url).netloc)
+        return Caller(NOBODY, address, urlsplit(self._core.base_url).netloc)
 
     async def _asked(
         self,
@@ -221,7 +221,6 @@ class _Body(NamedTuple):
 
 
 _NO_INTERACTION = Interaction(NO_INTERACTION)
-_ANYBODY = Grant("anonymous")  # may ask what this server can do
 
 
 class _Form(NamedTuple):

@@ -13,6 +13,7 @@ from typing import Any
 from conformance.outcome import FhirError
 from fhir_server import access, once
 from fhir_server.audit.event import Caller, events, failure
+from fhir_server.audit.strangers import Strangers
 from fhir_server.batch import batch
 from fhir_server.bundle import Act
 from fhir_server.changes import Written
@@ -29,6 +30,7 @@ from fhir_server.patch import read_patch
 from fhir_server.prepare import prepare
 from fhir_server.storage.store import Conflict, Event, Store, TooCostly, Transaction, Unavailable
 from fhir_server.transaction import transaction
+from smart_auth.grant import NOBODY
 
 _BUNDLES = {"batch": batch, "transaction": transaction}
 _HEAVY = 256 * 1024  # bytes of a body that is prepared in a thread of its own
@@ -40,6 +42,11 @@ class Server:
     def __init__(self, store: Store, core: Core) -> None:
         self.store = store
         self.core = core
+        self._strangers = Strangers(self.record, core.clock)
+
+    async def close(self) -> None:
+        """Tell the audit what it is not told yet; the store is closed by who opened it."""
+        await self._strangers.close()
 
     async def perform(self, asked: Interaction, caller: Caller) -> Result:
         """The result, once it and its audit are durable. FhirError for every refusal, which is
@@ -62,7 +69,10 @@ class Server:
             raise refusal from error
 
     async def refuse(self, asked: Interaction, caller: Caller, error: FhirError) -> None:
-        """Audit what was asked and refused. FhirError 503."""
+        """Audit what was asked and refused; of strangers one by one only as long as they are few.
+        FhirError 503."""
+        if caller.grant is NOBODY and not self._strangers.single(caller):
+            return
         at, issue = self.core.clock(), error.issues[0].code
         await self.record(failure(asked, caller, error.status, issue, at))
 
@@ -118,7 +128,8 @@ class Server:
         FhirError 422 when that key belongs to another request."""
         if not writes:
             result = await self.store.transaction(act)
-            await self.store.record(self.audited(asked, caller, result))
+            if caller.grant is not NOBODY or self._strangers.single(caller):
+                await self.store.record(self.audited(asked, caller, result))
             return result
         digest = once.digest(asked) if asked.once else b""
 

@@ -138,7 +138,9 @@ async def open_server(
         if not store.extraction_current:
             await reindex(store, index, progress)
         await store.transaction(spool.sweep, write=True)
-        yield Server(store, _core(settings, known, index, key))
+        server = Server(store, _core(settings, known, index, key))
+        yield server
+        await server.close()
     finally:
         await store.close()
 

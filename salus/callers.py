@@ -13,14 +13,13 @@ from fhir_server.audit.event import NO_INTERACTION, Caller
 from fhir_server.interaction import Interaction, Unauthenticated
 from fhir_server.server import Server
 from smart_auth.errors import OAuthError
-from smart_auth.grant import Grant
+from smart_auth.grant import NOBODY, Grant
 from smart_auth.tokens import Tokens
 
 Headers = Mapping[bytes, bytes]
 WhoAsks = Callable[[Headers, str], Awaitable[Caller]]
 
 _REALM = 'Bearer realm="Salus"'
-_NOBODY = Grant("unauthenticated")
 _BARE = Interaction(NO_INTERACTION)
 _MISSING = "Send an access token: `Authorization: Bearer TOKEN`"
 _WRONG = "This access token is not valid: it expired, was revoked, or is none of this server's"
@@ -51,7 +50,7 @@ def bearers(server: Server, tokens: Tokens) -> WhoAsks:
                 refusal = _refusal(error)
         else:
             refusal = Unauthenticated(_MISSING, _REALM)
-        await server.refuse(_BARE, Caller(_NOBODY, address, site), refusal)
+        await server.refuse(_BARE, Caller(NOBODY, address, site), refusal)
         raise refusal
 
     return caller

@@ -61,3 +61,6 @@ class Grant:
     def operator(cls, name: str) -> Grant:
         """A command on the server's own machine, which holds the keys anyway."""
         return cls(name, unrestricted=True)
+
+
+NOBODY = Grant("unauthenticated")  # whoever shows no valid token
