@@ -18,6 +18,7 @@ from fhir_server.audit.event import Caller
 from fhir_server.ids import is_id
 from fhir_server.interaction import Interaction, Parameters
 from fhir_server.search.dates import stored
+from fhir_server.search.references import literal
 from fhir_server.server import Server
 from smart_auth.authority import Patient
 from smart_auth.grant import Grant, Scope
@@ -53,7 +54,7 @@ class FhirDirectory:
         if found is None:
             return _NOBODY
         named = set(self._reach[type](found))
-        for link in _linked(found, "RelatedPerson") if type == "Person" else ():
+        for link in self._linked(found, "RelatedPerson") if type == "Person" else ():
             other = await self._read(asking, "RelatedPerson", link)
             named |= set(self._of_related_person(other or {}))
         return frozenset(named)
@@ -94,12 +95,26 @@ class FhirDirectory:
     def _of_related_person(self, found: dict[str, Any]) -> Iterator[str]:
         """The patient that an active RelatedPerson names, while its period lasts."""
         if found.get("active") is not False and self._lasts(found.get("period", {})):
-            yield from _id_of(found.get("patient", {}), "Patient")
+            yield from self._id_of(found.get("patient", {}), "Patient")
 
     def _of_person(self, found: dict[str, Any]) -> Iterator[str]:
         """The patients that an active Person is linked to; those of its RelatedPersons are asked
         for apart."""
-        yield from _linked(found, "Patient")
+        yield from self._linked(found, "Patient")
+
+    def _linked(self, person: dict[str, Any], type: str) -> Iterator[str]:
+        if person.get("active") is not False:
+            for each in person.get("link", ()):
+                yield from self._id_of(each.get("target", {}), type)
+
+    def _id_of(self, reference: dict[str, Any], type: str) -> Iterator[str]:
+        """The id in a literal reference of our own to a type, read as the index reads it: who may
+        name a patient is judged by the index."""
+        core = self._server.core
+        text = str(reference.get("reference", ""))
+        found = literal(text, core.base_url, core.definitions.types)
+        if found and found.type == type:
+            yield found.id
 
     def _lasts(self, period: dict[str, Any]) -> bool:
         """Whether now lies in a period; one that cannot be read ended."""
@@ -150,19 +165,6 @@ def _escaped(text: str) -> str:
     for mark in "\\,|$":
         text = text.replace(mark, f"\\{mark}")
     return text
-
-
-def _linked(person: dict[str, Any], type: str) -> Iterator[str]:
-    if person.get("active") is not False:
-        for each in person.get("link", ()):
-            yield from _id_of(each.get("target", {}), type)
-
-
-def _id_of(reference: dict[str, Any], type: str) -> Iterator[str]:
-    """The id in a literal reference of our own to a type."""
-    named, _, id = str(reference.get("reference", "")).partition("/_history/")[0].partition("/")
-    if named == type and is_id(id):
-        yield id
 
 
 def _patient(found: dict[str, Any]) -> Patient:

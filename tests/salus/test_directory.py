@@ -123,6 +123,40 @@ def test_a_user_reaches_the_patients_that_they_care_for_now(runner, product, who
     assert found == (None if reached is None else frozenset(reached))
 
 
+@pytest.mark.requirement("25")
+@pytest.mark.parametrize(
+    ("written", "reached"),
+    [
+        ("Patient/ann", {"ann"}),
+        ("Patient/ann/_history/1", {"ann"}),
+        ("BASE/Patient/ann", {"ann"}),
+        ("Patient/ann/_history/", set()),
+        ("Patient/ann/_history/~", set()),
+        ("Patient/ann/", set()),
+        ("http://elsewhere.example/fhir/Patient/ann", set()),
+    ],
+)
+def test_a_reference_reaches_whom_the_index_finds_under_it(runner, product, written, reached):
+    """Else somebody could be named where nobody looks, and reached all the same."""
+    target = {"reference": written.replace("BASE", product.server.core.base_url)}
+    for named in (
+        {"resourceType": "Person", "id": "odd", "link": [{"target": target}]},
+        {"resourceType": "RelatedPerson", "id": "odd", "patient": target},
+    ):
+        type = named["resourceType"]
+        asked = Interaction("update", type, "odd", resource=named)
+        runner.run(product.server.perform(asked, OPERATOR))
+        searched = Interaction(
+            "search-type",
+            type,
+            parameters=(("patient", "Patient/ann"), ("_id", "odd")),
+        )
+        found = json.loads(runner.run(product.server.perform(searched, OPERATOR)).body)
+
+        assert runner.run(product.authority.directory.reach(f"{type}/odd")) == reached
+        assert bool(found.get("entry")) is bool(reached)
+
+
 def test_finding_out_whom_somebody_reaches_is_in_the_audit_under_their_name(runner, product):
     runner.run(product.authority.directory.reach("RelatedPerson/plain"))
     asked = Interaction(
