@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable
 from typing import NamedTuple, cast
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 from smart_auth.grant import LETTERS, Context, Scope
 
@@ -19,6 +19,7 @@ _PARAMETER = re.compile(r"_?[A-Za-z][A-Za-z0-9-]*", re.ASCII)  # no modifier, no
 _VERSION_1 = {"read": "rs", "write": "cud", "*": LETTERS}
 _CHARACTERS = 8192  # of all scopes of one request
 _SCOPES = 300
+_BARE = "!$'()*,-./:;=?@_|~"  # what `written` leaves as it is, besides letters and digits
 
 # Scopes that are no clinical ones. Whatever else is asked for is not granted, and no error: clients
 # in the field ask for `profile` and the like.
@@ -98,9 +99,13 @@ def _query(text: str, query: str | None) -> tuple[tuple[str, str], ...]:
 
 def _decoded(text: str, value: str) -> str:
     try:
-        return unquote(value, errors="strict")
+        found = unquote(value, errors="strict")
     except UnicodeDecodeError:
         raise BadScope(f"`{text[:100]}` is not UTF-8 when percent-decoded") from None
+    # Scopes travel as texts with spaces between: a value with one would become several scopes.
+    if " " in found or not found.isprintable():
+        raise BadScope(f"`{text[:100]}` has a value with a space or a control character")
+    return found
 
 
 def written(scope: Scope, version: int = 2) -> str:
@@ -108,8 +113,14 @@ def written(scope: Scope, version: int = 2) -> str:
     it has no word for the letters."""
     words = {letters: word for word, letters in _VERSION_1.items()}
     letters = words.get(scope.letters, scope.letters) if version == 1 else scope.letters
-    query = "&".join(f"{name}={value}" for name, value in scope.query)
+    query = "&".join(f"{name}={quote(value, _BARE)}" for name, value in scope.query)
     return f"{scope.context}/{scope.type}.{letters}" + (f"?{query}" if query else "")
+
+
+def is_confined(texts: Iterable[str]) -> bool:
+    """Whether scopes speak of one patient: whatever else is among them is limited to that patient
+    as well, and stays so when fewer of them are left."""
+    return any(each.startswith("patient/") for each in texts)
 
 
 def allowed(asked: Iterable[Asked], by: Collection[Asked]) -> tuple[Asked, ...]:

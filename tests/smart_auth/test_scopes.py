@@ -79,6 +79,18 @@ def test_a_clinical_scope_that_is_written_wrongly_is_refused_and_not_read_genero
         read_scopes(text)
 
 
+@pytest.mark.parametrize(
+    "smuggled", ["%20", "%09", "%0a", "%00", "%c2%a0", "%e2%80%a8", "\x1c", "\x85"]
+)
+@pytest.mark.requirement("S1", "S4")
+def test_a_value_that_would_fall_apart_into_more_scopes_is_refused(smuggled):
+    fair = "patient/Observation.rs?code=a%2Bb%26c%25"
+
+    with pytest.raises(BadScope):
+        read_scope(f"patient/Observation.rs?code=a{smuggled}user/*.cruds")
+    assert read_scope(fair).clinical.query == (("code", "a+b&c%"),)
+
+
 @pytest.mark.requirement("R8")
 def test_scopes_that_are_not_known_are_left_out_and_each_scope_counts_once():
     found = asked("openid", "profile", "patient/Patient.rs", "openid", "launch/foo", "fhirUser")
@@ -146,12 +158,38 @@ SCOPES = st.builds(
     ),
     st.lists(st.sampled_from((("code", "a"), ("category", CATEGORY))), unique=True).map(tuple),
 )
+VALUES = st.one_of(
+    st.text(alphabet='%&=?+#; \t|/"\\a2ö', min_size=1, max_size=6), st.text(min_size=1, max_size=6)
+).filter(lambda value: value.isprintable() and " " not in value)
+LIMITED = st.builds(
+    Scope._replace,
+    SCOPES,
+    query=st.lists(st.tuples(st.sampled_from(("code", "category")), VALUES), max_size=3).map(tuple),
+)
 
 
-@given(SCOPES)
+@given(SCOPES | LIMITED)
 def test_a_scope_is_read_as_it_was_written(scope):
     assert read_scope(written(scope)).clinical == scope
     assert read_scope(written(scope, 1)).clinical == scope
+
+
+@given(st.lists(LIMITED, max_size=4, unique=True))
+def test_scopes_as_one_text_are_as_many_as_they_were(scopes):
+    found = read_scopes(" ".join(map(written, scopes)))
+
+    assert [each.clinical for each in found] == scopes
+
+
+@given(st.text(alphabet="%20c&=ab\x1c\u2003", max_size=12))
+def test_a_text_that_is_read_is_one_scope_however_often_it_is_written(text):
+    try:
+        found = read_scope(f"patient/Observation.rs?code=a{text}")
+    except BadScope:
+        return
+
+    assert read_scopes(found.text) == (found,)
+    assert read_scope(written(found.clinical)).clinical == found.clinical
 
 
 def opens(scopes, context, type, letter, labels):
