@@ -6,6 +6,7 @@ https://hl7.org/fhir/R4/http.html
 
 from __future__ import annotations
 
+import hashlib
 import re
 import time
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
@@ -284,12 +285,22 @@ def _once(headers: Headers, caller: Caller) -> str | None:
     return f"{_whose(caller.grant)} {key}"
 
 
+@lru_cache(4096)
 def _whose(grant: Grant) -> str:
     """Among whose requests a key is unique: those of a user of an app, or of a grant where it is
-    limited to patients. A system's outlives its tokens, so that it can go on where it stopped."""
+    limited to patients, under the same rights, since an answer tells what they open. A system's
+    outlives its tokens, so that it can go on where it stopped."""
     if grant.id and limit(grant) is not None:
-        return f"grant {grant.id}"
-    return " ".join(each for each in (grant.client, grant.agent or grant.name) if each)
+        return f"grant {grant.id} {_rights(grant)}"
+    named = (grant.client, grant.agent or grant.name, _rights(grant))
+    return " ".join(each for each in named if each)
+
+
+def _rights(grant: Grant) -> str:
+    """A digest of all that decides on what a grant opens."""
+    reach, ids = (None if each is None else sorted(each) for each in (grant.reach, limit(grant)))
+    parts = (grant.unrestricted, grant.identity, sorted(grant.scopes), reach, ids)
+    return hashlib.sha256(encode(parts)).hexdigest()[:32]
 
 
 def _misplaced(headers: Headers, scope: Scope) -> FhirError | None:

@@ -198,3 +198,62 @@ def test_a_key_of_a_request_is_its_grants(clinic):
     assert len(bodies) == 1
     for answer in (first, other):
         clinic.ask(EVERYBODY, "DELETE", f"Observation/{answer.json['id']}")
+
+
+def test_what_was_answered_once_is_not_answered_again_to_other_rights(clinic):
+    """The same app and user with fewer scopes, for a narrower patient, or beyond another reach."""
+    key = [("idempotency-key", "rights")]
+    made = {"request": {"method": "POST", "url": "Observation"}, "resource": _OF_B}
+    bundle = {
+        "resourceType": "Bundle",
+        "type": "transaction",
+        "entry": [made, {"request": {"method": "GET", "url": "Patient/b"}}],
+    }
+
+    def of(scopes, **more):
+        return grant(scopes, **{"client": "app", "agent": "Practitioner/d", "reach": None, **more})
+
+    whole = of("user/*.cruds", id="1")
+    first = clinic.ask(whole, "POST", "", bundle, key)
+    same = of("user/*.cruds", id="2")
+    assert clinic.ask(same, "POST", "", bundle, key).body == first.body
+    assert b"Birch" in first.body
+    for other in (
+        of("user/Patient.rs?gender=male user/Observation.c", id="3"),
+        of("user/*.cruds", id="4", reach=frozenset("a")),
+        of("user/*.cruds patient/*.cruds", id="5", patient="a"),
+        of("user/Observation.c", id="1"),  # the same grant, its scopes narrowed by a refresh
+        of("user/*.cruds", id="6", client="another"),
+    ):
+        assert clinic.ask(other, "POST", "", bundle, key).body != first.body
+    for each in clinic.names(EVERYBODY, "Observation?code:text=rights"):
+        clinic.ask(EVERYBODY, "DELETE", each)
+
+
+def test_a_users_key_under_narrowed_patient_scopes_is_another(clinic):
+    key = [("idempotency-key", "narrowed")]
+    made = {**_OF_B, "subject": {"reference": "Patient/a"}}
+    entry = {"request": {"method": "GET", "url": "Patient/a"}}
+    bundle = {
+        "resourceType": "Bundle",
+        "type": "transaction",
+        "entry": [{"request": {"method": "POST", "url": "Observation"}, "resource": made}, entry],
+    }
+    whole = grant("patient/*.cruds", patient="a", id="one")
+    again = grant("patient/*.cruds", patient="a", id="one")
+    less = grant("patient/Patient.rs?gender=other patient/Observation.c", patient="a", id="one")
+
+    first = clinic.ask(whole, "POST", "", bundle, key)
+
+    assert clinic.ask(again, "POST", "", bundle, key).body == first.body
+    assert clinic.ask(less, "POST", "", bundle, key).status == 404
+    for each in clinic.names(EVERYBODY, "Observation?code:text=rights"):
+        clinic.ask(EVERYBODY, "DELETE", each)
+
+
+_OF_B = {
+    "resourceType": "Observation",
+    "status": "final",
+    "code": {"text": "rights"},
+    "subject": {"reference": "Patient/b"},
+}
