@@ -141,7 +141,7 @@ def limit(grant: Grant) -> frozenset[str] | None:
     contexts = {each.context for each in in_force(grant)}
     if grant.unrestricted or contexts == {"system"}:
         return None
-    if "patient" in contexts:
+    if grant.confined or "patient" in contexts:
         return frozenset({grant.patient} if grant.patient else ())
     return grant.reach if "user" in contexts else frozenset()
 

@@ -36,6 +36,7 @@ from smart_auth.scopes import (
     OFFLINE,
     ONLINE,
     OPENID,
+    is_confined,
     read_scopes,
 )
 from smart_auth.sessions import Signed
@@ -305,6 +306,7 @@ def _grant(
         signed_in=session.signed_in,
         factors=session.factors,
         offline=offline,
+        confined=is_confined(waiting.scopes),
     )
 
 

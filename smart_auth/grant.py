@@ -36,7 +36,9 @@ class Grant:
     `patient`: id of the one patient in context, to which `patient/` scopes are limited.
     `reach`: ids of the patients to whose compartments `user/` scopes are limited; None: the user
     is not limited to patients. `identity`: `openid fhirUser` was granted, so the agent's own
-    resource, and no other, may be read whatever the scopes say.
+    resource, and no other, may be read whatever the scopes say. `confined`: the grant was given
+    with `patient/` scopes, so all of it is limited to that patient, also where none of them is
+    left: fewer scopes never open more.
 
     Two grants are the same only when they are one object, so what is compiled for a grant is found
     again without looking at its fields.
@@ -51,6 +53,7 @@ class Grant:
     patient: str | None = None
     reach: frozenset[str] | None = frozenset()
     identity: bool = False
+    confined: bool = False
 
     @classmethod
     def open(cls) -> Grant:

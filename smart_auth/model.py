@@ -138,7 +138,8 @@ class Pending(Struct, frozen=True, kw_only=True):
 
 class GrantRecord(Struct, frozen=True, kw_only=True):
     """What a user (or, for a backend client, the operator) allowed an app. Every code and token
-    points to it; without it they are worth nothing. `account` None: a backend client's."""
+    points to it; without it they are worth nothing. `account` None: a backend client's.
+    `confined`: `patient/` scopes were asked for, so nothing of it goes beyond that patient."""
 
     id: str
     client: str
@@ -154,6 +155,7 @@ class GrantRecord(Struct, frozen=True, kw_only=True):
     signed_in: int = 0
     factors: tuple[str, ...] = ()
     offline: bool = False
+    confined: bool = False
 
 
 class Code(Struct, frozen=True, kw_only=True):

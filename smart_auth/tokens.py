@@ -15,7 +15,7 @@ from smart_auth.bearer import invalid_token
 from smart_auth.clients import permitted, profile
 from smart_auth.cors import Origins
 from smart_auth.errors import OAuthError
-from smart_auth.grant import Grant, Scope
+from smart_auth.grant import Grant
 from smart_auth.keysets import KeySets
 from smart_auth.model import (
     MINUTE,
@@ -27,7 +27,15 @@ from smart_auth.model import (
     LaunchContext,
 )
 from smart_auth.records import Transaction, new_secret
-from smart_auth.scopes import FHIR_USER, OPENID, Asked, BadScope, read_scope, read_scopes
+from smart_auth.scopes import (
+    FHIR_USER,
+    OPENID,
+    Asked,
+    BadScope,
+    is_confined,
+    read_scope,
+    read_scopes,
+)
 from smart_auth.signing import Signing
 from smart_auth.standing import Standing, standing
 
@@ -189,6 +197,7 @@ class Tokens:
             patient=patient,
             reach=frozenset() if backend else reach,
             identity={OPENID, FHIR_USER} <= {each.text for each in asked},
+            confined=record.confined or is_confined(record.scopes),
         )
 
     def _remember(self, key: bytes, known: _Known) -> None:
@@ -241,7 +250,7 @@ def _same(one: Grant, other: Grant) -> bool:
 
 def _fields(
     grant: Grant,
-) -> tuple[str, str | None, str, tuple[Scope, ...], str | None, frozenset[str] | None, bool]:
+) -> tuple[object, ...]:
     return (
         grant.name,
         grant.agent,
@@ -250,4 +259,5 @@ def _fields(
         grant.patient,
         grant.reach,
         grant.identity,
+        grant.confined,
     )

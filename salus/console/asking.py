@@ -25,6 +25,7 @@ from smart_auth.authority import AUTHORIZE, CONSENT, SIGN_IN, Patient
 from smart_auth.authorize import Changed, Choices
 from smart_auth.errors import OAuthError
 from smart_auth.model import Client, Pending
+from smart_auth.scopes import is_confined
 from smart_auth.sessions import Signed
 
 _PATIENTS = 50  # that a search shows
@@ -166,7 +167,8 @@ async def _ask(visit: Visit, signed: Signed, waiting: Pending, client: Client) -
         patient=patient,
         own=patient is not None and account.who == f"Patient/{patient.id}",
         form=consent.form(scopes, authority.directory),
-        others=any(scope.startswith("user/") for scope in scopes),
+        others=not is_confined(waiting.scopes)
+        and any(scope.startswith("user/") for scope in scopes),
         changeable=_changeable(waiting) and not await authorize.only_patient(authority, account),
         encounters=await authorize.encounters(authority, waiting, account),
         policy=authority.policy,

@@ -271,7 +271,8 @@ def grant(random: Random) -> Grant:
         scopes=tuple(scopes),
         patient=random.choice([*patients, *patients, None]),
         reach=frozenset({"p0"}) if reach == frozenset("p0") else reach,
-        identity=random.random() < 0.2,
+        identity=(drawn := random.random()) < 0.2,
+        confined=0.15 < drawn < 0.3,
     )
 
 

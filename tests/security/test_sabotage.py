@@ -171,6 +171,11 @@ def a_reach_that_nobody_asks(patch):
     )
 
 
+def a_patient_that_goes_with_the_last_of_its_scopes(patch):
+    real = access.limit
+    patch.setattr(access, "limit", lambda grant: real(replace(grant, confined=False)))
+
+
 def no_patient_in_context_is_every_patient(patch):
     real = access._compartments
 
@@ -301,6 +306,7 @@ READING = [
     a_system_beside_a_patient,
     a_user_not_narrowed_by_a_patient,
     a_reach_that_nobody_asks,
+    a_patient_that_goes_with_the_last_of_its_scopes,
     no_patient_in_context_is_every_patient,
     any_reference_makes_a_member,
     links_of_patients_widen,
