@@ -22,12 +22,14 @@ from smart_auth.authority import APPS, SIGN_IN, Happening
 from smart_auth.consent import Form
 from smart_auth.errors import OAuthError
 from smart_auth.factors import named
-from smart_auth.model import ACCOUNTS, Account, Client, GrantRecord
+from smart_auth.model import ACCOUNTS, MINUTE, Account, Client, GrantRecord
 from smart_auth.passwords import LEAST, MOST, WeakPassword
 from smart_auth.records import Transaction
 from smart_auth.sessions import Signed
 
 PASSWORD, EVERYWHERE = "/account/password", "/account/everywhere"
+_OFFERED = 10 * MINUTE  # how long a new second factor may be confirmed
+_ANEW = "Load the page again and begin anew"
 
 router = APIRouter(include_in_schema=False)
 
@@ -99,16 +101,28 @@ async def _second_factor(visit: Visit, signed: Signed) -> Response:
         return _offer(visit, signed.account)
     if visit.sent.get("action") == "off":
         return await _switch_off(visit, signed.account)
+    if signed.account.totp is not None:
+        return _offer(visit, signed.account, "Switch the present one off first, by a code of it")
     return await _switch_on(visit, signed.account)
 
 
-def _offer(visit: Visit, account: Account, wrong: str = "", seed: str | None = None) -> Response:
+class _Offered(NamedTuple):
+    """A seed that nobody confirmed yet, and until when it can be, in microseconds."""
+
+    seed: str
+    until: int
+
+
+def _offer(
+    visit: Visit, account: Account, wrong: str = "", offered: _Offered | None = None
+) -> Response:
     """The form. A new seed is handed out sealed, so nothing is kept until it is confirmed."""
     if account.totp is not None:
         left = len(account.recovery)
         return render(visit, "second-factor-on", 400 if wrong else 200, wrong=wrong, left=left)
-    site, seed = visit.authority.site, seed or totp.new_seed()
-    link = totp.link(seed, account.name, site.name)
+    offered = offered or _Offered(totp.new_seed(), visit.authority.clock() + _OFFERED)
+    seed = offered.seed
+    link = totp.link(seed, account.name, visit.authority.site.name)
     return render(
         visit,
         "second-factor",
@@ -117,29 +131,43 @@ def _offer(visit: Visit, account: Account, wrong: str = "", seed: str | None = N
         key=" ".join(seed[i : i + 4] for i in range(0, len(seed), 4)),
         link=link,
         picture=Markup(segno.make(link, micro=False).svg_inline(scale=4, border=4)),
-        sealed=base64.urlsafe_b64encode(
-            totp.sealed(seed, f"new {account.name}", visit.authority.sealer)
-        ).decode(),
+        sealed=_sealed(visit, account, offered),
     )
+
+
+def _sealed(visit: Visit, account: Account, offered: _Offered) -> str:
+    text = f"{offered.seed} {offered.until}"
+    sealed = totp.sealed(text, f"new {account.name}", visit.authority.sealer)
+    return base64.urlsafe_b64encode(sealed).decode()
+
+
+def _unsealed(visit: Visit, account: Account) -> _Offered:
+    """What the form was made with. OAuthError when that is none of ours, or too old."""
+    try:
+        sealed = base64.urlsafe_b64decode(visit.sent.get("sealed", "").encode())
+        text = totp.unsealed(sealed, f"new {account.name}", visit.authority.sealer)
+        seed, until = text.split(" ")
+        offered = _Offered(seed, int(until))
+    except Exception:
+        raise OAuthError("invalid_request", _ANEW) from None
+    if visit.authority.clock() >= offered.until:
+        raise OAuthError("invalid_request", _ANEW)
+    return offered
 
 
 async def _switch_on(visit: Visit, account: Account) -> Response:
     authority, sent = visit.authority, visit.sent
-    try:
-        sealed = base64.urlsafe_b64decode(sent.get("sealed", "").encode())
-        seed = totp.unsealed(sealed, f"new {account.name}", authority.sealer)
-    except Exception:
-        raise OAuthError("invalid_request", "Load the page again and begin anew") from None
+    offered = _unsealed(visit, account)
     if not await _proven(visit, account, "pwd", sent.get("current", "")):
-        return _offer(visit, account, "The password is not right", seed)
-    step = totp.step(seed, sent.get("code", ""), authority.clock(), 0)
+        return _offer(visit, account, "The password is not right", offered)
+    step = totp.step(offered.seed, sent.get("code", ""), authority.clock(), 0)
     if step is None:
-        return _offer(visit, account, "That is not the code of now", seed)
+        return _offer(visit, account, "That is not the code of now", offered)
     codes = totp.recovery_codes()
     await _keep(
         visit,
         account,
-        totp_seed=totp.sealed(seed, account.name, authority.sealer),
+        totp_seed=totp.sealed(offered.seed, account.name, authority.sealer),
         step=step,
         recovery=tuple(map(totp.recovery_digest, codes)),
     )
@@ -160,6 +188,8 @@ async def _keep(
         found = await ACCOUNTS.read(tx, account.name)
         if found is None or found.epoch != account.epoch:
             raise OAuthError("access_denied", "Sign in again")
+        if found.totp != account.totp:  # another page was faster
+            raise OAuthError("invalid_request", _ANEW)
         kept = replace(
             found, totp=totp_seed, totp_step=step, recovery=recovery, proof=found.proof + 1
         )

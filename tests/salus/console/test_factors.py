@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pyotp
 import pytest
 
@@ -18,14 +20,17 @@ async def _second_factor(world, browser, password=PASSWORD):
     """Switch it on; the codes and the recovery codes."""
     await browser.get("/account/second-factor")
     assert "<svg" in browser.text and "<style" not in browser.text  # a picture for a camera
-    key = browser.text.partition('id="key">')[2].partition("<")[0].replace(" ", "")
-    codes = pyotp.TOTP(key)
+    codes = pyotp.TOTP(_key(browser))
     now = codes.at(world.clock() // SECOND)
     await browser.send(code=now, current=password, action="on")
     assert "keep these codes" in browser.text, browser.text
     recovery = [line[4:18] for line in browser.text.splitlines() if line.startswith("<li>")]
     world.clock.goes(30)
     return codes, recovery
+
+
+def _key(browser):
+    return browser.text.partition('id="key">')[2].partition("<")[0].replace(" ", "")
 
 
 def _code(world, codes):
@@ -162,6 +167,74 @@ def test_the_second_factor_is_switched_on_by_the_password_and_off_by_a_code(tell
     tell(story)
 
 
+async def _offered(world, browser):
+    """A form that switches a second factor on, filled rightly."""
+    await browser.get("/account/second-factor")
+    codes = pyotp.TOTP(_key(browser))
+    return {**browser.form(), "code": _code(world, codes), "current": PASSWORD, "action": "on"}
+
+
+async def _fill(browser, form):
+    return await browser.post(form[""], {name: form[name] for name in form if name})
+
+
+def test_a_second_factor_is_not_replaced_without_a_code_of_it(tell):
+    """By a page that was loaded before, at a signed-in browser, by who knows the password."""
+
+    async def story(world):
+        await world.account()
+        browser = world.browser()
+        await browser.sign_in()
+        another = await _offered(world, browser)
+        codes, _ = await _second_factor(world, browser)
+        kept = (await world.read("dr.may")).totp
+        page = await _fill(browser, another)
+        assert (page.status_code, "Switch the present one off first" in page.text) == (400, True)
+        assert (await world.read("dr.may")).totp == kept is not None
+        page = await browser.send(code=_code(world, codes), action="off")
+        assert "password only" in page.text
+        page = await _fill(browser, await _offered(world, browser))
+        assert "keep these codes" in page.text
+        assert (await world.read("dr.may")).totp != kept
+
+    tell(story)
+
+
+def test_of_two_second_factors_at_once_one_is_kept(tell):
+    async def story(world):
+        await world.account()
+        browser = world.browser()
+        await browser.sign_in()
+        offered = [await _offered(world, browser) for _ in range(2)]
+        found = await asyncio.gather(*(_fill(browser, each) for each in offered))
+        assert sorted("keep these codes" in page.text for page in found) == [False, True]
+        assert len(world.happened("account")) == 2  # the password, and one second factor
+
+    tell(story)
+
+
+def test_a_key_that_was_offered_is_good_for_ten_minutes_whatever_is_sent_meanwhile(tell):
+    async def story(world):
+        await world.account()
+        browser = world.browser()
+        await browser.sign_in()
+        await browser.get("/account/second-factor")
+        key = _key(browser)
+        world.clock.goes(5 * 60)
+        page = await browser.send(code="000000", current=PASSWORD, action="on")
+        assert (page.status_code, _key(browser)) == (400, key)
+        world.clock.goes(5 * 60)
+        form = browser.form()
+        page = await browser.send(code=_code(world, pyotp.TOTP(key)), current=PASSWORD, action="on")
+        assert (page.status_code, "Load the page again" in page.text) == (400, True)
+        assert (await world.read("dr.may")).totp is None
+        world.clock.goes(-1)
+        form |= {"code": _code(world, pyotp.TOTP(key)), "current": PASSWORD, "action": "on"}
+        assert "keep these codes" in (await _fill(browser, form)).text
+
+    tell(story)
+
+
 # --- guessing ------------------------------------------------------------------------------------
 
 
@@ -271,8 +344,6 @@ def test_codes_are_guessed_as_seldom_as_passwords(tell):
 
 def test_attempts_at_once_are_counted_before_they_are_judged(tell):
     async def story(world):
-        import asyncio
-
         async def attempt():
             try:
                 await sign_in.begin(world.authority, "nobody", "guess", Visitor(ELSEWHERE))
