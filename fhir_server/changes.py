@@ -13,7 +13,7 @@ from conformance.outcome import FhirError
 from fhir_server import access, owners, sight
 from fhir_server.core import Step
 from fhir_server.prepare import Prepared
-from fhir_server.storage.store import EVERYTHING, Version
+from fhir_server.storage.store import EVERYTHING, Entry, Version
 
 
 class Written(NamedTuple):
@@ -37,18 +37,29 @@ def writes_all(step: Step, type: str, letter: str) -> bool:
 
 async def replaced(step: Step, type: str, id: str, letter: str) -> Version | None:
     """The version that a write replaces, if any; a deletion where the caller could reach what was
-    deleted. FhirError 404, for a caller who may not write all resources of the type, when there is
-    none that it may reach."""
+    deleted. FhirError, for a caller who may not write all resources of the type: 404 when there is
+    none that it may reach, 403 when it is another patient's too."""
     if writes_all(step, type, letter):
         return await step.tx.get(type, id)
     found = await sight.current(step, type, id, letter)
     if found is None:
         raise absent(type)
+    if found.deleted:
+        return found
     # Who is shown a part only would lose the rest.
-    partial = type in access.CONCEALED and not found.deleted
-    if partial and await sight.hides(step, parse(found.body)):
+    if type in access.CONCEALED and await sight.hides(step, parse(found.body)):
         raise absent(type)
+    await require_nobody_else(step, found)
     return found
+
+
+async def require_nobody_else(step: Step, version: Version) -> None:
+    """Refuse to change or delete what is another patient's too, for whom it would be gone.
+    FhirError 403."""
+    if access.limit(step.grant) is None:
+        return
+    if not _names_granted(step, version.type, step.core.index.entries(parse(version.body))):
+        raise _beyond(version.type)
 
 
 async def require_written(step: Step, written: Sequence[Written]) -> None:
@@ -67,16 +78,23 @@ async def _require_own(step: Step, written: Written) -> None:
     if seen is EVERYTHING:
         return
     own = await sight.holds(step, version, prepared.entries, seen)
+    own = own and _names_granted(step, version.type, prepared.entries)
+    if not own or await sight.hides(step, prepared.resource):
+        raise _beyond(version.type)
+
+
+def _names_granted(step: Step, type: str, entries: Sequence[Entry]) -> bool:
+    """Whether these entries put a resource into no patient's compartment beyond the grant."""
     ids = access.limit(step.grant)
-    if own and ids is not None:
-        named = owners.named(prepared.entries, owners.naming(version.type, step.core.index))
-        own = named <= ids and not await sight.hides(step, prepared.resource)
-    if not own:
-        raise FhirError(
-            "forbidden",
-            f"This grant does not allow a {version.type} like this one: it is not in the patient's"
-            " compartment, not what the scopes describe, or names somebody else",
-        )
+    return ids is None or owners.named(entries, owners.naming(type, step.core.index)) <= ids
+
+
+def _beyond(type: str) -> FhirError:
+    return FhirError(
+        "forbidden",
+        f"This grant does not allow a {type} like this one: it is not in the patient's"
+        " compartment, not what the scopes describe, or names somebody else",
+    )
 
 
 async def _require_targets(step: Step, written: Written) -> None:

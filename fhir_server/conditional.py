@@ -9,7 +9,7 @@ import re
 
 from conformance.json import parse
 from conformance.outcome import FhirError
-from fhir_server import access, sight
+from fhir_server import access, changes, sight
 from fhir_server.core import Step
 from fhir_server.interaction import Interaction, Parameters
 from fhir_server.search import params
@@ -27,7 +27,7 @@ async def select(
 ) -> list[Version]:
     """Up to `at_most` resources that meet a condition and that the caller may both find and reach
     with a letter. FhirError when it selects nothing in particular: no search parameter, or one
-    that is unknown."""
+    that is unknown; 403 when a write would replace what is another patient's too."""
     for name, _ in condition:
         base = name.partition(":")[0]
         if base.startswith("_") and base not in _SELECTING:
@@ -37,10 +37,17 @@ async def select(
         raise FhirError("invalid", "A condition needs at least one search parameter", status=412)
     query = All((search.query, access.visible(step.core, step.grant, type, letter)))
     found = await step.tx.find(type, query, (), Page(at_most))
-    if type not in access.CONCEALED or letter == "s":
+    if letter == "s":
         return list(found.versions)
-    # Who is shown a part only would lose the rest.
-    return [each for each in found.versions if not await sight.hides(step, parse(each.body))]
+    whole = [each for each in found.versions if not await _is_part(step, each)]
+    for each in whole:
+        await changes.require_nobody_else(step, each)
+    return whole
+
+
+async def _is_part(step: Step, version: Version) -> bool:
+    """Whether the caller is shown a part only, and would lose the rest by writing."""
+    return version.type in access.CONCEALED and await sight.hides(step, parse(version.body))
 
 
 async def single(step: Step, type: str, condition: Parameters, letter: str = "s") -> Version | None:

@@ -217,6 +217,52 @@ def test_who_sees_a_part_of_a_provenance_cannot_write_over_the_rest(clinic):
     assert clinic.ask(FAMILY, "DELETE", "Provenance/both").status == 204
 
 
+_MEETING = people.resource(
+    "Appointment/alone",
+    status="proposed",
+    participant=[{"status": "accepted", "actor": reference("Patient/a")}],
+)
+
+
+@pytest.mark.requirement("16", "E6")
+@pytest.mark.parametrize("condition", [False, True])
+@pytest.mark.parametrize("method", ["DELETE", "PUT", "PATCH"])
+def test_what_is_another_patients_too_is_neither_changed_nor_deleted(clinic, method, condition):
+    """Not even so that the other is no longer named: it would be gone for them."""
+    clinic.put(_MEETING)
+
+    def asked(caller, id):
+        body = {"PUT": {**_MEETING, "id": id}, "PATCH": [_ALONE]}.get(method)
+        url = f"Appointment?_id={id}" if condition else f"Appointment/{id}"
+        return clinic.ask(caller, method, url, body)
+
+    refused = asked(OF_A, "both")
+    assert (refused.status, refused.code) == (403, "forbidden")
+    assert clinic.ask(OF_A, "GET", "Appointment/both").header("etag") == 'W/"1"'
+    assert asked(OF_A, "alone").status in (200, 204)
+    assert asked(FAMILY, "both").status in (200, 204)
+
+
+_ALONE = {
+    "op": "replace",
+    "path": "/participant",
+    "value": _MEETING["participant"],
+}
+
+
+@pytest.mark.requirement("16")
+def test_a_deletion_by_a_condition_removes_all_or_nothing_where_one_is_anothers_too(clinic):
+    clinic.put(_MEETING)
+
+    assert clinic.ask(OF_A, "DELETE", "Appointment?status=proposed").status == 403
+    assert clinic.ask(OF_A, "GET", "Appointment/alone").status == 200
+    entry = _entry("DELETE", "Appointment/both")
+    for kind, status in (("transaction", 403), ("batch", 200)):
+        answer = clinic.ask(OF_A, "POST", "", _bundle(kind, entry))
+        assert answer.status == status
+        assert _versions(clinic, "Appointment/both") == 1
+
+
 @pytest.mark.requirement("16", "21")
 def test_audit_events_are_reported_by_who_is_not_limited_only(clinic):
     event = {

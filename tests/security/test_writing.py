@@ -108,17 +108,20 @@ def _reaches(grant: Grant, letter: str, name: Name, hospital: Hospital) -> bool:
     return left_of(grant, old, hospital.now) == old
 
 
+def _names_others(grant: Grant, resource: Resource) -> bool:
+    """Whether a resource is another patient's as well."""
+    patients = limited_to(grant)
+    named = NAMED.get(resource["resourceType"], lambda _: set())(resource)
+    return patients is not None and bool(named - patients)
+
+
 def _may_make(grant: Grant, letter: str, made: Resource, hospital: Hospital) -> bool:
     type = made["resourceType"]
     if _writes_all(grant, type, letter):
         return True
     if not may(grant, letter, made, hospital.now):
         return False
-    patients = limited_to(grant)
-    others = NAMED.get(type, lambda _: set())(made) - (patients or set())
-    if patients is not None and others:
-        return False
-    return left_of(grant, made, hospital.now) == made
+    return not _names_others(grant, made) and left_of(grant, made, hospital.now) == made
 
 
 def _status_of_put(grant: Grant, made: Resource, hospital: Hospital) -> set[int]:
@@ -127,6 +130,8 @@ def _status_of_put(grant: Grant, made: Resource, hospital: Hospital) -> set[int]
         return {403}
     if not _writes_all(grant, name[0], "u") and not _reaches(grant, "u", name, hospital):
         return {404}
+    if name in hospital.now and _names_others(grant, hospital.now[name]):
+        return {403}
     return {200, 201} if _may_make(grant, "u", made, hospital) else {403}
 
 
@@ -176,6 +181,8 @@ def _delete(random: Random, clinic: Clinic, hospital: Hospital, caller: Grant) -
         assert status == 403, (caller, name)
     elif name not in hospital.now:
         assert status in ({204} if _writes_all(caller, name[0], "d") else {204, 404})
+    elif _reaches(caller, "d", name, hospital) and _names_others(caller, hospital.now[name]):
+        assert status == 403, (caller, name)
     elif _writes_all(caller, name[0], "d") or _reaches(caller, "d", name, hospital):
         assert status == 204, (caller, name)
         hospital.delete(name)
@@ -213,7 +220,7 @@ def _conditional(random: Random, clinic: Clinic, hospital: Hospital, caller: Gra
     made = {**(old or chance._observation(random, int(name[1][1:]))), "language": "en"}
     body = {"DELETE": None, "PUT": made, "PATCH": [_ENGLISH]}[method]
     status = clinic.ask(caller, method, url, body).status
-    if not spoken:
+    if not spoken or (reached and _names_others(caller, hospital.now[name])):
         assert status == 403, (caller, url)
     elif method == "DELETE":
         assert status == 204
@@ -287,6 +294,13 @@ def other_targets_may_be_named(patch):
     patch.setattr(sight, "hides", hides)
 
 
+def what_is_others_too_may_be_replaced(patch):
+    async def require_nobody_else(step, version):
+        pass
+
+    patch.setattr(changes, "require_nobody_else", require_nobody_else)
+
+
 def ids_may_be_chosen(patch):
     patch.setattr(handlers, "_require_update_as_create", lambda step, type: None)
     patch.setattr(changes, "writes_all", lambda step, type, letter: True)
@@ -338,6 +352,7 @@ WRITING = [
     new_versions_unchecked,
     other_patients_may_be_named,
     other_targets_may_be_named,
+    what_is_others_too_may_be_replaced,
     ids_may_be_chosen,
     conditions_reach_what_is_found,
     conditions_find_everything,
