@@ -12,7 +12,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from functools import lru_cache
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import unquote_to_bytes, urlsplit
 
 from conformance.json import encode, parse, pretty
 from conformance.outcome import FhirError, outcome
@@ -47,11 +47,16 @@ Headers = Mapping[bytes, bytes]
 
 _ANY = frozenset({"*/*", "application/*", ""})
 _FORM = "application/x-www-form-urlencoded"
-_TOKEN = b"access_token="  # in a URL it would stay in logs and histories
+_TOKEN, _TOKEN_IS = (
+    b"access_token",
+    b"access_token=",
+)  # in a URL it would stay in logs and histories
+_ENCODED = re.compile(rb"(?:^|&)([^=&]*%[^=&]*)").findall  # names that are not written plainly
 _MANY = 1000  # parameters among which _format and _pretty are looked for
 _BODILESS = frozenset({"GET", "HEAD", "DELETE"})
 _BODIES = frozenset({"create", "update", "patch", "transaction", "operation"})
 _JSON_TYPE = (b"content-type", f"{FHIR_JSON}; charset=utf-8".encode())
+_HEADER_ONLY = "An access token travels in the Authorization header only"
 _NOT_ACCEPTED = f"This server answers in {FHIR_JSON}, which the request does not accept"
 _SECURITY = [(b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store")]
 
@@ -152,6 +157,8 @@ class Http:
             if media not in (_FORM, ""):
                 raise FhirError("not-supported", f"A search is posted as {_FORM}", status=415)
             data = await read_body(receive, headers, limits.url)
+            if _bears_token(data):
+                raise FhirError("invalid", _HEADER_ONLY)
             return _Body(form=pairs(_ascii(data), limits.parameters))
         if at.code not in _BODIES:
             return _Body()
@@ -307,9 +314,16 @@ def _misplaced(headers: Headers, scope: Scope) -> FhirError | None:
     """Why it cannot be told by which token a request is made."""
     if len(headers) != len(scope["headers"]) and _repeats(scope, b"authorization"):
         return FhirError("invalid", "A request has one Authorization header")
-    if _TOKEN in scope["query_string"]:
-        return FhirError("invalid", "An access token travels in the Authorization header only")
+    if _bears_token(scope["query_string"]):
+        return FhirError("invalid", _HEADER_ONLY)
     return None
+
+
+def _bears_token(query: bytes) -> bool:
+    """Whether a query or form has a parameter by which OAuth would send a token."""
+    if _TOKEN_IS in query:
+        return True
+    return b"%" in query and any(_TOKEN in unquote_to_bytes(name) for name in _ENCODED(query))
 
 
 def _repeats(scope: Scope, name: bytes) -> bool:

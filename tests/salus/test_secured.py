@@ -2,6 +2,7 @@
 in while it runs."""
 
 import asyncio
+import base64
 import re
 import secrets
 
@@ -14,6 +15,7 @@ from salus.problem import Problem
 from tests.secured import PASSWORD, Launch, Secured, answer, patient
 
 JSON = {"content-type": "application/fhir+json"}
+FORM = {"content-type": "application/x-www-form-urlencoded"}
 EVERYTHING = "system/*.cruds"
 
 
@@ -83,6 +85,34 @@ def test_a_token_counts_in_the_one_header_only(secured):
     ]
     assert token not in events.text
     assert token not in secured.log.read_text()
+
+
+@pytest.mark.requirement("M3", "41")
+@pytest.mark.parametrize(
+    "name", ["access%5Ftoken", "access%5ftoken", "%61ccess_token", "access_token%3D"]
+)
+def test_a_token_in_the_address_is_refused_and_kept_nowhere_however_its_name_is_written(
+    secured, name
+):
+    token, other = secured.token(), f"{name}={new('hidden')}"
+    with secured.client(token) as fhir:
+        answers = [
+            fhir.get(f"/Patient?_count=1&{other}"),
+            fhir.get(f"/Patient?{other}", headers={"prefer": "handling=lenient"}),
+            fhir.post("/Patient/_search", content=other.encode(), headers=FORM),
+        ]
+        fair = fhir.get("/Patient?_count=1&identifier=http%3A%2F%2Fx%7Caccess%5Ftoken")
+        events = fhir.get("/AuditEvent?_sort=-date&_count=6")
+
+    queries = [base64.b64decode(each) for each in re.findall(r'"query":"([^"]+)"', events.text)]
+    value = other.partition("=")[2]
+    assert [each.status_code for each in answers] == [400, 400, 400]
+    assert fair.status_code == 200
+    assert any(b"identifier=" in each for each in queries)  # what is fair is kept
+    assert value not in events.text
+    assert not any(value.encode() in each for each in queries)
+    assert not any(value in each.text for each in answers)
+    assert value not in secured.log.read_text()
 
 
 @pytest.mark.requirement("54", "E8")
