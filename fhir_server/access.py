@@ -89,6 +89,13 @@ def check(core: Core, grant: Grant, asked: Interaction) -> None:
         raise refusal(asked.code, asked.type)
 
 
+def check_read(grant: Grant, asked: Interaction) -> None:
+    """Refuse an interaction that asks what a resource says, for want of the letter r. FhirError
+    403."""
+    if not covers(grant, asked.type or ANY, "r") and not _is_agent(grant, asked, "r"):
+        raise refusal(f"a {asked.code} that tests what is there", asked.type)
+
+
 def check_search(grant: Grant, type: str) -> None:
     """Refuse to search a type (`*`: all of them) that a request names. FhirError 403."""
     if not covers(grant, type, "s"):

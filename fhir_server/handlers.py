@@ -71,6 +71,8 @@ async def patched(step: Step, asked: Interaction, operations: Any) -> Result:
     else:
         current = await changes.replaced(step, asked.type or "", asked.id or "", "u")
     current = _there(asked, current)
+    if patch.tests(operations) and not await _is_readable(step, current):
+        raise absent(asked.type)
     require_match(asked, current)
     resource = patch.apply(parse(current.body), operations)
     return await _put(step, asked, prepare(step.core, resource), current.id, current, "u")
@@ -171,7 +173,12 @@ async def _written(
 async def _may_return(step: Step, asked: Interaction, version: Version) -> bool:
     """Whether a write answers with the resource: a patch tells what its sender did not send, so it
     must be readable as well."""
-    if asked.code != "patch" or changes.writes_all(step, version.type, "r"):
+    return asked.code != "patch" or await _is_readable(step, version)
+
+
+async def _is_readable(step: Step, version: Version) -> bool:
+    """Whether the caller may read a current version."""
+    if changes.writes_all(step, version.type, "r"):
         return True
     return await sight.current(step, version.type, version.id, "r") is not None
 

@@ -31,6 +31,11 @@ def read_patch(core: Core, content: Content | None) -> list[dict[str, Any]]:
     return operations
 
 
+def tests(operations: list[dict[str, Any]]) -> bool:
+    """Whether a patch asks what the resource says, and its status tells the answer."""
+    return any(each.get("op") == "test" for each in operations)
+
+
 def apply(resource: Resource, operations: list[dict[str, Any]]) -> Resource:
     """The patched resource; the one given may be altered. FhirError 422 when an operation cannot
     be applied, 400 when it is malformed."""

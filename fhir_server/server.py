@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Iterator, Sequence
 from typing import Any
 
 from conformance.outcome import FhirError
-from fhir_server import access, once
+from fhir_server import access, once, patch
 from fhir_server.audit.event import Caller, events, failure
 from fhir_server.audit.strangers import Strangers
 from fhir_server.batch import batch
@@ -26,7 +26,6 @@ from fhir_server.interaction import (
     Result,
     require_offered,
 )
-from fhir_server.patch import read_patch
 from fhir_server.prepare import prepare
 from fhir_server.storage.store import Conflict, Event, Store, TooCostly, Transaction, Unavailable
 from fhir_server.transaction import transaction
@@ -102,7 +101,10 @@ class Server:
             told = asked.prefer.returns == "OperationOutcome"
             return prepare(self.core, _checked(asked), told)
         if asked.code == "patch":
-            return read_patch(self.core, asked.content)
+            operations = patch.read_patch(self.core, asked.content)
+            if patch.tests(operations):
+                access.check_read(caller.grant, asked)
+            return operations
         return None
 
     def writes(self, asked: Interaction) -> bool:
