@@ -47,10 +47,8 @@ Headers = Mapping[bytes, bytes]
 
 _ANY = frozenset({"*/*", "application/*", ""})
 _FORM = "application/x-www-form-urlencoded"
-_TOKEN, _TOKEN_IS = (
-    b"access_token",
-    b"access_token=",
-)  # in a URL it would stay in logs and histories
+# A token in a URL would stay in logs and histories.
+_TOKEN, _TOKEN_IS = b"access_token", b"access_token="
 _ENCODED = re.compile(rb"(?:^|&)([^=&]*%[^=&]*)").findall  # names that are not written plainly
 _MANY = 1000  # parameters among which _format and _pretty are looked for
 _BODILESS = frozenset({"GET", "HEAD", "DELETE"})

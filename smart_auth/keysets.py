@@ -13,13 +13,13 @@ import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 import httpx
 import msgspec
 
+from smart_auth.addresses import is_public
 from smart_auth.authority import Authority
 from smart_auth.model import HOUR, MINUTE, SECOND
 from smart_auth.uris import fetch_problem, is_trusted
@@ -162,25 +162,3 @@ async def _resolved(parts: SplitResult, trusted: bool) -> str:
     if not addresses or not (trusted or all(is_public(each) for each in addresses)):
         raise Unfetched("The host of the key set has a private address")
     return addresses[0]
-
-
-def is_public(address: str) -> bool:
-    """Whether an address is of the internet at large: not one of this machine, a private network,
-    a multicast group, nor an IPv6 address that stands for such a one."""
-    try:
-        meant: IPv4Address | IPv6Address = ip_address(address.partition("%")[0])
-    except ValueError:
-        return False
-    if isinstance(meant, IPv6Address):
-        inner = meant.ipv4_mapped or meant.sixtofour or _nat64(meant)
-        if meant.teredo or (inner and not is_public(str(inner))):
-            return False
-        if meant.ipv4_mapped:
-            return True
-    return meant.is_global and not meant.is_multicast
-
-
-def _nat64(address: IPv6Address) -> IPv4Address | None:
-    """The IPv4 address within one of 64:ff9b::/96 (RFC 6052)."""
-    packed = address.packed
-    return IPv4Address(packed[12:]) if packed[:12] == bytes.fromhex("0064ff9b" + "00" * 8) else None

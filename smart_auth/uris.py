@@ -9,6 +9,8 @@ import re
 from ipaddress import ip_address
 from urllib.parse import SplitResult, urlsplit
 
+from smart_auth.addresses import is_public
+
 _CHARACTERS = 2000
 # What RFC 3986 lets stand in a URI, without the fragment's `#`. No backslash, space, or letters
 # beyond ASCII, on which browsers and parsers disagree.
@@ -119,8 +121,10 @@ def _problem(uri: str) -> str | None:
 
 
 def _is_private(host: str) -> bool:
+    name = host.rstrip(".")  # the dot of a full name changes nothing of what it means
     try:
-        return not ip_address(host).is_global
+        ip_address(name)
     except ValueError:
         # A number that is no address in its usual spelling is one that only some parsers read.
-        return "." not in host or host.rpartition(".")[2].isdigit() or host.endswith(_LOCAL)
+        return "." not in name or name.rpartition(".")[2].isdigit() or name.endswith(_LOCAL)
+    return not is_public(name)

@@ -18,9 +18,10 @@ from cryptography.x509.oid import NameOID
 from joserfc.jwk import RSAKey
 
 from smart_auth import clients, keysets
+from smart_auth.addresses import is_public
 from smart_auth.authority import Policy
 from smart_auth.errors import OAuthError
-from smart_auth.keysets import Unfetched, is_public
+from smart_auth.keysets import Unfetched
 from smart_auth.model import HOUR, MINUTE, SECOND
 from smart_auth.registrable import Registrable
 from smart_auth.uris import fetch_problem, web_problem
@@ -224,6 +225,12 @@ def test_a_slow_host_is_not_waited_for(served, host, monkeypatch):
         "https://127.0.0.1/jwks",
         "https://localhost/jwks",
         "https://keys.localhost/jwks",
+        "https://localhost./jwks",
+        "https://keys.internal./jwks",
+        "https://127.0.0.1./jwks",
+        "https://224.0.0.1/jwks",
+        "https://[fec0::1]/jwks",
+        "https://[64:ff9b::10.0.0.1]/jwks",
         "https://keys.internal/jwks",
         "https://[::1]/jwks",
         "https://169.254.169.254/latest/meta-data",
@@ -370,6 +377,28 @@ def test_over_https_the_certificate_is_that_of_the_name(
         ("fe80::1%eth0", False),
         ("fd00::1", False),
         ("ff02::1", False),
+        ("::8.8.8.8", False),
+        ("::10.0.0.1", False),
+        ("::ffff:0:10.0.0.1", False),
+        ("::ffff:0:8.8.8.8", False),
+        ("64:ff9b::8.8.8.8", True),
+        ("64:ff9b:1::808:808", False),
+        ("64:ff9b:1::a00:1", False),
+        ("2002:a00:1::", False),
+        ("2001::1", False),
+        ("2001:db8::1", False),
+        ("3fff::1", False),
+        ("fec0::1", False),
+        ("100::1", False),
+        ("5f00::1", False),
+        ("192.0.0.1", False),
+        ("192.0.0.9", False),
+        ("192.0.0.170", False),
+        ("192.88.99.1", False),
+        ("198.18.0.1", False),
+        ("240.0.0.1", False),
+        ("192.0.1.1", True),
+        ("2a00:1450:4001::1", True),
         ("no address", False),
     ],
 )
