@@ -21,6 +21,7 @@ from smart_auth.errors import OAuthError
 from smart_auth.metadata import Metadata, described
 from smart_auth.model import DAY, Client
 from smart_auth.records import Space, Transaction, digest, new_secret
+from smart_auth.reserved import is_reserved
 
 _OFFER = 7 * DAY
 
@@ -66,6 +67,7 @@ async def register(
     offered, token = await _offered(authority, headers)
     _within(metadata, offered)
     asked = metadata.registrable(offered.scopes)
+    _check_name(authority, asked.name)
     clients.check(authority, asked)  # before the token is used up
     if token and await _taken(authority, token) is None:
         raise invalid_token()
@@ -94,6 +96,8 @@ async def update(
     if metadata.profile(client.profile) != client.profile:
         raise OAuthError("invalid_client_metadata", "The kind of a client stays as registered")
     asked = metadata.registrable(client.scopes, client.profile)
+    if asked.name != client.name:
+        _check_name(authority, asked.name)
     done = await clients.update(authority, id, asked)
     if done is None:
         raise invalid_token()
@@ -141,6 +145,14 @@ def _within(metadata: Metadata, offered: Offer) -> None:
         raise OAuthError(
             "invalid_client_metadata",
             "Only the operator can register a client of this kind, or give a token for it",
+        )
+
+
+def _check_name(authority: Authority, name: str) -> None:
+    """Only the operator may name an app so that users take it for the server. OAuthError."""
+    if is_reserved(name, authority.site.name):
+        raise OAuthError(
+            "invalid_client_metadata", "`client_name` begins like the name of this server"
         )
 
 

@@ -51,7 +51,7 @@ def opened(tmp_path):
 
 @pytest.fixture
 def by_token(tmp_path):
-    with Served(tmp_path, Policy(registration="token")) as server:
+    with Served(tmp_path / "by_token", Policy(registration="token")) as server:
         yield server
 
 
@@ -203,6 +203,38 @@ def test_an_app_on_a_device_may_use_loopback_and_its_own_scheme(opened, uri, fin
 )
 def test_what_must_not_be_registered_is_refused(opened, change):
     wrong(register(opened, **{**APP, **change}))
+
+
+SERVERS_OWN = [
+    "Salus",
+    "SALUS Operator",
+    "  salus-admin",
+    "S a l u s",
+    "\uff33alus",
+    "S\u00e1lus",
+    "\u0405\u0430lus",
+    "5a1us",
+    "SaIus",
+    "Test Clinic",
+    "test  CLINIC: records",
+    "T\u0435st-Clinic",
+]
+
+
+@pytest.mark.requirement("45", "52")
+@pytest.mark.parametrize("name", SERVERS_OWN)
+def test_an_app_cannot_take_a_name_that_passes_for_the_servers_own(opened, by_token, mine, name):
+    """Neither where anybody registers, nor by a token, nor later; the operator can name it so."""
+    token = by_token.run(registration.offer, by_token.authority)
+    id, own = mine["client_id"], mine["registration_access_token"]
+    named = replacement(mine, client_name=name)
+
+    assert "name of this server" in wrong(register(opened, **{**APP, "client_name": name}))
+    assert "name of this server" in wrong(register(by_token, token, **{**APP, "client_name": name}))
+    assert "name of this server" in wrong(manage(opened, "PUT", id, own, json=named))
+    assert opened.client("operator-s", name=name).client.name == " ".join(name.split())
+    fair = {**APP, "client_name": "Records of Test Clinic"}
+    assert register(by_token, token, **fair).status_code == 201
 
 
 @pytest.mark.requirement("45")
