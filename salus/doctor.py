@@ -27,7 +27,7 @@ from salus.advice import advice, urgent
 from salus.bench.machine import filesystem
 from salus.deep import disagreements
 from salus.folders import Finding, exposed, named
-from salus.operator.ask import holder
+from salus.operator.running import holder
 from salus.problem import Problem
 from salus.program import called
 from salus.settings import Settings

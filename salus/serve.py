@@ -28,8 +28,8 @@ from rich.progress import Progress
 
 from salus import tls
 from salus.folders import exposed
-from salus.operator.ask import announce, withdraw
 from salus.operator.requests import First, FirstStart
+from salus.operator.running import announce, withdraw
 from salus.problem import Problem
 from salus.program import called
 from salus.settings import Settings, bracketed, default_data, default_keys

@@ -22,7 +22,10 @@ Keys = Annotated[Path | None, option(help="Folder of the keys [SALUS_KEYS].")]
 
 def answered(data: Path | None, keys: Path | None, asked: Asked, answer: type[T]) -> T:
     """What the server of a data folder answers, or the folder itself where none runs. Problem,
-    StoreError."""
+    also where there is no data, StoreError."""
     from salus.operator.ask import ask  # commands that ask nothing start without it
+    from salus.operator.running import needs_data
 
-    return ask(read_settings(data=data, keys=keys), asked, answer)
+    settings = read_settings(data=data, keys=keys)
+    needs_data(settings)
+    return ask(settings, asked, answer)

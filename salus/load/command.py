@@ -21,8 +21,9 @@ from fhir_server.audit.event import Caller
 from salus.load.run import Load, Report, load
 from salus.load.sources import LoadError, files
 from salus.load.targets import HttpTarget, ServerTarget, Target
-from salus.operator.ask import ask, serves
+from salus.operator.ask import ask
 from salus.operator.requests import IssueToken, Token
+from salus.operator.running import serves
 from salus.settings import Settings
 from smart_auth.grant import Grant
 

@@ -392,6 +392,7 @@ def test_files_are_loaded_with_the_operators_token_or_another_and_not_without(se
 
 def test_a_stopped_server_is_looked_after_in_its_folder(tmp_path):
     server = Secured(tmp_path)
+    server.user("root", administrator=True)
     added = server.command("user", "add", "maria", "--who", "Practitioner/m")
     listed = server.command("user", "list")
 
@@ -494,12 +495,3 @@ def test_an_offer_that_nobody_can_use_is_told_so(secured):
 
     assert offered.returncode == 0
     assert "SALUS_REGISTRATION is off, so nobody can use it now" in offered.stderr
-
-
-def test_a_command_makes_no_data_where_it_only_looks(tmp_path):
-    server = Secured(tmp_path)
-    told = server.command("user", "list")
-
-    assert told.returncode == 2
-    assert f"There is no data in {server.data} yet" in told.stderr
-    assert not server.data.exists()
