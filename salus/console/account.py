@@ -87,7 +87,7 @@ async def _everywhere(visit: Visit, signed: Signed) -> Response:
     if visit.request.method != "POST":
         return render(visit, "everywhere")
     await accounts.sign_out_everywhere(visit.authority, signed.account.name)
-    answer = go(visit, SIGN_IN)
+    answer = go(visit, SIGN_IN, said="everywhere")
     visit.cookies.drop(answer, visit.cookies.session)
     return answer
 

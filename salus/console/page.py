@@ -152,6 +152,7 @@ def render(
         root=root(visit.authority),
         csrf=visit.csrf,
         handle=visit.handle,
+        said=words.SAID.get(visit.sent.get("said", ""), ""),
         account=signed.account if signed and signed.complete else None,
         **values,
     )

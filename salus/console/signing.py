@@ -105,13 +105,16 @@ def _following(visit: Visit) -> str:
 
 
 async def _sign_out_page(visit: Visit) -> Response:
+    """Ask first: a link may be followed by accident, so only the form signs out."""
+    if visit.signed is None:
+        return go(visit, SIGN_IN, said="signed-out")
     return render(visit, "sign-out")
 
 
 async def _sign_out(visit: Visit) -> Response:
     if visit.cookie:
         await sessions.end(visit.authority, visit.cookie, visit.visitor.address)
-    answer = go(visit, SIGN_IN, request=visit.handle)
+    answer = go(visit, SIGN_IN, request=visit.handle, said="signed-out")
     visit.cookies.drop(answer, visit.cookies.session)
     return answer
 
@@ -134,9 +137,9 @@ async def _welcome(visit: Visit) -> Response:
     if account is None:
         return _choose(visit, None)
     if due(account, ("pwd",)) is not None:
-        return go(visit, SIGN_IN)
+        return go(visit, SIGN_IN, said="saved-half")
     stage = await sign_in.complete(visit.authority, account, ("pwd",), visit.visitor, visit.cookie)
-    answer = go(visit, SECOND_FACTOR)
+    answer = go(visit, SECOND_FACTOR, said="saved")
     visit.cookies.set(answer, visit.cookies.session, stage.cookie)
     if stage.device:
         visit.cookies.set(answer, visit.cookies.device, stage.device)

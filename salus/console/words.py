@@ -61,6 +61,14 @@ def waiting(seconds: int) -> str:
     return lasting(-(-seconds // 60) * MINUTE)
 
 
+# What was done on the page before, by the name that its address carries: never words of others.
+SAID: Mapping[str, str] = {
+    "signed-out": "You are signed out of this browser.",
+    "everywhere": "You are signed out everywhere, and no app is connected any more.",
+    "saved": "Your password is saved, and you are signed in.",
+    "saved-half": "Your password is saved. Sign in with it, and with your second factor.",
+}
+
 FILTERS: Mapping[str, Callable[[Any], str]] = {
     "label": label,
     "type_words": type_words,

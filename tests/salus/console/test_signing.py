@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from smart_auth import accounts, passwords
+from smart_auth import accounts, invitations, passwords
 from smart_auth.model import ACCOUNTS, HOUR, MINUTE, SECOND
 from tests.salus.console.world import PASSWORD, answered, is_in, redeem
 
@@ -318,5 +318,67 @@ def test_signing_in_again_disconnects_no_app(tell):
         await browser.send(name="bob", password=PASSWORD)
         with pytest.raises(Exception, match="invalid_token"):
             await tokens.grant(token["access_token"])
+
+    tell(story)
+
+
+# --- signing out ---------------------------------------------------------------------------------
+
+
+def test_following_the_link_asks_and_only_the_form_signs_out_and_says_so(tell):
+    async def story(world):
+        await world.account()
+        browser = world.browser()
+        await browser.sign_in()
+        page = await browser.get("/sign-out")
+        assert "<h1>Sign out of this browser?</h1>" in page.text
+        assert "signed out of this browser" not in page.text
+        assert await is_in(browser)
+        await browser.get("/sign-out")
+        page = await browser.send()
+        assert "You are signed out of this browser." in page.text
+        assert "<h1>Sign in</h1>" in page.text
+        assert not await is_in(browser)
+        page = await browser.get("/sign-out")
+        assert "You are signed out of this browser." in page.text
+
+    tell(story)
+
+
+def test_pages_say_what_was_done_in_words_of_their_own_only(tell):
+    async def story(world):
+        await world.account()
+        browser = world.browser()
+        page = await browser.get("/sign-in", params={"said": "Your password is 1234"})
+        assert 'role="status"' not in page.text
+        await browser.sign_in()
+        await browser.get("/account/everywhere")
+        page = await browser.send()
+        assert "You are signed out everywhere, and no app is connected any more." in page.text
+
+    tell(story)
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_a_link_for_a_password_names_the_account_to_programs_that_keep_passwords(tell, known):
+    async def story(world):
+        if known:
+            await world.account("ann", "Patient/ann")
+
+        async def work(tx):
+            found = await ACCOUNTS.read(tx, "ann")
+            made = found or await accounts.create(world.authority, tx, "ann", who="Patient/ann")
+            return await invitations.invite(world.authority, tx, made)
+
+        secret = await world.authority.keeper.transaction(work, write=True)
+        browser = world.browser()
+        page = await browser.get("/welcome", params={"link": secret})
+        assert browser.form()["username"] == "ann"
+        hidden = page.text.partition("<div hidden>")[2].partition("</div>")[0]
+        assert '<label for="username">' in hidden
+        assert 'autocomplete="username"' in hidden
+        assert ("is signed out" in page.text) == known
+        page = await browser.send(password=PASSWORD, again=PASSWORD)
+        assert "Your password is saved, and you are signed in." in page.text
 
     tell(story)
