@@ -13,7 +13,7 @@ from pathlib import Path
 
 import structlog
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, SummaryMetricFamily
+from prometheus_client.core import CounterMetricFamily, SummaryMetricFamily
 from prometheus_client.registry import Collector
 
 from conformance.json import encode
@@ -29,7 +29,6 @@ class Metrics(Collector):
     def __init__(self) -> None:
         self._answers: dict[tuple[str, int], int] = defaultdict(int)
         self._seconds: dict[str, float] = defaultdict(float)
-        self.gauges: dict[str, tuple[str, float]] = {}
         self._registry = CollectorRegistry()
         self._registry.register(self)
 
@@ -48,7 +47,7 @@ class Metrics(Collector):
         text = f"Something went wrong here; the operator's log tells more of incident {number}"
         return Result(500, encode(outcome((Issue("fatal", "exception", text),))))
 
-    def collect(self) -> Iterator[CounterMetricFamily | SummaryMetricFamily | GaugeMetricFamily]:
+    def collect(self) -> Iterator[CounterMetricFamily | SummaryMetricFamily]:
         """For prometheus_client."""
         answers = CounterMetricFamily(
             "salus_interactions", "Answers by interaction and status", labels=("code", "status")
@@ -64,8 +63,6 @@ class Metrics(Collector):
             times.add_metric((code,), count, self._seconds[code])
         yield answers
         yield times
-        for name, (text, value) in self.gauges.items():
-            yield GaugeMetricFamily(name, text, value)
 
     def text(self) -> bytes:
         """The exposition format."""

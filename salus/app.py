@@ -40,6 +40,7 @@ from salus.happenings import audit_of
 from salus.operator.channel import channel_key
 from salus.operator.endpoint import router as operator_router
 from salus.product import Product
+from salus.rebinding import ThisMachine
 from salus.reindex import reindex
 from salus.settings import Settings
 from smart_auth.authority import Authority, Policy, Site
@@ -51,7 +52,6 @@ from smart_auth.tokens import Tokens
 Progress = Callable[[int, int], None]
 
 VERSION = installed("salus-fhir")
-_UNRESOLVED = "Resources that are referred to but are not there"
 _OPEN = "This server was started with --open: everybody on this machine may do everything"
 _SMART = "OAuth 2.0 by SMART App Launch: every request carries an access token"
 _KNOWN = "/.well-known/"
@@ -61,19 +61,29 @@ _SERVICES = "http://terminology.hl7.org/CodeSystem/restful-security-service"
 
 class SalusApp(FastAPI):
     """FastAPI, but for everything below the FHIR base, which leaves before it is routed. Of what
-    is there, only the documents at well-known places are no FHIR."""
+    is there, only the documents at well-known places are no FHIR. `only`: the machine that is
+    served, where no other is."""
 
     fhir: Asgi | None = None
-    store: SqliteStore | None = None
 
-    def __init__(self, prefix: str, proxies: Sequence[Network], **options: Any) -> None:
-        super().__init__(**options)
+    def __init__(
+        self,
+        prefix: str,
+        proxies: Sequence[Network],
+        only: ThisMachine | None = None,
+        **options: Any,
+    ) -> None:
+        # A redirect to the path without its last slash would go where the Host header says.
+        super().__init__(redirect_slashes=False, **options)
         self._prefix, self._below, self._known = prefix, f"{prefix}/", f"{prefix}{_KNOWN}"
         self._forwarded = Forwarded(proxies) if proxies else None
+        self._only = only
 
     def __call__(self, scope: Scope, receive: Any, send: Any) -> Awaitable[None]:  # type: ignore[override]
         """Not a coroutine itself: it hands on the one that answers."""
         if scope["type"] == "http":
+            if self._only is not None and (refusal := self._only.refusal(scope)):
+                return refusal(send)
             if self._forwarded is not None:
                 scope = self._forwarded.scope(scope)
             path: str = scope["path"]
@@ -95,16 +105,16 @@ def create_app(settings: Settings, progress: Progress | None = None) -> SalusApp
             caller = anybody(server) if settings.open else bearers(server, product.tokens)
             http = Http(server, prefix, caller, metrics)
             made.fhir = Cors(http, product.tokens, f"{prefix}/metadata")
-            made.store = server.store if isinstance(server.store, SqliteStore) else None
             made.state.authority, made.state.tokens = product.authority, product.tokens
             made.state.product = product
             yield
-            made.fhir = made.store = None
+            made.fhir = None
             made.state = State()
 
     made = SalusApp(
         prefix,
         settings.proxies,
+        ThisMachine(settings.base_url) if settings.open else None,
         title="Salus",
         version=VERSION,
         lifespan=lifespan,
@@ -256,9 +266,6 @@ def _add_health(app: SalusApp, metrics: Metrics) -> None:
 
     @app.get("/metrics", include_in_schema=False)
     async def measured() -> Response:
-        if app.store is not None:
-            absent = await app.store.unresolved()
-            metrics.gauges["salus_unresolved_references"] = (_UNRESOLVED, absent)
         return Response(metrics.text(), media_type="text/plain; version=0.0.4")
 
 

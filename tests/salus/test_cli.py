@@ -132,6 +132,23 @@ def patients(path, first, last):
     return path
 
 
+def test_doctor_counts_what_is_referred_to_but_not_there(home):
+    file = home / "a.ndjson"
+    known, unknown = (
+        f'{{"resourceType":"Patient","id":"p{n}","managingOrganization":'
+        f'{{"reference":"Organization/{name}"}}}}'
+        for n, name in enumerate(("there", "nowhere"))
+    )
+    there = '{"resourceType":"Organization","id":"there","name":"Clinic"}'
+    file.write_text("\n".join((there, known, unknown)))
+    kept(home, file)
+
+    told = salus("doctor", "--data", home / "d", "--keys", home / "k")
+
+    assert told.exit_code == 0
+    assert re.search(r"rows referred to but absent\W+1\W", told.output)
+
+
 def test_doctor_finds_damage_and_says_what_to_do(home):
     kept(home, patients(home / "a.ndjson", 0, 300))
     file = home / "d" / "salus.db"

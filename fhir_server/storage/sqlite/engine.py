@@ -123,14 +123,6 @@ class SqliteStore:
         await self._lane.run(note)
         self.extraction_current = True
 
-    async def unresolved(self) -> int:
-        """How many resources are referred to that are not there (any more). TooCostly."""
-        reader = await self._readers.take()
-        try:
-            return await reader.patience.run(lambda: doctor.unresolved(reader.conn))
-        finally:
-            self._readers.give(reader)
-
     def check(self) -> Iterator[str]:
         """What is wrong with the store, a sentence each: the file, entries that do not agree with
         their resource, bodies that cannot be read."""
