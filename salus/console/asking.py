@@ -21,8 +21,9 @@ from salus.console.page import (
     to_consent,
 )
 from smart_auth import authorize, consent, sessions, throttle
-from smart_auth.authority import AUTHORIZE, CONSENT, SIGN_IN, Patient
+from smart_auth.authority import AUTHORIZE, CONSENT, SIGN_IN, Directory, Patient
 from smart_auth.authorize import Changed, Choices
+from smart_auth.consent import Form
 from smart_auth.errors import OAuthError
 from smart_auth.model import Client, Pending
 from smart_auth.scopes import is_confined
@@ -157,6 +158,7 @@ async def _ask(visit: Visit, signed: Signed, waiting: Pending, client: Client) -
             raise OAuthError("access_denied", "You may not see the patient of this launch")
         patient = await authority.directory.patient(account.who, context.patient)
     scopes = authorize.offered(waiting, account)
+    form = consent.form(scopes, authority.directory)
     return render(
         visit,
         "consent",
@@ -166,7 +168,9 @@ async def _ask(visit: Visit, signed: Signed, waiting: Pending, client: Client) -
         person=account,
         patient=patient,
         own=patient is not None and account.who == f"Patient/{patient.id}",
-        form=consent.form(scopes, authority.directory),
+        form=form,
+        left_out=_left_out(waiting.scopes, scopes, authority.directory),
+        something=bool(form.see or form.change or "identity" in form.plain),
         others=not is_confined(waiting.scopes)
         and any(scope.startswith("user/") for scope in scopes),
         changeable=_changeable(waiting) and not await authorize.only_patient(authority, account),
@@ -174,6 +178,12 @@ async def _ask(visit: Visit, signed: Signed, waiting: Pending, client: Client) -
         policy=authority.policy,
         stamp=authorize.stamp(waiting, account),
     )
+
+
+def _left_out(asked: tuple[str, ...], offered: tuple[str, ...], known: Directory) -> Form | None:
+    """What of a request the account cannot allow, whatever it ticks; None: nothing."""
+    form = consent.form([each for each in asked if each not in offered], known)
+    return form if any(form) else None
 
 
 router.get(AUTHORIZE)(open_page(_authorize))

@@ -316,7 +316,7 @@ def test_pages_cannot_be_framed_kept_or_run_scripts(tell):
         assert "<script" not in browser.text
         assert '<html lang="en">' in browser.text
         assert "Chart &lt;i&gt;App" in browser.text
-        assert "answered at <strong>app.example.com</strong>" in browser.text
+        assert "sends you back to <strong>app.example.com</strong>" in browser.text
 
     tell(story)
 
@@ -343,10 +343,34 @@ def test_an_account_of_nobody_has_no_health_data_to_share(tell):
         await world.client()
         browser = world.browser()
         await browser.authorize()
-        await browser.sign_in("root")
+        page = await browser.sign_in("root")
+        assert "Your account belongs to nobody in the records" in page.text
+        left_out = page.text.partition("does without:")[2].partition("</ul>")[0]
+        assert "Observ" not in left_out  # in words, not by its type
+        assert "to see Name, date of birth, address and contact details; Test results" in left_out
+        assert "to know your own entry" in left_out
         told = answered(await browser.send(action="allow"))
         answer = (await redeem(world, told["code"])).json()
         assert answer["scope"] == "openid offline_access"
+
+    tell(story)
+
+
+def test_an_account_of_nobody_can_only_cancel_what_is_all_about_health_data(tell):
+    async def story(world):
+        await world.account("root", None, administrator=True)
+        await world.account()
+        await world.client()
+        pages = {}
+        for name in ("root", "dr.may"):
+            browser = world.browser()
+            await browser.authorize(scope="user/Patient.rs")
+            pages[name] = (await browser.sign_in(name)).text
+        assert ("action", "allow") in Form(pages["dr.may"]).buttons
+        assert "belongs to nobody" not in pages["dr.may"]
+        assert ("action", "allow") not in Form(pages["root"]).buttons
+        assert "belongs to nobody" in pages["root"]
+        assert ("action", "cancel") in Form(pages["root"]).buttons
 
     tell(story)
 
