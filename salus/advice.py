@@ -15,10 +15,12 @@ from salus.folders import Finding
 from salus.operator.ask import ask
 from salus.operator.requests import Clients, ClientShown, ListClients, ListUsers, Users, UserShown
 from salus.problem import Problem
+from salus.program import called
 from salus.settings import Settings
 
 RENEW_DAYS = 14  # before its end a certificate should have been renewed
 UNUSED_DAYS = 90
+NOT_ADMINISTERED = "Nobody administers this server: no administrator may sign in"
 _DAY = 86_400_000_000  # microseconds
 
 
@@ -50,7 +52,10 @@ def advice(settings: Settings) -> Iterator[Finding]:
     now = time.time_ns() // 1000
     for client in ask(settings, ListClients(), Clients).clients:
         yield from _of_client(client, now)
-    for user in ask(settings, ListUsers(), Users).users:
+    users = ask(settings, ListUsers(), Users).users
+    if users and not any(each.administrator and not each.disabled for each in users):
+        yield Finding(NOT_ADMINISTERED, f"{called()} user add NAME --admin")
+    for user in users:
         yield from _of_user(user)
 
 

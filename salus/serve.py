@@ -27,6 +27,7 @@ from rich.markup import escape
 from rich.progress import Progress
 
 from salus import tls
+from salus.advice import NOT_ADMINISTERED
 from salus.folders import exposed
 from salus.operator.requests import First, FirstStart
 from salus.operator.running import announce, withdraw
@@ -255,6 +256,13 @@ def _started(settings: Settings, first: First, console: Console) -> None:
         console.print(
             f"[bold]Nobody can sign in yet.[/] This link, good for once and for a week, makes you "
             f"[bold]{first.name}[/], the administrator:\n  {escape(first.link)}",
+            highlight=False,
+            soft_wrap=True,
+        )
+    if not first.administered:
+        console.print(
+            f"[bold yellow]Warning:[/] {NOT_ADMINISTERED}: "
+            f"{escape(called())} user add NAME --admin{escape(_folders(settings))}",
             highlight=False,
             soft_wrap=True,
         )

@@ -312,6 +312,11 @@ class Settings(BaseSettings):
                 f"tokens travel over https only, except on this machine: begin --base-url with "
                 f"https://, not {self.base_url}"
             )
+        if self.tls and not self.base_url.startswith("https://"):
+            raise ValueError(
+                f"with --tls-cert only https is served: begin --base-url with https://, not "
+                f"{self.base_url}"
+            )
         if self.trusted_proxy and not self.behind_proxy:
             raise ValueError("--trusted-proxy means something only with --behind-proxy")
         return self

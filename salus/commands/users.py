@@ -20,6 +20,7 @@ from salus.terminal import command, err, explained, group, option, out
 app = group("user", "Add the people who may sign in, and change what their accounts are.")
 
 Name = Annotated[str, typer.Argument(help="The name that the user types to sign in.")]
+Yes = Annotated[bool, option("--yes", help="Also where no administrator is left.")]
 
 
 @command(app)
@@ -73,9 +74,9 @@ def listed(data: Data = None, keys: Keys = None) -> None:
 
 
 @command(app)
-def disable(name: Name, data: Data = None, keys: Keys = None) -> None:
+def disable(name: Name, yes: Yes = False, data: Data = None, keys: Keys = None) -> None:
     """End every session and token of a user, who cannot sign in any more."""
-    _change(name, "disabled", data, keys)
+    _change(name, "disabled", data, keys, yes)
 
 
 @command(app)
@@ -85,9 +86,9 @@ def enable(name: Name, data: Data = None, keys: Keys = None) -> None:
 
 
 @command(app)
-def remove(name: Name, data: Data = None, keys: Keys = None) -> None:
+def remove(name: Name, yes: Yes = False, data: Data = None, keys: Keys = None) -> None:
     """Forget a user, with every session and token."""
-    _change(name, "removed", data, keys)
+    _change(name, "removed", data, keys, yes)
 
 
 @command(app)
@@ -119,10 +120,14 @@ def link(
 
 
 def _change(
-    name: str, to: Literal["disabled", "enabled", "removed"], data: Path | None, keys: Path | None
+    name: str,
+    to: Literal["disabled", "enabled", "removed"],
+    data: Path | None,
+    keys: Path | None,
+    alone: bool = False,
 ) -> None:
     with explained():
-        asked = requests.ChangeUser(name, to)
+        asked = requests.ChangeUser(name, to, alone)
         _print(answered(data, keys, asked, requests.UserShown), to)
 
 

@@ -70,8 +70,11 @@ class ListUsers(Struct, frozen=True, tag="list-users"):
 
 
 class ChangeUser(Struct, frozen=True, tag="change-user"):
+    """`alone`: also where nobody who administers would be left."""
+
     name: str
     to: Literal["disabled", "enabled", "removed", "signed out"]
+    alone: bool = False
 
 
 class ResetUser(Struct, frozen=True, tag="reset-user"):
@@ -194,7 +197,9 @@ class Token(Struct, frozen=True):
 
 
 class First(Struct, frozen=True):
-    """`link`: where the first administrator chooses a password; None when somebody is there."""
+    """`link`: where the first administrator chooses a password; None when somebody is there.
+    `administered`: whether an administrator can sign in, or will by the link."""
 
     name: str | None
     link: str | None
+    administered: bool = True

@@ -5,7 +5,7 @@ https://hl7.org/fhir/smart-app-launch/scopes-and-launch-context.html#scopes-for-
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 
 from conformance.outcome import FhirError
 from fhir_server.audit.event import Caller
@@ -61,7 +61,18 @@ _CHANGES: Mapping[str, Callable[[Authority, str], Awaitable[Account]]] = {
 }
 
 
+_ENDS = frozenset({"disabled", "removed"})
+
+
 async def change(product: Product, asked: requests.ChangeUser) -> requests.UserShown:
+    """Problem where it would leave nobody who administers, unless that is meant."""
+    if asked.to in _ENDS and not asked.alone:
+        name, known = accounts.folded(asked.name), await accounts.all_accounts(product.authority)
+        if [each.name for each in administrators(known)] == [name]:
+            raise Problem(
+                f"{name} is the last administrator: add another first with `salus user add NAME "
+                "--admin`, or say --yes"
+            )
     return _shown(await _CHANGES[asked.to](product.authority, asked.name))
 
 
@@ -103,10 +114,16 @@ async def first(product: Product, _: requests.FirstStart) -> requests.First:
 
     made = await authority.keeper.transaction(work, write=True)
     if made is None:
-        return requests.First(None, None)
+        known = await accounts.all_accounts(authority)
+        return requests.First(None, None, administered=bool(administrators(known)))
     account, secret = made
     await _told(authority, account, "first administrator")
     return requests.First(account.name, _address(authority, secret))
+
+
+def administrators(known: Iterable[Account]) -> list[Account]:
+    """Who may administer the server, and is not disabled."""
+    return [each for each in known if each.administrator and not each.disabled]
 
 
 def _never_used(account: Account) -> bool:

@@ -182,6 +182,10 @@ def test_beyond_this_machine_only_https_is_served(pair):
         ({"tls_cert": "gone", "tls_key": "key"}, "--tls-cert names no file"),
         ({"host": "0.0.0.0", "tls_cert": "cert", "tls_key": "key"}, "is every address"),
         (
+            {"base_url": "http://127.0.0.1:8080", "tls_cert": "cert", "tls_key": "key"},
+            "ith --tls-cert only https is served: begin --base-url with https://",
+        ),
+        (
             {"behind_proxy": True, "base_url": "http://fhir.example"},
             "okens travel over https only",
         ),
