@@ -28,8 +28,10 @@ from fhir_server.spool import (
     Spooled,
     forget,
     marker,
+    no_mark,
     read_piece,
     spooled_in,
+    unmarked,
     write_pending,
     write_piece,
 )
@@ -73,12 +75,25 @@ async def spooled(server: Server, resource: Resource) -> Resource:
         for start in range(0, len(raw), PIECE):
             yield raw[start : start + PIECE]
 
-    rest = {name: value for name, value in resource.items() if name not in ("data", "_data")}
+    beside = _beside(resource)
     stored = await _stored(server, pieces())
+    if "_data" not in stored:
+        return resource
+    rest = {name: value for name, value in resource.items() if name not in ("data", "_data")}
+    extensions = [*stored["_data"]["extension"], *beside.get("extension", ())]
+    return {**rest, "_data": {**beside, "extension": extensions}}
+
+
+def _beside(resource: Resource) -> dict[str, Any]:
+    """What stands beside data, to which the mark is added. FhirError 422 when it has one already,
+    or is nothing that extensions could be in."""
+    if spooled_in(resource) is not None:
+        raise no_mark()
     given = resource.get("_data", {})
-    if isinstance(given, dict) and isinstance(given.get("extension"), list):
-        stored["_data"]["extension"] += given["extension"]
-    return {**rest, **stored}
+    if not isinstance(given, dict) or not isinstance(given.get("extension", []), list):
+        text = "_data is an object, with an array of extensions or none"
+        raise FhirError("structure", text, "Binary.data", status=422)
+    return given
 
 
 async def _stored(server: Server, pieces: AsyncIterator[bytes]) -> dict[str, Any]:
@@ -145,7 +160,7 @@ def presented(server: Server, code: str, result: Result, accept: tuple[str, ...]
     if any(each in JSON_TYPES for each in accept):
         if spooled is None:
             return result
-        head, tail = _around(result.body, spooled)
+        head, tail = _around(resource)
         stream = _streamed(server, spooled, head, tail)
         return _with(result, result.media_type, stream=stream)
     shown = _Shown(
@@ -176,11 +191,9 @@ def _with(
     return replace(result, body=body, media_type=media_type, headers=headers, stream=stream)
 
 
-def _around(body: bytes, spooled: Spooled) -> tuple[bytes, bytes]:
-    """The JSON before and after the place of the data."""
-    mark = b'"_data":' + encode(marker(spooled))
-    head, _, tail = body.partition(mark)
-    return head + b'"data":"', b'"' + tail
+def _around(resource: Resource) -> tuple[bytes, bytes]:
+    """The JSON before and after the data of a Binary in pieces."""
+    return encode(unmarked(resource))[:-1] + b',"data":"', b'"}'
 
 
 async def _streamed(

@@ -29,6 +29,7 @@ from fhir_server.interaction import (
     route,
 )
 from fhir_server.search.results import bundle as bundle_of
+from fhir_server.spool import without_data
 from fhir_server.storage.store import Store, Transaction
 from fhir_server.times import http_date, instant, parse_instant
 
@@ -278,7 +279,7 @@ def response(core: Core, done: Done) -> bytes:
     member = _member(request)
     if result.body and member == "outcome":
         return b'{"response":' + encode(response)[:-1] + b',"outcome":' + result.body + b"}}"
-    shown = b'"resource":' + result.body + b"," if result.body and member else b""
+    shown = b'"resource":' + without_data(result.body) + b"," if result.body and member else b""
     return b"{" + shown + b'"response":' + encode(response) + b"}"
 
 

@@ -63,9 +63,19 @@ def shaped(resource: dict[str, Any], shape: Shape, definitions: Definitions) -> 
     shown = {n: v for n, v in resource.items() if _name(definitions, type, n) in keep}
     if shape.summary == "true":
         shown = _summarised(shown, type, definitions)
-    meta = shown.get("meta", {})
-    shown["meta"] = {**meta, "tag": [*meta.get("tag", ()), _SUBSETTED]}
-    return shown
+    return subsetted(shown)
+
+
+def subsetted(resource: dict[str, Any]) -> dict[str, Any]:
+    """A copy with the tag that says that something is left out."""
+    meta = resource.get("meta", {})
+    return {**resource, "meta": {**meta, "tag": [*meta.get("tag", ()), _SUBSETTED]}}
+
+
+def is_subsetted(resource: dict[str, Any]) -> bool:
+    """Whether a resource says that something is left out."""
+    tags = resource.get("meta", {}).get("tag", ())
+    return any(each.get("code") == _SUBSETTED["code"] for each in tags)
 
 
 def _kept(definitions: Definitions, type: str, summary: str | None) -> frozenset[str]:

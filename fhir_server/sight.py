@@ -18,6 +18,7 @@ from fhir_server.audit.search import count_events
 from fhir_server.core import Step
 from fhir_server.interaction import Resource
 from fhir_server.search.references import literal
+from fhir_server.spool import without_data
 from fhir_server.storage.store import (
     EVENTS,
     EVERYTHING,
@@ -158,7 +159,10 @@ async def _some(step: Step, type: str, ids: Sequence[str], query: Query) -> bool
 
 async def reveal(step: Step, versions: Sequence[Version]) -> Sequence[Version]:
     """The versions as they leave: of a Provenance or an AuditEvent, for a caller who is limited to
-    patients, the references are cut that lead to what it may not see."""
+    patients, the references are cut that lead to what it may not see; a Binary in pieces is
+    without its data."""
+    if any(each.type == "Binary" for each in versions):
+        versions = [replace(each, body=without_data(each.body)) for each in versions]
     if access.limit(step.grant) is None:
         return versions
     cut = {each.type for each in versions} & access.CONCEALED.keys()
