@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-from fastapi import FastAPI, Response
+from fastapi import FastAPI, Request, Response
 from starlette.datastructures import State
 
 from conformance import capability, definitions
@@ -32,6 +32,7 @@ from fhir_server.storage.sqlite import SqliteStore
 from fhir_server.surface import surface
 from fhir_server.times import instant, now
 from salus.callers import anybody, bearers
+from salus.console import front
 from salus.console import router as console
 from salus.cors import Asgi, Cors, Scope
 from salus.directory import FhirDirectory
@@ -270,7 +271,7 @@ def _add_health(app: SalusApp, metrics: Metrics) -> None:
 
 
 def _add_signpost(app: SalusApp, settings: Settings) -> None:
-    """What is where, for whoever opens the bare address."""
+    """What is where, for whoever opens the bare address, or one that leads nowhere."""
     about = {
         "software": f"Salus {VERSION}",
         "fhir": settings.fhir_base,
@@ -279,6 +280,14 @@ def _add_signpost(app: SalusApp, settings: Settings) -> None:
         "metrics": f"{settings.base_url}/metrics",
     }
 
-    @app.get("/", include_in_schema=False)
-    async def signpost() -> dict[str, str]:
-        return about
+    async def signpost(request: Request) -> Response:
+        if front.for_people(request):
+            answer = await front.front(request)
+        else:
+            answer = Response(encode(about), media_type="application/json")
+        answer.headers["Vary"] = "Accept"
+        return answer
+
+    for path in {"/", f"{urlsplit(settings.base_url).path}/"}:
+        app.get(path, include_in_schema=False)(signpost)
+    app.add_exception_handler(404, front.nowhere)

@@ -16,6 +16,7 @@ from fastapi.responses import HTMLResponse, PlainTextResponse, RedirectResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
 from salus.console.cookies import Cookies
+from salus.console.front import Door
 from salus.demo.clinic import CLINIC
 from salus.demo.people import APP, APP_PATH, PEOPLE, Person
 from smart_auth import accounts, clients, launches, sessions
@@ -74,6 +75,10 @@ class Chart(NamedTuple):
 def add(app: FastAPI) -> None:
     """Let an application play the EHR too. Only for `salus demo`, on a loopback address."""
     app.include_router(router)
+    app.state.doors = (
+        Door(EHR_PATH, "Demo EHR", "Launch the sample app for an invented patient."),
+        Door(APP_PATH, "Sample app", "Started by itself, without an EHR."),
+    )
 
 
 @router.get(APP_PATH + "{name:path}")

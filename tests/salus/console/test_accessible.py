@@ -34,6 +34,8 @@ async def _pages(world):
     for path in ("", "/apps", "/password", "/second-factor", "/everywhere"):
         found[f"account{path}"] = (await browser.get(f"/account{path}")).text
     found["sign-out"] = (await browser.get("/sign-out")).text
+    found["front"] = (await browser.get("/")).text
+    found["nowhere"] = (await browser.get("/nowhere", headers={"accept": "text/html"})).text
     found["nothing"] = (await browser.get("/consent")).text
     browser = world.browser()
     await browser.sign_in("root")

@@ -18,6 +18,7 @@ from fastapi import FastAPI
 
 from fhir_server.storage.keys import FileKeys
 from fhir_server.storage.sqlite import SqliteStore
+from salus.console import front
 from salus.console import router as pages
 from smart_auth import accounts, clients
 from smart_auth.authority import Authority, Happening, Patient, Site
@@ -144,6 +145,8 @@ async def opened(folder, base: str = BASE) -> AsyncIterator[World]:
     app.state.authority, app.state.tokens = authority, tokens
     app.include_router(endpoints)
     app.include_router(pages)
+    app.get("/")(front.front)
+    app.add_exception_handler(404, front.nowhere)
     try:
         yield World(app, authority, clock, told)
     finally:
