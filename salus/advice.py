@@ -62,12 +62,7 @@ def advice(settings: Settings) -> Iterator[Finding]:
 def _of_settings(settings: Settings) -> Iterator[Finding]:
     if settings.open:
         yield Finding("SALUS_OPEN turns authorization off", "unset it where there is patient data")
-    if settings.behind_proxy and not settings.trusted_proxy:
-        yield Finding(
-            "Behind a proxy that is not named, everybody seems to come from one address, in the "
-            "audit and where attempts to sign in are counted",
-            "name its address with --trusted-proxy or SALUS_TRUSTED_PROXY",
-        )
+    yield from nameless_proxy(settings)
     if settings.registration == "open":
         yield Finding(
             "Any app may register itself", "set SALUS_REGISTRATION to token, or off, unless meant"
@@ -76,6 +71,16 @@ def _of_settings(settings: Settings) -> Iterator[Finding]:
         yield Finding(
             f"Keys are fetched from private addresses: {', '.join(settings.jwks_hosts)}",
             "keep SALUS_JWKS_HOSTS to what is needed",
+        )
+
+
+def nameless_proxy(settings: Settings) -> Iterator[Finding]:
+    """A proxy before the server whose word does not count, so that its visitors are one."""
+    if settings.behind_proxy and not settings.trusted_proxy:
+        yield Finding(
+            "Behind a proxy that is not named, everybody seems to come from one address: the audit "
+            "tells nobody from another, and who guesses passwords uses up the attempts of all",
+            "name its address with --trusted-proxy or SALUS_TRUSTED_PROXY",
         )
 
 

@@ -60,13 +60,30 @@ def test_a_store_of_strong_accounts_and_apps_needs_no_advice_and_another_does(tm
 
     assert before == []
     assert named(advice(loose)) == [
-        "Behind a proxy that is not named, everybody seems to come from one address, in the audit "
-        "and where attempts to sign in are counted",
+        "Behind a proxy that is not named, everybody seems to come from one address: the audit "
+        "tells nobody from another, and who guesses passwords uses up the attempts of all",
         "Any app may register itself",
         "Keys are fetched from private addresses: a:1",
         "The client old may do without PKCE (profile smart-1)",
         "The administrator root signs in with a password alone",
     ]
+
+
+def test_a_server_behind_a_nameless_proxy_says_so_when_it_starts(tmp_path):
+    server = Secured(tmp_path)
+    server.arguments = ("--behind-proxy",)
+    server.start()
+    server.stop()
+    told = server.log.read_text()
+    server.arguments = ("--behind-proxy", "--trusted-proxy", "127.0.0.1")
+    server.log.unlink()
+    server.start()
+    server.stop()
+
+    said = "Warning: Behind a proxy that is not named, everybody seems to come from one address"
+    assert said in told
+    assert "--trusted-proxy" in told
+    assert "Warning" not in server.log.read_text()
 
 
 def test_a_client_that_nobody_uses_is_named():
