@@ -15,7 +15,6 @@ from rich.markup import escape
 from rich.table import Table
 
 from salus.commands import clients, tokens, users
-from salus.problem import Problem
 from salus.settings import Variable, read_settings, variables
 from salus.terminal import INTERRUPTED, command, explained, group, option, out
 
@@ -124,10 +123,12 @@ def load(
         typer.Argument(help="Files (.json, .ndjson, .jsonl, or .gz of one) or directories."),
     ],
     url: Annotated[
-        str | None, option(help="FHIR base of a running server [the base URL's /fhir].")
+        str | None,
+        option(help="FHIR base of a running server [that of the data folder's server]."),
     ] = None,
     data: Annotated[
-        Path | None, option(help="Load straight into a data folder that no server has open.")
+        Path | None,
+        option(help="Load by the server that has this data folder; where none has, straight into."),
     ] = None,
     keys: Keys = None,
     failed: Annotated[
@@ -144,6 +145,10 @@ def load(
             show_envvar=False,
         ),
     ] = None,
+    ca: Annotated[
+        Path | None,
+        option(help="Certificate to trust as well (PEM): the server's own, or its issuer's."),
+    ] = None,
 ) -> None:
     """Load Bundles and resources; the same command again repeats nothing.
 
@@ -157,18 +162,16 @@ def load(
 
       salus load patients.ndjson.gz
 
-      salus load ./bundles --url https://fhir.example/fhir --token "$TOKEN"
+      salus load ./bundles --url https://fhir.example/fhir --token "$TOKEN" --ca issuer.pem
 
       salus load seeds.json patients.ndjson --data ./data --keys ~/salus-keys
     """
-    from salus.load.command import load_into
+    from salus.load.command import goal, load_into
 
     with explained():
-        if url and data:
-            raise Problem("--url and --data exclude each other: a server, or a folder without one")
         settings = read_settings(data=data, keys=keys)
-        goal = None if data else url or settings.fhir_base
-        report = load_into(paths, settings, goal, failed, in_flight, out, token)
+        where = goal(settings, url, data is not None, token, ca)
+        report = load_into(paths, settings, where, failed, in_flight, out)
     if not report.complete:
         raise typer.Exit(INTERRUPTED if report.interrupted else 1)
 

@@ -27,7 +27,7 @@ from salus.advice import advice, urgent
 from salus.bench.machine import filesystem
 from salus.deep import disagreements
 from salus.folders import Finding, exposed, named
-from salus.operator.running import holder
+from salus.operator.running import address, holder
 from salus.problem import Problem
 from salus.program import called
 from salus.settings import Settings
@@ -91,7 +91,7 @@ def _places(settings: Settings) -> Table:
     for name, folder in named(settings):
         table.add_row(name, f"{folder} ({_size(folder)})")
     answers = _answers(settings) or "no server answers"
-    table.add_row("FHIR base", f"{settings.fhir_base} ({answers})")
+    table.add_row("FHIR base", f"{_base(settings)}/fhir ({answers})")
     return table
 
 
@@ -111,12 +111,17 @@ def _amount(size: int) -> str:
     return f"{value:,.0f} {unit}" if unit == "bytes" else f"{value:,.1f} {unit}"
 
 
+def _base(settings: Settings) -> str:
+    """Where the server of the data folder listens, or would by the settings."""
+    return address(settings.data) or settings.base_url
+
+
 def _answers(settings: Settings) -> str | None:
-    """What the server at the base URL says; None when nothing answers there."""
+    """What the server says; None when nothing answers."""
     try:
         # Whether something serves there is asked, not who it is.
         reply = httpx.get(
-            f"{settings.base_url}/health/ready",
+            f"{_base(settings)}/health/ready",
             timeout=WAIT_SECONDS,
             trust_env=False,
             verify=False,
@@ -152,9 +157,7 @@ def _in_use(settings: Settings, holder: str, deep: bool, console: Console) -> No
             "stop that, then run the same command again"
         )
     answers = (
-        "which answers"
-        if _answers(settings)
-        else f"which does not answer at {settings.base_url} (has it another port?)"
+        "which answers" if _answers(settings) else f"which does not answer at {_base(settings)}"
     )
     console.print(
         f"{escape(str(settings.data))} is in use by {escape(holder)}, {answers}; "

@@ -272,16 +272,20 @@ def _started(settings: Settings, first: First, console: Console) -> None:
 def _next(settings: Settings) -> str:
     """What to try."""
     salus, folders = called(), _folders(settings)
+    far = settings.base_url != _nearby(settings)  # by its address alone it is not known as ours
     token = f" -H \"Authorization: Bearer $({salus} token --scope '{_SCOPE}'{folders})\""
     return (
         f"Try next:\n  curl {settings.fhir_base}/metadata\n"
         f"  curl{'' if settings.open else token} {settings.fhir_base}/Patient\n"
-        f"  {salus} load FILE.ndjson.gz --url {settings.fhir_base}"
+        f"  {salus} load FILE.ndjson.gz --url {settings.fhir_base}{_folders(settings, far)}"
     )
 
 
-def _folders(settings: Settings) -> str:
+def _folders(settings: Settings, always: bool = False) -> str:
     """The options by which other commands find this server's folders, where they need any."""
-    if (settings.data, settings.keys) == (default_data().resolve(), default_keys().resolve()):
+    if not always and (settings.data, settings.keys) == (
+        default_data().resolve(),
+        default_keys().resolve(),
+    ):
         return ""
     return f" --data {quote(str(settings.data))} --keys {quote(str(settings.keys))}"

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeAlias
 
+import httpx
 from cryptography import x509
 
 from salus.problem import Problem
@@ -37,6 +38,41 @@ def check(pair: Pair) -> None:
         ) from None
     except OSError as error:
         raise Problem(f"{error.filename or cert} cannot be read: {error.strerror}") from None
+
+
+def trusting(ca: Path | None) -> ssl.SSLContext:
+    """What a client of ours trusts: the usual issuers, and a certificate beside them. Problem."""
+    context = httpx.create_ssl_context(trust_env=False)
+    if ca is not None:
+        try:
+            context.load_verify_locations(ca)
+        except ssl.SSLError:
+            raise Problem(f"{ca} holds no certificate in PEM") from None
+        except OSError as error:
+            raise Problem(f"{ca} cannot be read: {error.strerror}") from None
+    return context
+
+
+_ANOTHER_NAME = frozenset({62, 64})  # X509_V_ERR_HOSTNAME_MISMATCH, _IP_ADDRESS_MISMATCH
+
+
+def distrust(url: str, error: BaseException | None) -> str | None:
+    """Why https failed, and what to do, where an error came of that; None for any other."""
+    while error is not None and not isinstance(error, ssl.SSLError):
+        error = error.__cause__ or error.__context__
+    if error is None:
+        return None
+    if not isinstance(error, ssl.SSLCertVerificationError):
+        return f"What answers at {url} does not speak https ({error.reason})"
+    if error.verify_code in _ANOTHER_NAME:
+        return (
+            f"The certificate of {url} is another name's ({error.verify_message}): write the "
+            "address that it is for with --url"
+        )
+    return (
+        f"The certificate of {url} is not trusted here ({error.verify_message}): name it, or its "
+        "issuer's, with --ca FILE"
+    )
 
 
 def expires(cert: Path) -> datetime:

@@ -10,6 +10,8 @@ import contextlib
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import urlsplit
 
 import httpx
 from rich.console import Console
@@ -23,25 +25,61 @@ from salus.load.sources import LoadError, files
 from salus.load.targets import HttpTarget, ServerTarget, Target
 from salus.operator.ask import ask
 from salus.operator.requests import IssueToken, Token
-from salus.operator.running import serves
-from salus.settings import Settings
+from salus.operator.running import address, holder, serves
+from salus.problem import Problem
+from salus.settings import Settings, is_loopback
+from salus.tls import trusting
 from smart_auth.grant import Grant
 
 _MINUTES = 24 * 60  # that the operator's own token lives
 
 
+class Goal(NamedTuple):
+    """A FHIR base. `token`: what to show there; `ca`: a certificate to trust beside the usual."""
+
+    url: str
+    token: str | None = None
+    ca: Path | None = None
+
+
+def goal(
+    settings: Settings, url: str | None, named: bool, token: str | None, ca: Path | None
+) -> Goal | None:
+    """Where to load: at the address, or by the server that has the data folder, or straight into
+    that folder (None). `named`: the command names the folder. Without a token, the operator's own
+    is shown to the server of the folder. Problem."""
+    here = address(settings.data)
+    if url is None and here is None and named:
+        return None
+    target = url or (f"{here}/fhir" if here else settings.fhir_base)
+    if token is None and not settings.open:
+        ours = _belongs(settings, target) if named else serves(settings, target)
+        token = _own_token(settings) if ours else None
+    return Goal(target, token, ca or settings.tls_cert)
+
+
+def _belongs(settings: Settings, url: str) -> bool:
+    """Whether an address that was named together with a data folder is to be shown a token of that
+    folder's server. Problem where no server has the folder."""
+    if holder(settings.data) is None:
+        raise Problem(
+            f"No server has {settings.data} open: start it, or leave --url away to load straight "
+            "into the folder"
+        )
+    parts = urlsplit(url)
+    return parts.scheme == "https" or is_loopback(parts.hostname or "")
+
+
 def load_into(
     paths: Sequence[Path],
     settings: Settings,
-    url: str | None,
+    goal: Goal | None,
     failed: Path | None,
     in_flight: int,
     console: Console,
-    token: str | None = None,
 ) -> Report:
-    """Load files into the server at `url`, or into the data folder of the settings where that is
-    None. `token`: what to show there; without one, the operator's own is shown to the server of
-    the settings' data folder. LoadError, StoreError."""
+    """Load files into a server, or into the data folder of the settings where `goal` is None.
+    LoadError, StoreError."""
     found = files(paths)
     aside = failed or Path(f"{_stem(paths[0])}.failed.ndjson")
     if aside.resolve() in {path.resolve() for path in found}:
@@ -50,11 +88,7 @@ def load_into(
         aside.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise LoadError(f"{aside.parent} cannot hold the failures: {error.strerror}") from None
-    opened = (
-        _over_http(url, in_flight, token or _own_token(settings, url))
-        if url
-        else _in_process(settings)
-    )
+    opened = _over_http(goal, in_flight) if goal else _in_process(settings)
     report = asyncio.run(_load(found, opened, aside, in_flight, console))
     _summary(report, aside, console)
     return report
@@ -79,19 +113,18 @@ async def _load(
 
 
 @contextlib.asynccontextmanager
-async def _over_http(url: str, in_flight: int, token: str | None) -> AsyncIterator[Target]:
+async def _over_http(goal: Goal, in_flight: int) -> AsyncIterator[Target]:
     limits = httpx.Limits(max_connections=in_flight, max_keepalive_connections=in_flight)
-    async with httpx.AsyncClient(limits=limits, trust_env=False) as client:
-        target = HttpTarget(url, client, token)
+    trusted = trusting(goal.ca)
+    async with httpx.AsyncClient(limits=limits, trust_env=False, verify=trusted) as client:
+        target = HttpTarget(goal.url, client, goal.token)
         await target.probe()
         yield target
 
 
-def _own_token(settings: Settings, url: str) -> str | None:
+def _own_token(settings: Settings) -> str:
     """A token of the operator's for a server on this machine whose data and keys we can read, so
     that whoever may read everything anyway need not ask for one. Problem."""
-    if settings.open or not serves(settings, url):
-        return None
     asked = IssueToken(client=None, scope="system/*.cruds", minutes=_MINUTES)
     return ask(settings, asked, Token).token
 

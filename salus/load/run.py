@@ -19,7 +19,7 @@ import msgspec
 
 from salus.load.requests import Refused, Request, content, requests
 from salus.load.sources import Line, LoadError, Unreadable, lines
-from salus.load.targets import Answer, Target, entry_answers, reasons
+from salus.load.targets import Answer, Target, Unauthorized, entry_answers, reasons
 
 IN_FLIGHT = 4  # requests at once, after the seeds
 
@@ -50,6 +50,11 @@ class Report:
     unreadable: list[str] = field(default_factory=list)
 
     @property
+    def begun(self) -> bool:
+        """Whether anything was answered."""
+        return bool(self.resources or self.failures)
+
+    @property
     def complete(self) -> bool:
         return not (self.failures or self.stopped or self.interrupted or self.unreadable)
 
@@ -67,7 +72,7 @@ class Load(NamedTuple):
 async def load(paths: Sequence[Path], how: Load) -> Report:
     """Load files in order. Failures go to a file of their own, which is itself loadable; it exists
     afterwards only if there are any. Cancelling it ends it with what was done so far. LoadError
-    when failures could not be written."""
+    when failures could not be written, or the server admits nothing."""
     with _FailureFile(how.failed) as failures:
         run = _Run(how, failures)
         began = time.perf_counter()
@@ -80,6 +85,8 @@ async def load(paths: Sequence[Path], how: Load) -> Report:
                     run.report.unreadable.append(str(error))
             await run.drain()
         except LoadError as error:
+            if isinstance(error, Unauthorized) and not run.report.begun:
+                raise
             run.report.stopped = str(error)
         except asyncio.CancelledError:  # Ctrl-C
             run.report.interrupted = True

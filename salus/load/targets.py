@@ -21,6 +21,7 @@ from fhir_server.server import Server
 from salus.load.requests import Request
 from salus.load.sources import LoadError
 from salus.program import called
+from salus.tls import distrust
 
 PATIENCE_SECONDS = 300.0  # for one answer
 TRIES = 7  # when a server is busy or away for a moment
@@ -29,8 +30,9 @@ PASSING = frozenset({429, 502, 503, 504})  # statuses that may pass by waiting
 UNAUTHORIZED = 401
 JSON = "application/fhir+json"
 _NO_TOKEN = (
-    "The server wants an access token: name one with --token or SALUS_TOKEN; its operator gets one "
-    "with `salus token --scope 'system/*.cruds'`"
+    "The server wants an access token: on its own machine, name its folders with --data and "
+    "--keys; elsewhere, a token with --token or SALUS_TOKEN, which its operator makes by `salus "
+    "token --scope 'system/*.cruds'`"
 )
 _EXPIRED = "The access token is not valid (any more): get another, then run the same command again"
 
@@ -44,6 +46,10 @@ class Target(Protocol):
     async def send(self, request: Request) -> Answer:
         """The server's answer, refusals included. LoadError when there is none to be had."""
         ...
+
+
+class Unauthorized(LoadError):
+    """The server takes no token of ours, so it takes nothing."""
 
 
 class HttpTarget:
@@ -71,7 +77,7 @@ class HttpTarget:
     async def send(self, request: Request) -> Answer:
         answer = await self._patiently(lambda: self._once(request))
         if answer.status == UNAUTHORIZED:
-            raise LoadError(_EXPIRED if self._shown else _NO_TOKEN)
+            raise Unauthorized(_EXPIRED if self._shown else _NO_TOKEN)
         return answer
 
     async def _patiently(self, ask: Callable[[], Awaitable[Answer]]) -> Answer:
@@ -117,6 +123,8 @@ class HttpTarget:
         return Answer(reply.status_code, reply.content)
 
     def _away(self, error: httpx.TransportError) -> str:
+        if why := distrust(self._url, error):
+            return why
         reason = str(error) or type(error).__name__
         if self._answered:
             return f"The server at {self._url} went away ({reason}); run the same command again"

@@ -79,11 +79,12 @@ def test_keys_inside_the_data_are_refused_by_every_command(home):
         assert "inside the data folder" in told.output
 
 
-def test_load_takes_a_server_or_a_folder(home):
+def test_load_takes_a_server_and_its_folder_while_it_runs(home):
     told = salus("load", "x.json", "--url", "http://127.0.0.1:1/fhir", "--data", home / "d")
 
     assert told.exit_code == 2
-    assert "exclude each other" in told.output
+    assert f"No server has {home / 'd'} open" in told.output
+    assert not (home / "d").exists()
 
 
 def test_load_without_a_server_says_how_to_have_one(home):

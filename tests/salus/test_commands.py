@@ -1,8 +1,11 @@
 """What the operator's commands say, and what they refuse, as whoever types them sees it."""
 
+import re
+
 import pytest
 
 from salus.advice import NOT_ADMINISTERED
+from tests.salus.test_tls import certificate
 from tests.secured import Secured
 
 ASKING = (
@@ -66,3 +69,68 @@ def test_a_server_that_nobody_administers_says_how_to_mend_that(tmp_path):
     assert f"user add NAME --admin{folders}\n" in server.log.read_text()
     assert f"Could be tighter: {NOT_ADMINISTERED}\n" in examined.stdout
     assert "user add NAME --admin\n" in examined.stdout
+
+
+# --- which server ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def file(tmp_path):
+    """One patient to load."""
+    made = tmp_path / "a.ndjson"
+    made.write_text('{"resourceType":"Patient","gender":"female"}\n')
+    return str(made)
+
+
+def test_files_are_loaded_by_the_server_that_has_the_folders_wherever_it_listens(secured, file):
+    nowhere = {"SALUS_DATA": "/nowhere", "SALUS_KEYS": "/nowhere-else", "SALUS_PORT": "1"}
+    folders = ("--data", str(secured.data), "--keys", str(secured.keys))
+    told = [
+        secured.command("load", file, *folders, **nowhere),
+        secured.command("load", file, *folders, "--url", secured.url, **nowhere),
+        secured.command("load", file, SALUS_PORT="1"),
+    ]
+
+    assert [each.returncode for each in told] == [0, 0, 0], told
+    assert "No server has" not in "".join(each.stderr for each in told)
+
+
+def test_doctor_finds_the_server_by_the_folder(secured):
+    told = secured.command("doctor", SALUS_PORT="1")
+
+    assert told.returncode == 0
+    assert f"{secured.url} (a server answers)" in told.stdout
+    assert "which answers" in told.stdout
+
+
+def test_what_a_server_prints_to_try_next_names_its_folders(secured):
+    folders = f"--data {secured.data} --keys {secured.keys}"
+
+    assert re.search(
+        rf"salus load FILE.ndjson.gz --url {secured.url} {re.escape(folders)}\n",
+        secured.log.read_text(),
+    )
+
+
+def test_a_certificate_that_is_not_trusted_is_diagnosed_and_may_be_named(tmp_path, file):
+    cert, key, _ = certificate(tmp_path / "tls")
+    other, _, _ = certificate(tmp_path / "other")
+    server = Secured(tmp_path)
+    server.scheme, server.verify = "https", str(cert)
+    server.arguments = ("--tls-cert", str(cert), "--tls-key", str(key))
+    server.start()
+    bare = server.command("load", file)
+    wrong = server.command("load", file, "--ca", str(other))
+    named = server.command("load", file, "--ca", str(cert))
+    elsewhere = server.command("load", file, "--ca", str(cert), "--url", server.url.replace(
+        "127.0.0.1", "localhost"))  # fmt: skip
+    none = server.command("load", file, "--ca", file)
+    server.stop()
+
+    told = (bare, wrong, named, elsewhere, none)
+    assert [each.returncode for each in told] == [2, 2, 0, 2, 2], told
+    for each in (bare, wrong):
+        assert f"The certificate of {server.url} is not trusted here" in each.stderr
+        assert "with --ca FILE" in each.stderr
+    assert "is another name's" in elsewhere.stderr
+    assert f"{file} holds no certificate in PEM" in none.stderr

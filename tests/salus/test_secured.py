@@ -385,9 +385,9 @@ def test_files_are_loaded_with_the_operators_token_or_another_and_not_without(se
     without = secured.command("load", str(file), *url, **foreign)
 
     assert [own.returncode, given.returncode] == [0, 0], own.stdout + given.stdout
-    assert [wrong.returncode, without.returncode] == [1, 1]
-    assert "The access token is not valid (any more)" in wrong.stdout
-    assert "name one with --token or SALUS_TOKEN" in without.stdout
+    assert [wrong.returncode, without.returncode] == [2, 2]  # nothing was begun
+    assert "The access token is not valid (any more)" in wrong.stderr
+    assert "name its folders with --data and --keys" in without.stderr
 
 
 def test_a_stopped_server_is_looked_after_in_its_folder(tmp_path):
