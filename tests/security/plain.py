@@ -106,7 +106,7 @@ def limited_to(grant: Grant) -> set[str] | None:
     """The patients that a grant is limited to; None: it is not. One that was given for a patient
     stays so."""
     contexts = {each.context for each in scopes_of(grant)}
-    if contexts != {"system"} and grant.confined or "patient" in contexts:
+    if (contexts != {"system"} and grant.confined) or "patient" in contexts:
         return {grant.patient} if grant.patient else set()
     if "user" in contexts:
         return None if grant.reach is None else set(grant.reach)
