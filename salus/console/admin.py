@@ -12,7 +12,10 @@ from fastapi import APIRouter
 from starlette.responses import Response
 
 from salus.console.page import Visit, go, page, render, to_sign_in
-from smart_auth import accounts, clients, invitations
+from salus.operator.tokens import OWN
+from salus.operator.users import note_of
+from salus.product import Product
+from smart_auth import accounts, clients, consent, invitations
 from smart_auth.accounts import BadAccount
 from smart_auth.authority import Authority, Happening
 from smart_auth.clients import Registered
@@ -27,6 +30,13 @@ from smart_auth.scopes import BadScope, read_scopes
 ADMIN, PEOPLE, CLIENTS = "/admin", "/admin/people", "/admin/apps"
 _KINDS: Mapping[str, Authentication] = {"public": "none", "secret": "client_secret"}
 _LINKS: Mapping[str, Purpose] = {"link": "password", "lost": "factors"}
+
+_DISABLED = {  # what disabling brings about
+    PEOPLE: "They are signed out everywhere and cannot sign in, and every app that they connected "
+    "is disconnected at once. You can enable the account again; the apps stay disconnected.",
+    CLIENTS: "At once nobody can use it, and what it was allowed opens nothing, until you enable "
+    "it again.",
+}
 
 router = APIRouter(include_in_schema=False)
 
@@ -65,7 +75,7 @@ async def _people(visit: Visit, own: Account) -> Response:
 
 
 async def _list_people(
-    visit: Visit, own: Account, wrong: str = "", link: str = "", whose: str = ""
+    visit: Visit, own: Account, wrong: str = "", link: str = "", whose: str = "", note: str = ""
 ) -> Response:
     found = await accounts.all_accounts(visit.authority)
     return render(
@@ -77,6 +87,7 @@ async def _list_people(
         wrong=wrong,
         link=link,
         whose=whose,
+        note=note,
         sent=visit.sent if wrong else {},
     )
 
@@ -103,8 +114,18 @@ async def _invite(visit: Visit, own: Account) -> Response:
     made, secret = await authority.keeper.transaction(work, write=True)
     await _told(authority, made, f"created by {own.name}")
     return await _list_people(
-        visit, own, link=invitations.address(authority, secret), whose=made.name
+        visit,
+        own,
+        link=invitations.address(authority, secret),
+        whose=made.name,
+        note=await _note(visit, made.who),
     )
+
+
+async def _note(visit: Visit, who: str | None) -> str:
+    """What to know of the resource that an account is linked to."""
+    product: Product | None = getattr(visit.request.app.state, "product", None)
+    return (await note_of(product, who) or "") if product else ""
 
 
 async def _link(visit: Visit, own: Account) -> Response:
@@ -125,6 +146,14 @@ async def _link(visit: Visit, own: Account) -> Response:
     )
 
 
+async def _sure(visit: Visit, own: Account) -> Response:
+    """Ask before somebody is thrown out."""
+    found = await accounts.read(visit.authority, visit.sent.get("name", ""))
+    if found is None:
+        raise BadAccount("There is no account with that name")
+    return _ask(visit, PEOPLE, "name", found.name, found.display or found.name)
+
+
 async def _disable(visit: Visit, own: Account) -> Response:
     name = accounts.folded(visit.sent.get("name", ""))
     if name == own.name:
@@ -142,9 +171,14 @@ _PEOPLE_ACTS: Mapping[str, Callable[[Visit, Account], Awaitable[Response]]] = {
     "add": _invite,
     "link": _link,
     "lost": _link,
+    "sure": _sure,
     "disable": _disable,
     "enable": _enable,
 }
+
+
+def _ask(visit: Visit, path: str, field: str, id: str, name: str) -> Response:
+    return render(visit, "sure", path=path, field=field, id=id, name=name, about=_DISABLED[path])
 
 
 async def _told(authority: Authority, account: Account, detail: str) -> None:
@@ -164,9 +198,14 @@ async def _apps(visit: Visit, own: Account) -> Response:
         return await _register(visit, own)
     if action == "rotate":
         return await _rotate(visit, own)
+    id = visit.sent.get("client", "")
+    if action in ("sure", "disable") and id == OWN:
+        return await _list_apps(visit, wrong="The operator's own client cannot be disabled here")
+    if action == "sure" and (found := await clients.client(visit.authority, id)) is not None:
+        return _ask(visit, CLIENTS, "client", id, found.name)
     change = {"disable": clients.disable, "enable": clients.enable}.get(action)
     if change is not None:
-        changed = await change(visit.authority, visit.sent.get("client", ""))
+        changed = await change(visit.authority, id)
         if changed is not None:
             await _registered(visit, own, changed, f"{action}d")
     return go(visit, CLIENTS)
@@ -175,11 +214,15 @@ async def _apps(visit: Visit, own: Account) -> Response:
 async def _list_apps(
     visit: Visit, wrong: str = "", made: Client | None = None, secret: str | None = None
 ) -> Response:
+    found = await clients.all_clients(visit.authority)
+    known = visit.authority.directory
     return render(
         visit,
         "clients",
         400 if wrong else 200,
-        clients=await clients.all_clients(visit.authority),
+        clients=found,
+        forms={each.id: consent.form(each.scopes, known) for each in found},
+        operators=OWN,
         profiles=[each.name for each in PROFILES.values() if not each.backend],
         wrong=wrong,
         made=made,

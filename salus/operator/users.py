@@ -45,7 +45,7 @@ async def add(product: Product, asked: requests.AddUser) -> requests.UserShown:
     await _told(authority, account, "created by the operator")
     if asked.password:
         account = await accounts.set_password(authority, account.name, asked.password)
-    return _shown(account, _address(authority, secret), await _note(product, account.who))
+    return _shown(account, _address(authority, secret), await note_of(product, account.who))
 
 
 async def listed(product: Product, _: requests.ListUsers) -> requests.Users:
@@ -94,7 +94,7 @@ async def reset(product: Product, asked: requests.ResetUser) -> requests.UserSho
 
 async def link(product: Product, asked: requests.LinkUser) -> requests.UserShown:
     account = await accounts.set_who(product.authority, asked.name, asked.who)
-    return _shown(account, note=await _note(product, account.who))
+    return _shown(account, note=await note_of(product, account.who))
 
 
 async def first(product: Product, _: requests.FirstStart) -> requests.First:
@@ -141,17 +141,22 @@ async def _told(authority: Authority, account: Account, detail: str) -> None:
     )
 
 
-async def _note(product: Product, who: str | None) -> str | None:
+async def note_of(product: Product, who: str | None) -> str | None:
     """What to know of the resource that an account is linked to."""
     if who is None:
         return None
     type, _, id = who.partition("/")
+    return None if await present(product, type, id) else f"There is no {who} yet"
+
+
+async def present(product: Product, type: str, id: str) -> bool:
+    """Whether the operator can read a resource."""
     caller = Caller(Grant.operator(OPERATOR), "local", product.settings.base_url)
     try:
         await product.server.perform(Interaction("read", type, id), caller)
     except FhirError:
-        return f"There is no {who} yet"
-    return None
+        return False
+    return True
 
 
 def _shown(

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import re
+import secrets
 
+import httpx
 import pytest
 
-from tests.salus.console.world import APP, PASSWORD, is_in
+from salus.operator import requests
+from smart_auth import clients
+from tests.salus.console.world import APP, PASSWORD, Form, is_in
 
 
 async def _administrator(world):
@@ -18,8 +22,6 @@ async def _administrator(world):
 
 def _last(browser):
     """The index of the last form: the one that adds something."""
-    from tests.salus.console.world import Form
-
     return len(Form(browser.text).forms) - 1
 
 
@@ -142,6 +144,84 @@ def test_an_app_that_cannot_be_is_refused_with_the_reason(tell, fields, wrong):
         assert world.happened("register") == []
 
     tell(story)
+
+
+def test_disabling_is_asked_about_first(tell):
+    async def story(world):
+        browser = await _administrator(world)
+        await world.account()
+        await world.client()
+        other = world.browser()
+        await other.sign_in()
+        for path, index, still in (
+            ("/admin/people", 0, lambda: is_in(other)),
+            ("/admin/apps", 0, lambda: _starts(world)),
+        ):
+            page = await browser.get(path)
+            assert ("action", "disable") not in Form(page.text).buttons
+            page = await browser.send(index, action="sure")
+            assert re.search(
+                r"<h1>Disable (dr\.may|Chart &lt;i&gt;App&lt;/i&gt;)\?</h1>", page.text
+            )
+            assert await still()
+            await browser.send(action="disable")
+            assert not await still()
+
+    async def _starts(world):
+        return (await world.browser().authorize()).status_code == 200
+
+    tell(story)
+
+
+@pytest.mark.parametrize("action", ["sure", "disable"])
+def test_the_operators_own_client_is_not_disabled_here(tell, action):
+    async def story(world):
+        browser = await _administrator(world)
+        await world.client("salus-operator", name="Operator")
+        page = await browser.get("/admin/apps")
+        assert ("action", "sure") not in Form(page.text).buttons
+        page = await browser.send(0, action=action)
+        assert (page.status_code, "cannot be disabled here" in page.text) == (400, True)
+        assert not (await clients.client(world.authority, "salus-operator")).disabled
+
+    tell(story)
+
+
+def test_what_an_app_may_at_most_is_said_in_words_too(tell):
+    async def story(world):
+        browser = await _administrator(world)
+        await world.client("some", scopes=("patient/Observation.rs", "patient/Condition.cud"))
+        await world.client("any")
+        text = (await browser.get("/admin/apps")).text
+        said = dict(re.findall(r"<dt>([^<]+)</dt><dd[^>]*>([^<]*)</dd>", text))
+        assert said["May see at most"] == "Test results, vital signs and other findings"
+        assert said["May add, change or delete at most"] == "Health problems and diagnoses"
+        assert said["Scopes"] == "patient/Observation.rs patient/Condition.cud"
+        assert said["At most"] == "whatever a user allows"
+
+    tell(story)
+
+
+def test_whoever_invites_for_a_resource_that_is_not_there_is_told(secured):
+    admin = f"admin-{secrets.token_hex(4)}"
+    asked = requests.AddUser(name=admin, administrator=True, password=PASSWORD)
+    secured.operator(asked, requests.UserShown)
+    with httpx.Client(base_url=secured.base, follow_redirects=True) as browser:
+
+        def send(page, index, **fields):
+            form = Form(page.text).forms[index]
+            return browser.post(form.pop(""), data=form | fields)
+
+        send(browser.get("/sign-in"), 0, name=admin, password=PASSWORD)
+        notes = {}
+        for who in ("Practitioner/nobody", ""):
+            page = browser.get("/admin/people")
+            name = f"new-{secrets.token_hex(4)}"
+            page = send(page, -1, name=name, who=who, action="add")
+            assert 'id="link"' in page.text
+            notes[who] = "Mind: There is no Practitioner/nobody yet." in page.text
+
+    assert notes == {"Practitioner/nobody": True, "": False}
 
 
 def test_a_disabled_app_starts_no_request(tell):
