@@ -10,6 +10,7 @@ from joserfc.jwk import ECKey
 
 from salus.operator import requests
 from salus.operator.clients import absent
+from salus.operator.users import present
 from salus.problem import Problem
 from salus.product import Product
 from smart_auth import accounts, clients
@@ -30,6 +31,7 @@ async def issue(product: Product, asked: requests.IssueToken) -> requests.Token:
     client = await _client(product.authority, asked)
     account = await _account(product.authority, asked.user)
     _check_scopes(client, asked, account)
+    await _check_patient(product, asked.patient, account)
     life = asked.minutes * MINUTE
     token = await product.tokens.issue(
         client,
@@ -46,10 +48,11 @@ async def _client(authority: Authority, asked: requests.IssueToken) -> Client:
     if asked.client is None:
         if asked.user is not None:
             raise Problem("Name the app that acts for the user with --client")
-        return await clients.client(authority, OWN) or await _own(authority)
-    found = await clients.client(authority, asked.client)
-    if found is None:
+        found = await clients.client(authority, OWN) or await _own(authority)
+    elif (known := await clients.client(authority, asked.client)) is None:
         raise absent(asked.client)
+    else:
+        found = known
     if found.disabled:
         raise Problem(f"The client {found.id} is disabled: `salus client enable {found.id}`")
     return found
@@ -81,6 +84,20 @@ async def _account(authority: Authority, name: str | None) -> Account | None:
             f"`salus user link {found.name} Practitioner/ID`"
         )
     return found
+
+
+async def _check_patient(product: Product, id: str | None, account: Account | None) -> None:
+    """The patient in context must be there, and the user reach it. Problem."""
+    if id is None:
+        return
+    if not await present(product, "Patient", id):
+        raise Problem(f"There is no Patient/{id}: --patient takes the id of one that is there")
+    directory = product.authority.directory
+    if account and account.who and await directory.patient(account.who, id) is None:
+        raise Problem(
+            f"{account.name} is {account.who}, who may not see Patient/{id}: name another --user "
+            "or --patient"
+        )
 
 
 def _check_scopes(client: Client, asked: requests.IssueToken, account: Account | None) -> None:

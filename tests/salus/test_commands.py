@@ -6,7 +6,9 @@ import pytest
 
 from salus.advice import NOT_ADMINISTERED
 from tests.salus.test_tls import certificate
-from tests.secured import Secured
+from tests.secured import Secured, patient
+
+FHIR = {"content-type": "application/fhir+json"}
 
 ASKING = (
     ("user", "list"),
@@ -69,6 +71,32 @@ def test_a_server_that_nobody_administers_says_how_to_mend_that(tmp_path):
     assert f"user add NAME --admin{folders}\n" in server.log.read_text()
     assert f"Could be tighter: {NOT_ADMINISTERED}\n" in examined.stdout
     assert "user add NAME --admin\n" in examined.stdout
+
+
+def test_a_token_that_would_open_nothing_is_refused_with_the_reason(secured):
+    with secured.client(secured.token()) as fhir:
+        for id in ("ada", "bob"):
+            fhir.put(f"/Patient/{id}", content=patient(id), headers=FHIR).raise_for_status()
+    secured.app("chart", "patient/*.rs")
+    secured.user("ada-herself", "Patient/ada")
+
+    def asked(id, *more):
+        whose = ("--client", "chart", "--user", "ada-herself", "--patient", id)
+        return secured.command("token", "--scope", "patient/*.rs", *whose, *more)
+
+    own, others, nobody = asked("ada"), asked("bob"), asked("nobody")
+    secured.command("client", "disable", "chart")
+    disabled = asked("ada")
+    secured.command("client", "disable", "salus-operator")
+    without = secured.command("token", "--scope", "system/*.rs")
+    secured.command("client", "enable", "salus-operator")
+
+    told = (own, others, nobody, disabled, without)
+    assert [each.returncode for each in told] == [0, 2, 2, 2, 2]
+    assert "ada-herself is Patient/ada, who may not see Patient/bob" in others.stderr
+    assert "There is no Patient/nobody: --patient takes the id" in nobody.stderr
+    assert "The client chart is disabled: `salus client enable chart`" in disabled.stderr
+    assert "The client salus-operator is disabled" in without.stderr
 
 
 # --- which server ---------------------------------------------------------------------------------
