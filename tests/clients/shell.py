@@ -41,6 +41,6 @@ def paste(script: str, folder: Path, environment: Mapping[str, str]) -> Printed:
         cwd=folder,
         timeout=60,
     )
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr
     statuses = re.findall(r"^(\d{3})$", done.stderr, re.MULTILINE)
     return Printed(done.stdout, [int(each) for each in statuses])
