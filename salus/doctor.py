@@ -18,7 +18,7 @@ import httpx
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress
-from rich.table import Table
+from rich.table import Column, Table
 
 from fhir_server.server import Server
 from fhir_server.storage.sqlite.folder import LOCK
@@ -39,6 +39,7 @@ VOLATILE = frozenset({"tmpfs", "ramfs"})
 SHOWN = 50  # disagreements printed
 LARGEST = 10  # tables listed
 MODES = "(700 for folders, 600 for files)"
+_NAME_OR_START = "name another with --data or SALUS_DATA, or start a server with `{} serve`"
 RESTORE = "restore the last backup, and keep a copy of this folder for finding out why"
 
 
@@ -85,7 +86,7 @@ def _advice(settings: Settings) -> list[Finding]:
 
 
 def _places(settings: Settings) -> Table:
-    table = Table(show_header=False, title="What is where")
+    table = Table(Column(), Column(overflow="fold"), show_header=False, title="What is where")
     table.add_row("salus", f"{version('salus-fhir')}, Python {platform.python_version()}")
     table.add_row("with", ", ".join(f"{name} {version(name)}" for name in PACKAGES))
     for name, folder in named(settings):
@@ -171,6 +172,10 @@ def _inside(settings: Settings, deep: bool, console: Console) -> list[Finding]:
     if settings.data.exists() and not settings.data.is_dir():
         return []
     if not settings.data.exists() or not any(settings.data.iterdir()):
+        if "data" in settings.model_fields_set:
+            return [
+                Finding(f"There is no data in {settings.data}", _NAME_OR_START.format(called()))
+            ]
         console.print(f"There is no data yet: `{called()} serve` makes the folders.")
         return []
     findings: list[Finding] = []
@@ -242,6 +247,7 @@ async def _deep(server: Server, total: int | None, console: Console) -> list[Fin
         async for each in compared:
             if len(found) < SHOWN:
                 found.append(Finding(each, remedy))
+        bar.update(task, total=1, completed=1)  # the total before was of rows, not of resources
     return found
 
 

@@ -11,17 +11,31 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from shlex import quote
 
 NAME = "salus"
 
 
 def called() -> str:
-    """`salus` where the shell finds it, otherwise the path of the one beside this Python."""
+    """The program as it was started: by its name where the shell finds the same one, by its path,
+    by `uv run`, or by `python -m`."""
+    if "UV_RUN_RECURSION_DEPTH" in os.environ:
+        return f"uv run {NAME}"
+    started = Path(sys.argv[0])
+    if started.name == "__main__.py":
+        return f"{_typed(Path(sys.executable))} -m {NAME}"
     beside = Path(sys.executable).with_name(NAME)
-    if shutil.which(NAME) or not beside.is_file():
-        return NAME
+    program = started if started.name == NAME else beside
+    return _typed(program.absolute()) if program.is_file() else NAME
+
+
+def _typed(program: Path) -> str:
+    """What a shell finds a program by: its name, or its path from here."""
+    found = shutil.which(program.name)
+    if found and Path(found).absolute() == program:
+        return program.name
     here = Path.cwd()
-    return str(beside.relative_to(here) if beside.is_relative_to(here) else beside)
+    return quote(str(program.relative_to(here) if program.is_relative_to(here) else program))
 
 
 @contextmanager

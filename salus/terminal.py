@@ -5,14 +5,17 @@ https://typer.tiangolo.com
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from inspect import cleandoc
 from typing import Any
 
+import msgspec
 import typer
+from msgspec import Struct
 from rich.console import Console
 from rich.markup import escape
+from rich.table import Column, Table
 
 from fhir_server.storage.store import StoreError
 from salus.folders import sentence
@@ -54,6 +57,24 @@ def command(
         return of.command(name, help=text)(work)
 
     return made
+
+
+def listing(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Rows, of which nothing is ever cut: a table in a terminal, elsewhere lines with a tab between
+    their fields."""
+    if not out.is_terminal:
+        for row in (columns, *rows):
+            print("\t".join(" ".join(field.split()) for field in row))
+        return
+    table = Table(*(Column(name, overflow="fold") for name in columns))
+    for row in rows:
+        table.add_row(*map(escape, row))
+    out.print(table)
+
+
+def listed_as_json(found: Sequence[Struct]) -> None:
+    """What was answered, for programs."""
+    print(msgspec.json.format(msgspec.json.encode(found)).decode())
 
 
 @contextmanager

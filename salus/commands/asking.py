@@ -19,6 +19,8 @@ T = TypeVar("T", bound=Struct)
 Data = Annotated[Path | None, option(help="Folder of the data [SALUS_DATA].")]
 Keys = Annotated[Path | None, option(help="Folder of the keys [SALUS_KEYS].")]
 
+Json = Annotated[bool, option("--json", help="As JSON, for programs.")]
+
 
 def answered(data: Path | None, keys: Path | None, asked: Asked, answer: type[T]) -> T:
     """What the server of a data folder answers, or the folder itself where none runs. Problem,

@@ -5,19 +5,18 @@ https://hl7.org/fhir/smart-app-launch/app-launch.html#register-app-with-ehr
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 from rich.markup import escape
-from rich.table import Table
 
-from salus.commands.asking import Data, Keys, answered
+from salus.commands.asking import Data, Json, Keys, answered
+from salus.commands.keys import key_set, unmade
 from salus.operator import requests
 from salus.problem import Problem
-from salus.terminal import command, err, explained, group, option, out
+from salus.terminal import command, err, explained, group, listed_as_json, listing, option, out
 
 app = group("client", "Register apps and backend services, and say what each may see.")
 
@@ -39,7 +38,10 @@ def register(
     ] = None,
     secret: Annotated[bool, option("--secret", help="It keeps a secret, made here.")] = False,
     jwks: Annotated[
-        str | None, option(help="It signs: a file with its public keys, or their https address.")
+        str | None,
+        option(
+            help="It signs: a file with its public keys (JWK Set or PEM), or their https address."
+        ),
     ] = None,
     make_key: Annotated[
         Path | None,
@@ -63,7 +65,12 @@ def register(
     with explained():
         if secret + (jwks is not None) + (make_key is not None) > 1:
             raise Problem("Choose one of --secret, --jwks and --make-key")
-        held, address = _key_set(jwks, make_key)
+        if profile == "backend" and jwks is None and make_key is None:
+            raise Problem(
+                "A backend service proves itself by a key: name its public half with --jwks, or "
+                "have one made with --make-key FILE"
+            )
+        held, address = key_set(jwks, make_key)
         asked = requests.RegisterClient(
             id=id,
             name=name or id,
@@ -76,22 +83,28 @@ def register(
             scopes=tuple(" ".join(scope or ()).split()),
             origins=tuple(origin or ()),
         )
-        made = answered(data, keys, asked, requests.ClientShown)
+        with unmade(make_key):
+            made = answered(data, keys, asked, requests.ClientShown)
         _print(made)
 
 
 @command(app, "list")
-def listed(data: Data = None, keys: Keys = None) -> None:
+def listed(json: Json = False, data: Data = None, keys: Keys = None) -> None:
     """List every client, with the last time it was given a token."""
     with explained():
         asked = requests.ListClients()
         found = answered(data, keys, asked, requests.Clients)
-    table = Table("Client", "Name", "Profile", "Proves itself by", "Grants", "Last used", "State")
-    for each in found.clients:
-        state = "disabled" if each.disabled else "enabled"
-        shown = (each.id, each.name, each.profile, each.authentication, str(each.grants))
-        table.add_row(*map(escape, shown), day(each.used), state)
-    out.print(table)
+    if json:
+        listed_as_json(found.clients)
+        return
+    columns = ("Client", "Name", "Profile", "Proves itself by", "Grants", "Last used", "State")
+    listing(columns, map(_row, found.clients))
+
+
+def _row(client: requests.ClientShown) -> tuple[str, ...]:
+    state = "disabled" if client.disabled else "enabled"
+    shown = (client.id, client.name, client.profile, client.authentication, str(client.grants))
+    return (*shown, day(client.used), state)
 
 
 @command(app)
@@ -176,56 +189,22 @@ def _authentication(
     return "private_key_jwt" if signs else "none"
 
 
-def _key_set(jwks: str | None, make: Path | None) -> tuple[dict[str, Any] | None, str | None]:
-    """The key set, or where it is."""
-    if make is not None:
-        return {"keys": [_made(make)]}, None
-    if jwks is None:
-        return None, None
-    if jwks.startswith(("http://", "https://")):
-        return None, jwks
-    try:
-        found = json.loads(Path(jwks).read_bytes())
-    except ValueError:
-        raise Problem(f"{jwks} is no JSON: give a JWK Set, as of RFC 7517") from None
-    if not isinstance(found, dict):
-        raise Problem(f"{jwks} is no JWK Set: an object with an array `keys`")
-    return (found if "keys" in found else {"keys": [found]}), None
-
-
-def _made(file: Path) -> dict[str, Any]:
-    """A new key of the curve P-384: its private half in the file, its public half here."""
-    from joserfc.jwk import ECKey
-
-    from fhir_server.storage.keys import write_durably
-
-    if file.exists():
-        raise Problem(f"{file} is there already: name a file that is not")
-    key = ECKey.generate_key("P-384", private=True)
-    about = {"kid": key.thumbprint(), "alg": "ES384", "use": "sig"}
-    write_durably(file.absolute(), json.dumps({**key.as_dict(private=True), **about}).encode())
-    err.print(f"Its private key is in {file}: whoever reads it is this client.", highlight=False)
-    return {**key.as_dict(private=False), **about}
-
-
 def _print(client: requests.ClientShown) -> None:
-    table = Table(show_header=False, title=escape(f"Client {client.id}"))
     rows = (
         ("name", client.name),
         ("profile", client.profile),
         ("proves itself by", client.authentication),
+        ("keys (kid)", "\n".join(client.kids)),
         ("redirects to", "\n".join(client.redirect_uris)),
         ("launched at", client.launch_uri or ""),
         ("registered", f"{day(client.registered)} by {client.registered_by}"),
         ("grants, last used", f"{client.grants}, {day(client.used)}"),
         ("state", "disabled" if client.disabled else "enabled"),
-        ("scopes at most", " ".join(client.scopes)),
+        ("scopes at most", " ".join(client.scopes) or "no limit: no --scope was given"),
         ("may", "\n".join(client.may)),
     )
-    for name, value in rows:
-        if value:
-            table.add_row(name, escape(value))
-    out.print(table)
+    said = [(name, line) for name, value in rows for line in value.splitlines()]
+    listing(("client", client.id), said)
     if client.secret:
         err.print("Its secret, shown this once:")
         print(client.secret)

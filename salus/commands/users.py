@@ -11,11 +11,10 @@ from typing import Annotated, Literal
 
 import typer
 from rich.markup import escape
-from rich.table import Table
 
-from salus.commands.asking import Data, Keys, answered
+from salus.commands.asking import Data, Json, Keys, answered
 from salus.operator import requests
-from salus.terminal import command, err, explained, group, option, out
+from salus.terminal import command, err, explained, group, listed_as_json, listing, option
 
 app = group("user", "Add the people who may sign in, and change what their accounts are.")
 
@@ -58,19 +57,27 @@ def add(
 
 
 @command(app, "list")
-def listed(data: Data = None, keys: Keys = None) -> None:
+def listed(json: Json = False, data: Data = None, keys: Keys = None) -> None:
     """List every user."""
     with explained():
         asked = requests.ListUsers()
         found = answered(data, keys, asked, requests.Users)
-    table = Table("User", "Name", "Is", "Password", "Second factor", "State")
-    for each in found.users:
-        role = each.who or ("administrator" if each.administrator else "nobody")
-        state = "disabled" if each.disabled else "enabled"
-        password = "chosen" if each.password else "not yet"
-        factor = "yes" if each.second_factor else "no"
-        table.add_row(escape(each.name), escape(each.display), role, password, factor, state)
-    out.print(table)
+    if json:
+        listed_as_json(found.users)
+        return
+    columns = ("User", "Name", "Is", "Password", "Second factor", "State")
+    listing(columns, map(_row, found.users))
+
+
+def _row(user: requests.UserShown) -> tuple[str, ...]:
+    return (
+        user.name,
+        user.display,
+        user.who or ("administrator" if user.administrator else "nobody"),
+        "chosen" if user.password else "not yet",
+        "yes" if user.second_factor else "no",
+        "disabled" if user.disabled else "enabled",
+    )
 
 
 @command(app)

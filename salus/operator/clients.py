@@ -147,6 +147,9 @@ def _shown(
         disabled=client.disabled,
         grants=len(held),
         used=max((each.used for each in held if each.used), default=None),
+        kids=tuple(
+            str(each["kid"]) for each in (client.jwks or {}).get("keys", ()) if "kid" in each
+        ),
         secret=secret,
     )
 

@@ -132,7 +132,7 @@ class Done(Struct, frozen=True):
 class ClientShown(Struct, frozen=True, kw_only=True):
     """A client as its operator sees it; `secret` only where it was just made. `used`: when a token
     was last issued to it, microseconds since 1970, None for never; `may`: what it may see, in
-    words."""
+    words; `kids`: the names of its keys, where it registered the keys themselves."""
 
     id: str
     name: str
@@ -148,6 +148,7 @@ class ClientShown(Struct, frozen=True, kw_only=True):
     disabled: bool
     grants: int
     used: int | None
+    kids: tuple[str, ...] = ()
     secret: str | None = None
 
 

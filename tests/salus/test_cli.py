@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from salus import cli
 from salus.cli import app
+from salus.program import called
 from salus.settings import read_settings, variables
 
 COMMANDS = ("serve", "load", "demo", "doctor", "bench", "token", "settings")
@@ -100,9 +101,50 @@ def test_load_without_a_server_says_how_to_have_one(home):
 def test_doctor_looks_and_makes_nothing(home):
     told = salus("doctor", "--data", home / "d", "--keys", home / "k")
 
+    assert told.exit_code == 1
+    assert f"Wrong: There is no data in {home / 'd'}\n" in told.output
+    assert "Remedy: name another with --data or SALUS_DATA, or start a server" in told.output
+    assert "Nothing is wrong" not in told.output
+    assert list(home.iterdir()) == []
+
+
+def test_doctor_before_the_first_start_has_nothing_to_find(home):
+    told = salus("doctor")
+
     assert told.exit_code == 0
     assert "There is no data yet" in told.output
-    assert list(home.iterdir()) == []
+
+
+def test_a_deep_look_ends_with_everything_compared(home):
+    kept(home, patients(home / "a.ndjson", 0, 3))
+
+    told = salus("doctor", "--deep", "--data", home / "d", "--keys", home / "k")
+
+    assert told.exit_code == 0
+    assert re.search(r"comparing indexes with resources \S+ 100%", told.output)
+
+
+@pytest.mark.parametrize(
+    ("started", "environment", "said"),
+    [
+        ("bin/salus", {}, "bin/salus"),
+        ("bin/salus", {"PATH": "bin"}, "salus"),
+        ("bin/salus", {"PATH": "other"}, "bin/salus"),
+        ("bin/salus", {"UV_RUN_RECURSION_DEPTH": "1"}, "uv run salus"),
+        ("package/__main__.py", {}, "bin/python -m salus"),
+        ("package/__main__.py", {"PATH": "bin"}, "python -m salus"),
+    ],
+)
+def test_a_hint_calls_the_program_as_it_was_started(home, monkeypatch, started, environment, said):
+    for each in ("bin/salus", "bin/python", "other/salus"):
+        (home / each).parent.mkdir(exist_ok=True)
+        (home / each).touch(mode=0o755)
+    for name, value in {"PATH": "empty", **environment}.items():
+        monkeypatch.setenv(name, str(home / value) if name == "PATH" else value)
+    monkeypatch.setattr("sys.argv", [str(home / started)])
+    monkeypatch.setattr("sys.executable", str(home / "bin/python"))
+
+    assert called() == said
 
 
 def test_doctor_finds_a_folder_that_others_can_read(home):

@@ -1,9 +1,21 @@
 """What the operator's commands say, and what they refuse, as whoever types them sees it."""
 
+import json
 import re
+from io import StringIO
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+)
+from joserfc.jwk import ECKey
+from rich.console import Console
 
+from salus import terminal
 from salus.advice import NOT_ADMINISTERED
 from tests.salus.test_tls import certificate
 from tests.secured import Secured, patient
@@ -162,3 +174,85 @@ def test_a_certificate_that_is_not_trusted_is_diagnosed_and_may_be_named(tmp_pat
         assert "with --ca FILE" in each.stderr
     assert "is another name's" in elsewhere.stderr
     assert f"{file} holds no certificate in PEM" in none.stderr
+
+
+# --- lists and keys -------------------------------------------------------------------------------
+
+
+def test_a_list_is_never_cut_where_it_is_piped_or_the_terminal_is_narrow(secured):
+    id, name = f"list-{'x' * 80}", "A name of many words that goes on and on"
+    secured.app(id, "patient/*.rs", name=name)
+    piped = secured.command("client", "list", COLUMNS="40").stdout.splitlines()
+    with_json = secured.command("client", "list", "--json", COLUMNS="40")
+    users = secured.command("user", "list", "--json")
+
+    assert piped[0].split("\t")[:2] == ["Client", "Name"]
+    assert [id, name] in [each.split("\t")[:2] for each in piped]
+    assert id in {each["id"] for each in json.loads(with_json.stdout)}
+    assert isinstance(json.loads(users.stdout), list)
+
+
+def test_a_table_in_a_narrow_terminal_is_folded(monkeypatch):
+    shown = Console(width=40, force_terminal=True, file=StringIO(), no_color=True)
+    monkeypatch.setattr(terminal, "out", shown)
+    terminal.listing(("Client", "Name"), [("x" * 60, "n")])
+
+    told = shown.file.getvalue()
+    assert told.count("x") == 60
+    assert "…" not in told
+
+
+def register(server, id, *more):
+    return server.command("client", "register", id, "--profile", "backend", *more)
+
+
+def test_a_key_is_known_by_its_kid_wherever_it_was_made(secured, tmp_path):
+    scope, made, pem = ("--scope", "system/*.rs"), tmp_path / "made.jwk", tmp_path / "public.pem"
+    pair = ec.generate_private_key(ec.SECP384R1())
+    pem.write_bytes(pair.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    kid = ECKey.import_key(pem.read_bytes()).thumbprint()
+    one = register(secured, "made", "--make-key", str(made), *scope)
+    other = register(secured, "by-pem", "--jwks", str(pem), *scope)
+    shown = secured.command("client", "show", "by-pem")
+
+    own = json.loads(made.read_bytes())["kid"]
+    assert [one.returncode, other.returncode] == [0, 0], one.stderr + other.stderr
+    assert f"Its private key is in {made}, and its kid is {own}" in one.stderr
+    assert f"keys (kid)\t{own}\n" in one.stdout
+    assert f"keys (kid)\t{kid}\n" in shown.stdout
+
+
+def test_a_key_that_cannot_be_taken_is_refused_with_what_to_do(secured, tmp_path):
+    scope, private, junk = ("--scope", "system/*.rs"), tmp_path / "private.pem", tmp_path / "junk"
+    pair = ec.generate_private_key(ec.SECP384R1())
+    private.write_bytes(pair.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    junk.write_text("nonsense")
+    made = tmp_path / "unused.jwk"
+    told = [
+        register(secured, "bad", *more)
+        for more in (
+            scope,
+            ("--jwks", "/nonexistent", *scope),
+            ("--jwks", str(private), *scope),
+            ("--jwks", str(junk), *scope),
+            ("--make-key", str(made)),
+        )
+    ]
+
+    said = (
+        "have one made with --make-key FILE",
+        "/nonexistent is no file that is there: name one with a JWK Set",
+        f"`openssl pkey -in {private} -pubout`",
+        f"{junk} is neither JSON nor PEM",
+        "scopes that it may be granted",
+    )
+    assert [each.returncode for each in told] == [2] * len(told)
+    assert [text for text, each in zip(said, told, strict=True) if text not in each.stderr] == []
+    assert not made.exists()  # so that the same command works with what was missing
+
+
+def test_an_app_without_a_limit_is_shown_so(secured):
+    secured.app("limitless")
+    told = secured.command("client", "show", "limitless")
+
+    assert "scopes at most\tno limit: no --scope was given\n" in told.stdout
