@@ -262,6 +262,11 @@ def settled(core: Core, grant: Grant, type: str, letter: str, owner: str | None)
     return None if owner in told.perhaps else False
 
 
+def owners_tell(core: Core, grant: Grant, type: str, letter: str) -> bool:
+    """Whether `settled` may know anything of resources of this type."""
+    return _owned(core.index, grant, type, letter) is not None
+
+
 @lru_cache(maxsize=16_384)
 def _owned(index: Index, grant: Grant, type: str, letter: str) -> _Owned | None:
     """None where the owner says nothing: of what is not in compartments by just what it owns."""

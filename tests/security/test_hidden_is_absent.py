@@ -10,6 +10,9 @@ import re
 
 import pytest
 
+from conformance.json import parse
+from fhir_server import sight
+from fhir_server.storage.sqlite import resources
 from tests.security import people
 from tests.security.clinic import Clinic, grant, opened
 from tests.security.people import CATEGORY, LAB, observation, provenance, reference
@@ -227,6 +230,38 @@ def test_what_is_the_callers_own_is_told_apart_from_what_is_absent(clinic):
     there = clinic.ask(EVERYTHING_OF_A, "GET", "Observation/lab-z")
     assert (here.status, there.status) == (200, 404)
     assert here.json["subject"] == reference("Patient/a")
+
+
+@pytest.mark.requirement("20")
+@pytest.mark.parametrize("path", ["", "/_history", "/_history/1"])
+@pytest.mark.parametrize("method", ["GET", "DELETE"])
+def test_what_borrows_its_rights_is_not_read_to_find_out_that_it_is_hidden(
+    clinic, monkeypatch, method, path
+):
+    """Else the time of an answer would tell that something is there, and how large it is."""
+    looked: list[str] = []
+    real = resources.get
+
+    def get(reach, type, id, number=None):
+        found = real(reach, type, id, number)
+        looked.extend([f"{type}/{id}"] if found else [])
+        return found
+
+    def parsed(body, *rest):
+        looked.append("a body")
+        return parse(body, *rest)
+
+    monkeypatch.setattr(resources, "get", get)
+    monkeypatch.setattr(sight, "parse", parsed)
+    if method == "GET":
+        assert clinic.ask(READER, "GET", f"Binary/report-a{path}").status == 200
+        assert "Binary/report-a" in looked
+    looked.clear()
+    for name in ("Binary/report-b", "Binary/report-z", "Provenance/of-b", "Provenance/of-z"):
+        caller = READER if method == "GET" else EVERYTHING_OF_A
+        status = 405 if method == "DELETE" and path else 404
+        assert clinic.ask(caller, method, f"{name}{path}").status == status
+    assert looked == []
 
 
 def test_a_deleted_resource_of_ones_own_is_gone_and_of_others_absent(clinic):
