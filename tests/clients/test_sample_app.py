@@ -6,6 +6,7 @@ https://hl7.org/fhir/smart-app-launch/app-launch.html#launch-app-ehr-launch
 import os
 import re
 from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
 
 import httpx
@@ -85,7 +86,31 @@ def test_whoever_refuses_is_back_in_the_app_which_says_so(demo, page):
     page.get_by_role("button", name="Launch").click()
     page.get_by_role("button", name="Cancel: share nothing").click()
 
-    expect(page.get_by_role("heading", level=1)).to_have_text("That did not work")
+    expect(page.get_by_role("heading", level=1)).to_have_text("You shared nothing")
+    page.get_by_role("button", name="Choose a patient and start").click()
+    expect(page.get_by_role("heading", level=1)).to_contain_text("Whose record")
+
+
+def test_the_front_door_leads_to_the_demo(demo, page):
+    page.goto(demo.base)
+    page.get_by_role("link", name="Demo EHR").click()
+
+    expect(page.get_by_role("button", name="Launch")).to_be_visible()
+
+
+def test_days_are_written_in_one_way_whatever_the_zone(demo, page, patients):
+    page.goto(f"{demo.base}/demo/ehr")
+    with demo.fhir(demo.token("system/Patient.r")) as fhir:
+        born = date.fromisoformat(fhir.get(f"/Patient/{patients[0]}").json()["birthDate"])
+    page.get_by_role("button", name="Launch").click()
+    page.get_by_role("button", name="Allow").click()
+
+    expect(page.get_by_role("heading", name="Prescriptions")).to_be_visible()
+    facts = page.locator("header.patient dd").all_text_contents()
+    assert re.fullmatch(rf"{born.day} {born:%b}\w* {born.year} \(\d+ years\)", facts[0])
+    days = page.locator("table.prescriptions td:nth-of-type(2)").all_text_contents()
+    assert days
+    assert all(re.fullmatch(r"\d{1,2} [A-Z][a-z]{2,3} \d{4}", day) for day in days)
 
 
 def test_a_patient_is_offered_nobody_else(demo, page, patients):
@@ -126,6 +151,10 @@ def test_everything_is_reached_by_keyboard_and_on_a_small_screen(demo, page, pat
     page.set_viewport_size({"width": 320, "height": 640})  # 1280 points wide, enlarged four times
     page.goto(f"{demo.base}/demo/ehr")
     assert fits(page)
+    launch = page.get_by_role("button", name="Launch").bounding_box()
+    chosen = page.locator("nav.choose ul.many").bounding_box()
+    assert launch and chosen
+    assert launch["y"] - chosen["y"] < 2 * 640  # not below fifty patients
     page.get_by_label("App").focus()
     page.keyboard.press("Tab")
     page.keyboard.press("Enter")
@@ -134,6 +163,21 @@ def test_everything_is_reached_by_keyboard_and_on_a_small_screen(demo, page, pat
 
     expect(page.get_by_role("heading", level=1)).to_have_text(name_of(demo, patients[0]))
     assert fits(page)
+    smallest = page.evaluate(
+        "Math.min(...[...document.querySelectorAll('svg text')].map((each) =>"
+        " parseFloat(getComputedStyle(each).fontSize) * each.getScreenCTM().a))"
+    )
+    assert smallest >= 11
+    wide = page.get_by_role("group", name="Prescriptions, a table that scrolls")
+    assert wide.evaluate("each => each.scrollWidth > each.clientWidth")
+    wide.focus()
+    page.keyboard.press("ArrowRight")
+    for _ in range(100):
+        if wide.evaluate("each => each.scrollLeft") > 0:
+            break
+        page.wait_for_timeout(20)
+    else:
+        raise AssertionError("the table did not scroll by keyboard")
     page.get_by_text("Values").first.focus()
     page.keyboard.press("Enter")
     table = page.get_by_role("table", name="Blood pressure")

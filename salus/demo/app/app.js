@@ -1,8 +1,8 @@
 // The sample app: a patient, the vital signs and the prescriptions, read over SMART on FHIR.
 // Read this file from top to bottom; `smart.js` is how the launch works, `chart.js` draws.
 
-import { authorize, finish } from "./smart.js";
-import { chart, element } from "./chart.js";
+import { authorize, finish, Refused } from "./smart.js";
+import { chart, day, element } from "./chart.js";
 
 const CLIENT_ID = "salus-sample-app"; // as the app was registered: public, so there is no secret
 const REDIRECT_URI = new URL(".", location.href).href; // this page
@@ -29,7 +29,7 @@ const VITALS = [ // what is charted: a title, and the LOINC code of each line
 
 const main = document.querySelector("main");
 const parameters = new URLSearchParams(location.search);
-start().catch((error) => show(notice("That did not work", error.message), again()));
+start().catch((error) => show(failed(error), again()));
 
 /** The same address serves three purposes, which its parameters tell apart. */
 async function start() {
@@ -83,7 +83,7 @@ function banner(patient, user, visit) {
   const made = element("header", { class: "patient" });
   made.append(element("h1", {}, name(patient)));
   const facts = {
-    Born: `${patient.birthDate ?? "unknown"}${age(patient)}`,
+    Born: patient.birthDate ? `${day(patient.birthDate)}${age(patient)}` : "unknown",
     Sex: patient.gender ?? "unknown",
     Record: patient.identifier?.[0]?.value,
     Visit: visit && `${day(visit.period?.start)} (${visit.class?.display ?? visit.class?.code})`,
@@ -159,7 +159,7 @@ function prescribed(requests) {
     }
   }
   // Too wide for a small screen: then it scrolls by itself, by keyboard too.
-  const wide = element("div", { class: "wide", role: "group", tabindex: 0, "aria-label": "Table" });
+  const wide = element("div", { class: "wide", role: "group", tabindex: 0, "aria-label": "Prescriptions, a table that scrolls" });
   wide.append(made);
   return wide;
 }
@@ -181,18 +181,23 @@ function age({ birthDate }) {
   return ` (${years} years)`;
 }
 
-const day = (instant) => (instant ? new Date(instant).toLocaleDateString() : "");
-
 function notice(title, text) {
   const made = element("section", { role: "status" });
   made.append(element("h1", {}, title), element("p", {}, text));
   return made;
 }
 
+function failed(error) {
+  if (error instanceof Refused) {
+    return notice("You shared nothing", "The app was given no data. You can start again:");
+  }
+  return notice("That did not work", error.message);
+}
+
 function again() {
   const made = element("button", { type: "button" }, "Choose a patient and start");
   made.addEventListener("click", () => {
-    launch(SERVERS[0]).catch((error) => show(notice("That did not work", error.message)));
+    launch(SERVERS[0]).catch((error) => show(failed(error), again()));
   });
   return made;
 }

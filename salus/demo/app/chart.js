@@ -3,7 +3,7 @@
 
 const SVG = "http://www.w3.org/2000/svg";
 const WIDTH = 360, HEIGHT = 150;
-const LEFT = 38, RIGHT = 12, TOP = 10, BOTTOM = 24; // margins, for the labels
+const LEFT = 50, RIGHT = 12, TOP = 12, BOTTOM = 28; // margins, for the labels
 
 /**
  * `lines`: [{name, points: [{time: Date, value: number}]}], each by time. A reader of the screen
@@ -21,7 +21,7 @@ export function chart({ title, unit, lines }) {
   for (const value of ticks(low, high)) {
     drawn.append(
       svg("line", { x1: LEFT, x2: WIDTH - RIGHT, y1: y(value), y2: y(value), class: "grid" }),
-      svg("text", { x: LEFT - 6, y: y(value) + 4, "text-anchor": "end" }, `${value}`),
+      svg("text", { x: LEFT - 6, y: y(value) + 5, "text-anchor": "end" }, `${value}`),
     );
   }
   drawn.append(
@@ -66,7 +66,7 @@ function table(title, unit, lines) {
   const body = made.createTBody();
   for (const { time } of [...lines[0].points].reverse()) {
     const row = body.insertRow();
-    row.append(element("th", { scope: "row" }, time.toLocaleDateString()));
+    row.append(element("th", { scope: "row" }, day(time)));
     for (const line of lines) {
       const point = line.points.find((each) => +each.time === +time);
       row.insertCell().textContent = point?.value ?? "";
@@ -98,6 +98,18 @@ function ticks(low, high) {
     found.push(Number(value.toPrecision(6)));
   }
   return found;
+}
+
+/** A day as the reader's own language has it; of a date in FHIR, as exact as it is given. */
+export function day(time) {
+  if (!time) return "";
+  const [year, month, date] = /^\d{4}(-\d\d)?(-\d\d)?$/.test(time) ? time.split("-") : [];
+  const shown = year ? new Date(year, (month ?? 1) - 1, date ?? 1) : new Date(time); // no zone
+  return shown.toLocaleDateString(undefined, {
+    year: "numeric",
+    ...(!year || month ? { month: "short" } : {}),
+    ...(!year || date ? { day: "numeric" } : {}),
+  });
 }
 
 const month = (time) =>

@@ -45,6 +45,9 @@ export async function authorize({ iss, launch, clientId, redirectUri, scope }) {
   location.assign(asked);
 }
 
+/** The user shared nothing, which is no fault. */
+export class Refused extends Error {}
+
 /** Change the code in the address of this page for a token. Gives a Session. */
 export async function finish(parameters) {
   const place = KEPT + parameters.get("state");
@@ -54,6 +57,7 @@ export async function finish(parameters) {
   // Several servers, one app: the answer has to come from the one that was asked (RFC 9207).
   const from = parameters.get("iss");
   if (from && from !== kept.server.issuer) throw new Error("Another server answered.");
+  if (parameters.get("error") === "access_denied") throw new Refused();
   if (parameters.has("error")) {
     throw new Error(parameters.get("error_description") ?? parameters.get("error"));
   }
