@@ -6,7 +6,7 @@ https://www.w3.org/WAI/WCAG22/Understanding/readable
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -27,6 +27,14 @@ def label(tick: Tick) -> str:
         return words
     only = ", ".join(f"{name} {value}" for name, value in tick.limit)
     return f"{words}, only those with {only}"
+
+
+def ticks(offered: Iterable[Tick]) -> str:
+    """What ticks are about, together."""
+    these = tuple(offered)
+    if any(each.type == REST and not each.limit for each in these):
+        return "Everything in the record"
+    return "; ".join(map(label, these))
 
 
 def type_words(type: str) -> str:
@@ -71,6 +79,7 @@ SAID: Mapping[str, str] = {
 
 FILTERS: Mapping[str, Callable[[Any], str]] = {
     "label": label,
+    "ticks": ticks,
     "type_words": type_words,
     "lasting": lasting,
     "day": day,

@@ -192,7 +192,10 @@ def test_what_an_app_may_at_most_is_said_in_words_too(tell):
         browser = await _administrator(world)
         await world.client("some", scopes=("patient/Observation.rs", "patient/Condition.cud"))
         await world.client("any")
+        await world.client("whole", name="Whole", scopes=("patient/*.rs",))
         text = (await browser.get("/admin/apps")).text
+        assert "<dt>May see at most</dt><dd>Everything in the record</dd>" in text
+        text = text.partition(">Whole<")[0]
         said = dict(re.findall(r"<dt>([^<]+)</dt><dd[^>]*>([^<]*)</dd>", text))
         assert said["May see at most"] == "Test results, vital signs and other findings"
         assert said["May add, change or delete at most"] == "Health problems and diagnoses"

@@ -347,7 +347,7 @@ def test_an_account_of_nobody_has_no_health_data_to_share(tell):
         assert "Your account belongs to nobody in the records" in page.text
         left_out = page.text.partition("does without:")[2].partition("</ul>")[0]
         assert "Observ" not in left_out  # in words, not by its type
-        assert "to see Name, date of birth, address and contact details; Test results" in left_out
+        assert "to see: Name, date of birth, address and contact details; Test results" in left_out
         assert "to know your own entry" in left_out
         told = answered(await browser.send(action="allow"))
         answer = (await redeem(world, told["code"])).json()
