@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 
 from salus import tls
-from salus.folders import Finding
+from salus.folders import Finding, options
 from salus.operator.ask import ask
 from salus.operator.requests import Clients, ClientShown, ListClients, ListUsers, Users, UserShown
 from salus.problem import Problem
@@ -54,7 +54,7 @@ def advice(settings: Settings) -> Iterator[Finding]:
         yield from _of_client(client, now)
     users = ask(settings, ListUsers(), Users).users
     if users and not any(each.administrator and not each.disabled for each in users):
-        yield Finding(NOT_ADMINISTERED, f"{called()} user add NAME --admin")
+        yield Finding(NOT_ADMINISTERED, f"{called()} user add NAME --admin{options(settings)}")
     for user in users:
         yield from _of_user(user)
 

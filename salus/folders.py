@@ -10,9 +10,10 @@ import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from shlex import quote
 from typing import NamedTuple
 
-from salus.settings import Settings
+from salus.settings import Settings, default_data, default_keys
 
 
 class Finding(NamedTuple):
@@ -51,6 +52,15 @@ def sentence(error: OSError) -> str:
 def named(settings: Settings) -> tuple[tuple[str, Path], ...]:
     """The folders by what they hold, which is also the name of their option."""
     return ("data", settings.data), ("keys", settings.keys)
+
+
+def options(settings: Settings, always: bool = False) -> str:
+    """What other commands need, to find the same folders: nothing where they are the usual ones,
+    unless `always`."""
+    usual = (default_data().resolve(), default_keys().resolve())
+    if (settings.data, settings.keys) == usual and not always:
+        return ""
+    return "".join(f" --{name} {quote(str(folder))}" for name, folder in named(settings))
 
 
 def exposed(settings: Settings) -> Iterator[Finding]:

@@ -28,12 +28,12 @@ from rich.progress import Progress
 
 from salus import tls
 from salus.advice import NOT_ADMINISTERED, nameless_proxy
-from salus.folders import exposed
+from salus.folders import exposed, options
 from salus.operator.requests import First, FirstStart
 from salus.operator.running import announce, withdraw
 from salus.problem import Problem
 from salus.program import called
-from salus.settings import Settings, bracketed, default_data, default_keys
+from salus.settings import Settings, bracketed
 from smart_auth.authority import SIGN_IN
 
 GRACE_SECONDS = 10.0  # what requests under way get after a signal, before the store closes
@@ -262,7 +262,7 @@ def _started(settings: Settings, first: First, console: Console) -> None:
     if not first.administered:
         console.print(
             f"[bold yellow]Warning:[/] {NOT_ADMINISTERED}: "
-            f"{escape(called())} user add NAME --admin{escape(_folders(settings))}",
+            f"{escape(called())} user add NAME --admin{escape(options(settings))}",
             highlight=False,
             soft_wrap=True,
         )
@@ -271,21 +271,20 @@ def _started(settings: Settings, first: First, console: Console) -> None:
 
 def _next(settings: Settings) -> str:
     """What to try."""
-    salus, folders = called(), _folders(settings)
+    salus, folders = called(), options(settings)
     far = settings.base_url != _nearby(settings)  # by its address alone it is not known as ours
+    trust = _trust(settings)
+    curl, ca = (f"curl --cacert {trust}", f" --ca {trust}") if trust else ("curl", "")
     token = f" -H \"Authorization: Bearer $({salus} token --scope '{_SCOPE}'{folders})\""
     return (
-        f"Try next:\n  curl {settings.fhir_base}/metadata\n"
-        f"  curl{'' if settings.open else token} {settings.fhir_base}/Patient\n"
-        f"  {salus} load FILE.ndjson.gz --url {settings.fhir_base}{_folders(settings, far)}"
+        f"Try next:\n  {curl} {settings.fhir_base}/metadata\n"
+        f"  {curl}{'' if settings.open else token} {settings.fhir_base}/Patient\n"
+        f"  {salus} load FILE.ndjson.gz --url {settings.fhir_base}{options(settings, far)}{ca}"
     )
 
 
-def _folders(settings: Settings, always: bool = False) -> str:
-    """The options by which other commands find this server's folders, where they need any."""
-    if not always and (settings.data, settings.keys) == (
-        default_data().resolve(),
-        default_keys().resolve(),
-    ):
-        return ""
-    return f" --data {quote(str(settings.data))} --keys {quote(str(settings.keys))}"
+def _trust(settings: Settings) -> str | None:
+    """The certificate that a client must be told to trust, since nobody else vouches for it."""
+    if settings.tls is None or not tls.vouches_for_itself(settings.tls[0]):
+        return None
+    return quote(str(settings.tls[0]))

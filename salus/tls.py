@@ -81,6 +81,12 @@ def expires(cert: Path) -> datetime:
     return first.not_valid_after_utc
 
 
+def vouches_for_itself(cert: Path) -> bool:
+    """Whether a certificate is its own issuer, as those are that somebody made at home."""
+    (first, *_) = x509.load_pem_x509_certificates(cert.read_bytes())
+    return first.issuer == first.subject
+
+
 def days_left(cert: Path) -> int:
     """Whole days until it expires, below zero afterwards. ValueError."""
     return (expires(cert) - datetime.now(UTC)).days

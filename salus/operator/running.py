@@ -23,9 +23,10 @@ def needs_data(settings: Settings) -> None:
     """Problem where the data folder holds nothing: a folder that was misspelt is not made."""
     if (settings.data / LOCK).is_file():
         return
-    running = "".join(f"; a server runs on {each}" for each in sorted(served()))
+    running = ", ".join(map(str, sorted(served())))
+    known = f" (servers run on {running})" if running else ""
     raise Problem(
-        f"There is no data in {settings.data}{running}: name another folder with --data or "
+        f"There is no data in {settings.data}{known}: name another folder with --data or "
         f"SALUS_DATA, or start a server with `{called()} serve`"
     )
 

@@ -46,7 +46,8 @@ def test_whoever_names_no_folder_of_data_is_told_where_a_server_has_its_own(secu
 
     assert told.returncode == 2
     assert f"There is no data in {tmp_path / 'misspelt'}" in told.stderr
-    assert f"a server runs on {secured.data}" in told.stderr
+    assert re.search(rf"\(servers run on .*\b{secured.data.name}\b.*\): name another", told.stderr)
+    assert str(secured.data) in told.stderr
 
 
 def test_the_last_administrator_stays_unless_that_is_meant(tmp_path):
@@ -82,7 +83,7 @@ def test_a_server_that_nobody_administers_says_how_to_mend_that(tmp_path):
     assert f"Warning: {NOT_ADMINISTERED}: " in server.log.read_text()
     assert f"user add NAME --admin{folders}\n" in server.log.read_text()
     assert f"Could be tighter: {NOT_ADMINISTERED}\n" in examined.stdout
-    assert "user add NAME --admin\n" in examined.stdout
+    assert f"user add NAME --admin{folders}\n" in examined.stdout
 
 
 def test_a_token_that_would_open_nothing_is_refused_with_the_reason(secured):
@@ -167,6 +168,9 @@ def test_a_certificate_that_is_not_trusted_is_diagnosed_and_may_be_named(tmp_pat
     none = server.command("load", file, "--ca", file)
     server.stop()
 
+    assert f" load FILE.ndjson.gz --url {server.url} " in server.log.read_text()
+    assert f" --ca {cert}\n" in server.log.read_text()
+    assert f"curl --cacert {cert} {server.url}/metadata" in server.log.read_text()
     told = (bare, wrong, named, elsewhere, none)
     assert [each.returncode for each in told] == [2, 2, 0, 2, 2], told
     for each in (bare, wrong):
