@@ -1,4 +1,4 @@
-"""`salus demo`: seed the invented clinic once, then serve it, with an EHR that is played.
+"""`salus demo`: seed the invented clinic once, then serve it, with an EHR to launch apps from.
 
 https://hl7.org/fhir/R4/http.html#transaction
 """
