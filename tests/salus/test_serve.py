@@ -217,7 +217,8 @@ def test_doctor_says_that_a_server_has_the_folder_and_that_it_answers(home):
 
     held = rf"in use by process {server.process.pid} on \S+, which"
     assert (told.returncode, deep.returncode) == (0, 2)
-    assert re.search(rf"{held} does not answer at http://127.0.0.1:8080 ", told.stdout)
+    assert re.search(rf"{held} answers; stop it to look inside", told.stdout)
+    assert f"{server.fhir} (a server answers)" in told.stdout  # the folder tells where, not 8080
     assert "Wrong" not in told.stdout
     assert "stop that, then run the same command again" in deep.stderr
 
