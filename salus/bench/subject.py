@@ -18,9 +18,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 
+from salus.app import open_product
 from salus.bench import machine
 from salus.bench.wire import Address, ask
 from salus.problem import Problem
+from salus.settings import read_settings
 
 START_SECONDS = 60.0
 STOP_SECONDS = 30.0
@@ -86,8 +88,14 @@ class OwnServer(Subject):
         self._root = Path(tempfile.mkdtemp(prefix="salus-bench-"))
         self.folder = self._root / "data"
         if not self._open:
+            asyncio.run(self._make())
             self.address = self.address._replace(token=self._token())
         return self
+
+    async def _make(self) -> None:
+        """Make the folders, which a command about a client does not."""
+        async with open_product(read_settings(data=self.folder, keys=self._root / "keys")):
+            pass
 
     def _token(self) -> str:
         """An access token of a client that is registered for it. BenchError."""

@@ -11,6 +11,7 @@ from salus.bench import machine, steps, truth
 from salus.bench.calibration import QUIET, Calibration, calibrate
 from salus.bench.gate import Gate
 from salus.bench.shapes import Shape, harvest, read_shapes
+from salus.bench.subject import OwnServer
 from salus.bench.wire import Address, Reply, Request, ask, drive
 from salus.bench.world import World, decode, lines
 from tests.shared import shared
@@ -281,3 +282,17 @@ def test_the_machine_is_told_beside_the_figures_and_left_as_it_was():
 def test_twice_the_time_of_a_quiet_core_is_told_as_twice():
     assert Calibration(2 * QUIET.loop_ns, 2 * QUIET.decode_us).factor == pytest.approx(2)
     assert QUIET.factor == 1
+
+
+def test_a_server_of_the_benchmarks_own_asks_for_a_token_and_the_benchmark_has_one():
+    async def status(address, path):
+        (reply,) = await ask(address, address.request("GET", path))
+        return reply.status
+
+    async def asked(server):
+        await server.restart()
+        stranger = server.address._replace(token="")
+        return [await status(each, "/Patient") for each in (server.address, stranger)]
+
+    with OwnServer(None) as server:
+        assert asyncio.run(asked(server)) == [200, 401]
