@@ -275,8 +275,6 @@ def _owned(index: Index, grant: Grant, type: str, letter: str) -> _Owned | None:
     if own or limit(grant) is None or not owners.decides(type, index):
         return None
     wholly, perhaps = set[str](), set[str]()
-    if type in owners.DECIDING and letter not in "rs":
-        scopes = []
     for scope in scopes:
         names = {f"{owners.PATIENT}/{id}" for id in _patients(grant, scope) or ()}
         perhaps |= names

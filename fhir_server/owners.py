@@ -80,10 +80,11 @@ def naming(type: str, index: Index) -> frozenset[str]:
 
 @lru_cache(maxsize=1024)
 def decides(type: str, index: Index) -> bool:
-    """Whether a resource with one owner is in that patient's compartment and in no other."""
+    """Whether a resource with one owner is in that patient's compartment and in no other, and
+    nothing but that says whether it is visible."""
     keys = belonging(type, index)
     return (
-        type not in ("AuditEvent", "Binary", "Provenance")
+        type not in {"AuditEvent", "Binary", "Provenance", *DECIDING}
         and bool(keys)
         and keys == _owning(type, index)
     )

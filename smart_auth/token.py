@@ -24,7 +24,7 @@ from smart_auth.issuing import Issued
 from smart_auth.model import DAY, GRANTS, HOUR, REFRESH, Client, GrantRecord, RefreshToken
 from smart_auth.profiles import AUTHORIZATION_CODE, CLIENT_CREDENTIALS, REFRESH_TOKEN
 from smart_auth.records import Transaction, digest
-from smart_auth.scopes import OPENID, Asked, read_scope
+from smart_auth.scopes import OPENID, Asked, allowed, read_scope
 from smart_auth.standing import Standing, standing
 from smart_auth.tokens import Tokens, parsed, refuse_ungrantable
 
@@ -140,29 +140,14 @@ def _narrowed(
 ) -> tuple[str, ...] | OAuthError:
     """The scopes of a refresh: those granted, or those among them that are asked for. A scope
     without the query part of a granted one would be wider than it."""
-    within = tuple(each for each in (read_scope(text) for text in granted) if each)
     if asked is None:
         scopes = granted
     else:
-        covered = [each for each in asked if _covered(each, within)]
-        if len(covered) < len(asked):
+        within = tuple(each for each in (read_scope(text) for text in granted) if each)
+        if allowed(asked, within) != asked:
             return OAuthError("invalid_scope", "A refresh asks for no more than was granted")
-        scopes = tuple(each.text for each in covered)
+        scopes = tuple(each.text for each in asked)
     return scopes or OAuthError("invalid_scope", "No scope is left to be granted")
-
-
-def _covered(asked: Asked, granted: tuple[Asked, ...]) -> bool:
-    """Whether one granted scope allows all of one that is asked for."""
-    if asked.clinical is None:
-        return asked.text in {each.text for each in granted}
-    wanted = asked.clinical
-    return any(
-        each.context == wanted.context
-        and each.type in (wanted.type, "*")
-        and set(wanted.letters) <= set(each.letters)
-        and set(each.query) <= set(wanted.query)
-        for each in (held.clinical for held in granted if held.clinical)
-    )
 
 
 # --- client_credentials --------------------------------------------------------------------------
