@@ -7,6 +7,7 @@ https://hl7.org/fhir/R4/search.html
 from __future__ import annotations
 
 import asyncio
+import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from copy import copy
@@ -16,6 +17,7 @@ from typing import NamedTuple, TypeAlias, TypeVar, cast
 
 from msgspec import structs
 
+from fhir_server.storage.leaves import SALT, WIDTH, leaf_hash, tile_root
 from fhir_server.storage.store import (
     ANY,
     EVENT_TIME,
@@ -25,6 +27,8 @@ from fhir_server.storage.store import (
     Event,
     Found,
     Kept,
+    Logged,
+    Notice,
     Page,
     Query,
     ReferredBy,
@@ -32,6 +36,7 @@ from fhir_server.storage.store import (
     Sort,
     Transaction,
     Version,
+    deletion,
     own_entries,
     satisfies,
 )
@@ -58,11 +63,29 @@ class _State:
     created: dict[Key, int] = field(default_factory=dict)
     events: list[Event] = field(default_factory=list)
     records: dict[Key, Kept] = field(default_factory=dict)
+    owners: dict[Key, str | None] = field(default_factory=dict)  # of records
+    leaves: list[bytes] = field(default_factory=list)
+    salts: dict[int, bytes] = field(default_factory=dict)  # by leaf
+    logged: list[int] = field(default_factory=list)  # the leaf of each event
+    notices: list[Notice] = field(default_factory=list)
     sequence: int = 0
     creations: int = 0
 
     def copy(self) -> _State:
         return _State(**{name: copy(value) for name, value in vars(self).items()})
+
+    def append(self, content: bytes, salted: bool = True) -> int:
+        """A leaf; its index."""
+        salt = secrets.token_bytes(SALT) if salted else b""
+        self.leaves.append(leaf_hash(salt, content))
+        self.salts[len(self.leaves) - 1] = salt
+        return len(self.leaves) - 1
+
+    def record(self, event: Event) -> str:
+        self.events.append(event)
+        id = str(len(self.events))
+        self.logged.append(self.append(event.head + id.encode() + event.tail))
+        return id
 
 
 class _Rank(NamedTuple):
@@ -99,7 +122,8 @@ class MemoryStore:
     async def record(self, events: Sequence[Event]) -> None:
         async with self._turn:
             self._state = self._state.copy()
-            self._state.events.extend(events)
+            for event in events:
+                self._state.record(event)
 
     async def close(self) -> None:
         pass
@@ -135,7 +159,8 @@ class _MemoryTransaction:
             self._state.creations += 1
             self._state.created[key] = self._state.creations
         self._state.sequence += 1
-        stamped = structs.replace(version, sequence=self._state.sequence)
+        leaf = self._state.append(_content(version))
+        stamped = structs.replace(version, sequence=self._state.sequence, leaf=leaf)
         self._state.versions[key] = (*versions, stamped)
         self._state.entries[key] = () if version.deleted else tuple(entries)
         return stamped
@@ -151,6 +176,8 @@ class _MemoryTransaction:
             self._state.versions[key] = tuple(each for each in versions if each.owner != owner)
             if versions[-1].owner == owner:
                 del self._state.versions[key], self._state.entries[key]
+        for record in [record for record, of in self._state.owners.items() if of == owner]:
+            del self._state.records[record], self._state.owners[record]
         return len(theirs)
 
     async def history(
@@ -243,7 +270,8 @@ class _MemoryTransaction:
             return ()
         n, event = numbered[id]
         body = event.head + id.encode() + event.tail
-        return (Version(EVENTS, id, 1, event.at, body, sequence=n),)
+        leaf = self._state.logged[n - 1]
+        return (Version(EVENTS, id, 1, event.at, body, sequence=n, leaf=leaf, apart=event.apart),)
 
     def _current(self, key: Key) -> Version:
         return self._versions(*key)[-1]
@@ -253,17 +281,47 @@ class _MemoryTransaction:
         return bool(versions) and not versions[-1].deleted
 
     async def record(self, event: Event) -> str:
-        self._state.events.append(event)
-        return str(len(self._state.events))
+        return self._state.record(event)
+
+    async def logged(self, type: str, id: str, number: int | None = None) -> Logged | None:
+        version = await self.get(type, id, number)
+        if version is None:
+            return None
+        return Logged(version.leaf, self._state.salts[version.leaf], _content(version))
+
+    async def size(self) -> int:
+        return len(self._state.leaves)
+
+    async def tile(self, level: int, number: int) -> bytes:
+        hashes = self._state.leaves
+        for _ in range(level):
+            full = range(0, len(hashes) // WIDTH * WIDTH, WIDTH)
+            hashes = [tile_root(b"".join(hashes[at : at + WIDTH])) for at in full]
+        return b"".join(hashes[number * WIDTH : (number + 1) * WIDTH])
+
+    async def note(self, content: bytes) -> int:
+        leaf = self._state.append(content, salted=False)
+        self._state.notices.append(Notice(leaf, content))
+        return leaf
+
+    async def notices(self, after: int = -1) -> list[Notice]:
+        return [each for each in self._state.notices if each.leaf > after]
 
     async def keep(
-        self, space: str, key: str, value: bytes, expect: int = ANY, until: int | None = None
+        self,
+        space: str,
+        key: str,
+        value: bytes,
+        expect: int = ANY,
+        until: int | None = None,
+        owner: str | None = None,
     ) -> int:
         there = await self.kept(space, key)
         revision = there.revision if there else 0
         if expect not in (ANY, revision):
             raise Conflict(space, key, revision)
         self._state.records[space, key] = Kept(key, value, revision + 1, until)
+        self._state.owners[space, key] = owner
         return revision + 1
 
     async def kept(self, space: str, key: str) -> Kept | None:
@@ -273,6 +331,7 @@ class _MemoryTransaction:
     async def take(self, space: str, key: str) -> Kept | None:
         there = await self.kept(space, key)
         self._state.records.pop((space, key), None)
+        self._state.owners.pop((space, key), None)
         return there
 
     async def range(self, space: str, low: str, high: str, limit: int = 1000) -> list[Kept]:
@@ -283,8 +342,15 @@ class _MemoryTransaction:
     async def clear(self, space: str, low: str, high: str) -> int:
         gone = await self.range(space, low, high, len(self._state.records))
         for each in gone:
-            del self._state.records[space, each.key]
+            del self._state.records[space, each.key], self._state.owners[space, each.key]
         return len(gone)
+
+
+def _content(version: Version) -> bytes:
+    """What a version's leaf digests."""
+    if version.deleted:
+        return deletion(version.type, version.id, version.number, version.updated)
+    return version.body
 
 
 def sort_values(entries: Sequence[Entry], sort: Sequence[Sort]) -> tuple[Value, ...]:

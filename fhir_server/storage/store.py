@@ -123,9 +123,10 @@ class Sort(NamedTuple):
 
 
 class Version(Struct, frozen=True, gc=False):
-    """One version of one resource. `updated`: microseconds since 1970, UTC; never decreases along
-    `sequence`, the number of this version in the order of all commits. A deleted version has an
-    empty body. `owner` is "Patient/id" or None."""
+    """One version of one resource, or an event. `updated`: microseconds since 1970, UTC; never
+    decreases along `sequence`, the number of this version in the order of all commits. A deleted
+    version has an empty body. `owner` is "Patient/id" or None. `leaf` is its index in the log (-1:
+    none yet). `apart` is what an event has apart from its body, while it can be opened."""
 
     type: str
     id: str
@@ -135,6 +136,8 @@ class Version(Struct, frozen=True, gc=False):
     owner: str | None = None
     deleted: bool = False
     sequence: int = 0
+    leaf: int = -1
+    apart: bytes | None = None
 
 
 class Page(NamedTuple):
@@ -158,16 +161,43 @@ class Found(NamedTuple):
 
 class Event(NamedTuple):
     """An audit event: `at` in microseconds since 1970; the bytes before and after the place of its
-    id, which the engine gives; entries of shape token and link only, besides its time."""
+    id, which the engine gives; entries of shape token and link only, besides its time. `apart` is
+    what must not outlive `owner` ("Patient/id"; None: the system): it is no part of the body, nor
+    of the leaf, and is sealed under that owner's key."""
 
     at: int
     head: bytes
     tail: bytes
     entries: tuple[Entry, ...]
+    apart: bytes | None = None
+    owner: str | None = None
 
 
 EVENTS = "AuditEvent"  # the type under which events are found: `get`, `find`, `count` and links
 EVENT_TIME = "date"  # the param that ranges over `Event.at`
+
+
+class Logged(NamedTuple):
+    """A record as the log has it: the index of its leaf, and the salt (16 random bytes) and the
+    content that its entry digests: SHA-256(salt || content). The content of a version is its body,
+    that of a deletion what `deletion` gives."""
+
+    leaf: int
+    salt: bytes
+    content: bytes
+
+
+class Notice(NamedTuple):
+    """What the log says about itself in plain sight, as that leaves were erased: JSON without a
+    word about anybody. Its entry is SHA-256 of the content, without a salt."""
+
+    leaf: int
+    content: bytes
+
+
+def deletion(type: str, id: str, number: int, updated: int) -> bytes:
+    """What stands in the log for a version that has no body."""
+    return b"deleted %s/%s/_history/%d at %d" % (type.encode(), id.encode(), number, updated)
 
 
 class Conflict(Exception):
@@ -187,7 +217,12 @@ class StoreError(Exception):
 
 
 class Unavailable(StoreError):
-    """Nothing can be written (or read) now: disk full, input or output error."""
+    """Nothing can be written (or read) now: disk full, input or output error, the key service does
+    not answer."""
+
+
+class Erased(StoreError):
+    """The key that this was sealed under is destroyed: it can never be read again."""
 
 
 # --- kept records --------------------------------------------------------------------------------
@@ -262,11 +297,39 @@ class Transaction(Protocol):
         """Append an audit event; its id."""
         ...
 
+    async def logged(self, type: str, id: str, number: int | None = None) -> Logged | None:
+        """What the leaf of a version (None: the current one) or of an event was made of. Erased."""
+        ...
+
+    async def size(self) -> int:
+        """How many leaves the log has."""
+        ...
+
+    async def tile(self, level: int, number: int) -> bytes:
+        """Up to 256 hashes of 32 bytes, one after the other: leaf hashes on level 0, above it the
+        roots of the full tiles below (https://c2sp.org/tlog-tiles); empty where there is none."""
+        ...
+
+    async def note(self, content: bytes) -> int:
+        """Append a notice; the index of its leaf."""
+        ...
+
+    async def notices(self, after: int = -1) -> list[Notice]:
+        """The notices whose leaf is beyond `after`, in order."""
+        ...
+
     async def keep(
-        self, space: str, key: str, value: bytes, expect: int = ANY, until: int | None = None
+        self,
+        space: str,
+        key: str,
+        value: bytes,
+        expect: int = ANY,
+        until: int | None = None,
+        owner: str | None = None,
     ) -> int:
-        """Write a record, to be forgotten from `until` (microseconds) on; its revision. Conflict
-        when its revision is not `expect`."""
+        """Write a record, to be forgotten from `until` (microseconds) on; its revision. `owner`
+        ("Patient/id") is whose data the value is: sealed under that key, gone with its erasure.
+        Conflict when its revision is not `expect`."""
         ...
 
     async def kept(self, space: str, key: str) -> Kept | None: ...

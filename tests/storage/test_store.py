@@ -364,7 +364,7 @@ def test_events_are_numbered_in_the_order_of_the_log(with_store):
         found = await store.transaction(lambda tx: tx.find(EVENTS, EVERYTHING, (), ALL))
         assert [version.id for version in found.versions] == [first, "2", "3"] == ["1", "2", "3"]
         assert await get(store, "2", type=EVENTS) == Version(
-            EVENTS, "2", 1, 9, b'{"id":"2"}', sequence=2
+            EVENTS, "2", 1, 9, b'{"id":"2"}', sequence=2, leaf=1
         )
         for unheard in ("0", "4", "02", "x", "-1", "٢", "9" * 30):
             assert await get(store, unheard, type=EVENTS) is None
