@@ -9,13 +9,13 @@ from __future__ import annotations
 import os
 import secrets
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from fhir_server.storage.sqlite.schema import FILE
 from fhir_server.storage.store import StoreError
 
 KEY_FILE = "salus.key"
@@ -30,7 +30,10 @@ _PAGES = b"salus pages"  # what the page key is for
 
 class KeyProvider(Protocol):
     """Wraps keys and unwraps them again. `context` says what a key is for and must be the same
-    both times. StoreError when it cannot, with what to do."""
+    both times. StoreError when it cannot, with what to do; Unavailable when asking again may
+    help. Any thread may call it."""
+
+    where: str  # which keys these are, for people
 
     def wrap(self, key: bytes, context: bytes) -> bytes: ...
 
@@ -43,38 +46,38 @@ class KeyProvider(Protocol):
 
 class FileKeys:
     """A KeyProvider with its key in a file that only its owner can read, in a folder of its own.
-    The file is made when something is first wrapped; unwrapping never makes one."""
+    The file is made when something is first wrapped; unwrapping never makes one. While keys are
+    rotated it holds the former ones too, behind the one that wraps."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._file = folder / KEY_FILE
+        self.where = f"the file {self._file}"
 
     def wrap(self, key: bytes, context: bytes) -> bytes:
-        outer = self._read() if self._file.exists() else self._make()
+        outer = self.held()[0] if self._file.exists() else self._make()
         nonce = secrets.token_bytes(_NONCE)
         name = outer[:_ID]
         sealed = AESGCM(outer[_ID:]).encrypt(nonce, key, context + name)
         return _FORMAT + name + nonce + sealed
 
     def unwrap(self, wrapped: bytes, context: bytes) -> bytes:
-        if not wrapped.startswith(_FORMAT):
-            raise StoreError("A wrapped key is damaged: restore it from a backup")
-        body = wrapped[len(_FORMAT) :]
-        name, nonce, sealed = body[:_ID], body[_ID : _ID + _NONCE], body[_ID + _NONCE :]
+        name = name_of(wrapped)
         if not self._file.exists():
             raise StoreError(
                 f"{self._file} is missing: it is the key of this data, which cannot be read "
                 f"without it (key {name.hex()}). Bring it back, or name its folder with --keys"
             )
-        outer = self._read()
-        if outer[:_ID] != name:
+        held = self.held()
+        found = [each for each in held if each[:_ID] == name]
+        if not found:
             raise StoreError(
-                f"{self._file} is the key {outer[:_ID].hex()}, but this data was written with "
+                f"{self._file} is the key {held[0][:_ID].hex()}, but this data was written with "
                 f"{name.hex()}: name the right folder with --keys"
             )
         try:
-            return AESGCM(outer[_ID:]).decrypt(nonce, sealed, context + name)
-        except (InvalidTag, ValueError):
+            return open_wrapped(found[0], wrapped, context)
+        except InvalidTag:
             raise StoreError(
                 f"{self._file} does not open this data: the key or the wrapped key is damaged. "
                 "Restore both from a backup"
@@ -89,8 +92,8 @@ class FileKeys:
                 "name another folder with --keys"
             )
 
-    def _read(self) -> bytes:
-        """The name and the key in the file."""
+    def held(self) -> list[bytes]:
+        """The names and keys in the file, each 40 bytes, the one that wraps first. StoreError."""
         try:
             mode = self._file.stat().st_mode
             held = self._file.read_bytes()
@@ -101,15 +104,46 @@ class FileKeys:
                 f"{self._file} can be read by others: make it its owner's alone "
                 f"(chmod 600 {self._file}), and think about who has seen it"
             )
-        if len(held) != _ID + _SIZE:
+        size = _ID + _SIZE
+        if not held or len(held) % size:
             raise StoreError(f"{self._file} is no key of Salus: restore it from a backup")
-        return held
+        return [held[at : at + size] for at in range(0, len(held), size)]
+
+    def replace(self, held: Sequence[bytes]) -> None:
+        """Make these the names and keys in the file."""
+        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        write_durably(self._file, b"".join(held))
 
     def _make(self) -> bytes:
-        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        held = secrets.token_bytes(_ID) + AESGCM.generate_key(_SIZE * 8)
-        write_durably(self._file, held)
-        return held
+        made = new_outer()
+        self.replace([made])
+        return made
+
+
+def new_outer() -> bytes:
+    """A name and a key, as they stand in a key file."""
+    return secrets.token_bytes(_ID) + AESGCM.generate_key(_SIZE * 8)
+
+
+def name_of(wrapped: bytes) -> bytes:
+    """Which key of a key file wrapped this. StoreError."""
+    if not wrapped.startswith(_FORMAT):
+        raise StoreError("A wrapped key is damaged: restore it from a backup")
+    return wrapped[len(_FORMAT) : len(_FORMAT) + _ID]
+
+
+def open_wrapped(outer: bytes, wrapped: bytes, context: bytes) -> bytes:
+    """What a key file's name and key wrapped. InvalidTag."""
+    body = wrapped[len(_FORMAT) + _ID :]
+    try:
+        return AESGCM(outer[_ID:]).decrypt(body[:_NONCE], body[_NONCE:], context + outer[:_ID])
+    except ValueError:  # too short
+        raise InvalidTag from None
+
+
+def former_context(name: bytes) -> bytes:
+    """What a former key of a key file is kept for."""
+    return b"salus former key " + name
 
 
 def page_key(data: Path, keys: KeyProvider) -> bytes:
@@ -119,9 +153,9 @@ def page_key(data: Path, keys: KeyProvider) -> bytes:
     wrapped = data / PAGE_KEY
     if wrapped.exists():
         return keys.unwrap(wrapped.read_bytes(), _PAGES)
-    if (data / FILE).exists():
+    for database in data.glob("*.db"):
         raise StoreError(
-            f"{wrapped} is missing: without it {data / FILE} cannot be read. "
+            f"{wrapped} is missing: without it {database} cannot be read. "
             "Restore the whole folder from a backup"
         )
     data.mkdir(parents=True, exist_ok=True, mode=0o700)
