@@ -32,7 +32,7 @@ from fhir_server.transaction import transaction
 from smart_auth.grant import NOBODY
 
 _BUNDLES = {"batch": batch, "transaction": transaction}
-_HEAVY = 256 * 1024  # bytes of a body that is prepared in a thread of its own
+HEAVY = 256 * 1024  # bytes of a body that is prepared in a thread of its own
 
 
 class Server:
@@ -84,7 +84,7 @@ class Server:
 
     async def plan(self, asked: Interaction, caller: Caller) -> Any:
         """`prepared`, in a thread of its own when it is heavy, so that others are answered."""
-        if asked.weight < _HEAVY:
+        if asked.weight < HEAVY:
             return self.prepared(asked, caller)
         return await asyncio.to_thread(self.prepared, asked, caller)
 

@@ -6,8 +6,10 @@ without HTTP.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from importlib.metadata import version as installed
 from typing import Any
 from urllib.parse import urlsplit
@@ -24,11 +26,13 @@ from fhir_server import operations, spool
 from fhir_server.core import Core
 from fhir_server.http import Http
 from fhir_server.links import Links
+from fhir_server.metering import FREE
 from fhir_server.metrics import Metrics
 from fhir_server.search.index import Index
 from fhir_server.server import Server
 from fhir_server.storage.keys import FileKeys, page_key
 from fhir_server.storage.sqlite import SqliteStore
+from fhir_server.storage.vault import Vault
 from fhir_server.surface import surface
 from fhir_server.times import instant, now
 from salus.callers import anybody, bearers
@@ -36,11 +40,14 @@ from salus.console import front
 from salus.console import router as console
 from salus.cors import Asgi, Cors, Scope
 from salus.directory import FhirDirectory
+from salus.edge import Edge, admit
 from salus.forwarded import Forwarded, Network
 from salus.happenings import audit_of
 from salus.operator.channel import channel_key
 from salus.operator.endpoint import router as operator_router
+from salus.operator.tokens import OWN
 from salus.product import Product
+from salus.rates import Quotas, Rates
 from salus.rebinding import ThisMachine
 from salus.reindex import reindex
 from salus.settings import Settings
@@ -66,6 +73,7 @@ class SalusApp(FastAPI):
     served, where no other is."""
 
     fhir: Asgi | None = None
+    edge: Edge | None = None
 
     def __init__(
         self,
@@ -91,6 +99,8 @@ class SalusApp(FastAPI):
             below = path.startswith(self._below) or path == self._prefix
             if below and self.fhir is not None and not path.startswith(self._known):
                 return self.fhir(scope, receive, send)
+            if self.edge is not None:
+                return self.edge(scope, receive, send)
         return super().__call__(scope, receive, send)
 
 
@@ -98,13 +108,14 @@ def create_app(settings: Settings, progress: Progress | None = None) -> SalusApp
     """The application; its lifespan opens and closes the store. StoreError when that fails."""
     prefix = urlsplit(settings.fhir_base).path
     metrics = Metrics()
+    rates = None if settings.open else Rates(_quotas(settings), metrics.throttled)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with open_product(settings, progress) as product:
-            server = product.server
-            caller = anybody(server) if settings.open else bearers(server, product.tokens)
-            http = Http(server, prefix, caller, metrics)
+        async with open_product(settings, progress, rates) as product:
+            server, meter = product.server, rates or FREE
+            caller = anybody(server) if settings.open else bearers(server, product.tokens, meter)
+            http = Http(server, prefix, caller, metrics, meter)
             made.fhir = Cors(http, product.tokens, f"{prefix}/metadata")
             made.state.authority, made.state.tokens = product.authority, product.tokens
             made.state.product = product
@@ -126,6 +137,14 @@ def create_app(settings: Settings, progress: Progress | None = None) -> SalusApp
     _add_health(made, metrics)
     _add_signpost(made, settings)
     root = urlsplit(settings.base_url).path
+    site = _site(settings)
+    made.edge = Edge(
+        super(SalusApp, made).__call__,
+        rates,
+        site,
+        root,
+        lambda: getattr(made.state, "authority", None),
+    )
     made.include_router(operator_router, prefix=root)
     made.include_router(protocol, prefix=root)
     made.include_router(console, prefix=root)
@@ -137,19 +156,43 @@ async def open_server(
     settings: Settings, progress: Progress | None = None
 ) -> AsyncIterator[Server]:
     """The server without HTTP. `progress(done, all)` is told of a re-index. StoreError."""
-    known = definitions.load()
-    index = Index(known, settings.fhir_base, settings.zone)
-    keys = FileKeys(settings.keys)
+    async with _vault(settings) as vault, _served(settings, vault, progress) as server:
+        yield server
+
+
+@asynccontextmanager
+async def _vault(settings: Settings) -> AsyncIterator[Vault]:
+    """The data keys, kept open while they are needed."""
+    vault = Vault.open(settings.keys, FileKeys(settings.keys))
+    tended = asyncio.create_task(vault.keep_fresh())
+    try:
+        yield vault
+    finally:
+        tended.cancel()
+        with suppress(asyncio.CancelledError):
+            await tended
+        vault.close()
+
+
+@asynccontextmanager
+async def _served(
+    settings: Settings, vault: Vault, progress: Progress | None
+) -> AsyncIterator[Server]:
+    index = Index(definitions.load(), settings.fhir_base, settings.zone)
     settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
-    key = page_key(settings.data, keys)
+    key = page_key(settings.data, FileKeys(settings.keys))
     store = await SqliteStore.open(
-        settings.data, key, extraction=index.version, search_seconds=settings.limits.search_seconds
+        settings.data,
+        key,
+        vault,
+        extraction=index.version,
+        search_seconds=settings.limits.search_seconds,
     )
     try:
         if not store.extraction_current:
             await reindex(store, index, progress)
         await store.transaction(spool.sweep, write=True)
-        server = Server(store, _core(settings, known, index, key))
+        server = Server(store, _core(settings, index, key))
         yield server
         await server.close()
     finally:
@@ -158,30 +201,31 @@ async def open_server(
 
 @asynccontextmanager
 async def open_product(
-    settings: Settings, progress: Progress | None = None
+    settings: Settings, progress: Progress | None = None, rates: Rates | None = None
 ) -> AsyncIterator[Product]:
-    """The server with its authorization server, without HTTP. StoreError."""
-    async with open_server(settings, progress) as server:
+    """The server with its authorization server, without HTTP. `rates`: by which the latter limits
+    what clients ask. StoreError."""
+    async with _vault(settings) as vault, _served(settings, vault, progress) as server:
         heard: list[Callable[[str | None], None]] = []
 
         def changed(grant: str | None) -> None:
             for each in heard:
                 each(grant)
 
-        authority = _authority(settings, server, changed)
-        tokens = Tokens(authority)
+        authority = _authority(settings, server, vault, changed)
+        tokens = Tokens(replace(authority, admit=admit(rates)))
         heard.append(tokens.changed)
         yield Product(settings, server, authority, tokens, channel_key(settings))
 
 
 def _authority(
-    settings: Settings, server: Server, changed: Callable[[str | None], None]
+    settings: Settings, server: Server, vault: Vault, changed: Callable[[str | None], None]
 ) -> Authority:
     return Authority(
         keeper=server.store,
         site=_site(settings),
         directory=FhirDirectory(server),
-        sealer=FileKeys(settings.keys),
+        sealer=vault,
         clock=server.core.clock,
         audit=audit_of(server),
         policy=_policy(settings),
@@ -193,10 +237,10 @@ def _derived(key: bytes, purpose: bytes) -> bytes:
     return HKDF(SHA256(), 32, None, purpose).derive(key)
 
 
-def _core(settings: Settings, known: definitions.Definitions, index: Index, key: bytes) -> Core:
+def _core(settings: Settings, index: Index, key: bytes) -> Core:
     return Core(
-        definitions=known,
-        validator=Validator(known),
+        definitions=index.definitions,
+        validator=Validator(index.definitions),
         index=index,
         links=Links(_derived(key, b"salus paging links")),
         limits=settings.limits,
@@ -234,6 +278,16 @@ def _security(settings: Settings) -> dict[str, Any]:
 def _site(settings: Settings) -> Site:
     return Site(
         settings.base_url, settings.fhir_base, settings.organisation, settings.tenant or None
+    )
+
+
+def _quotas(settings: Settings) -> Quotas:
+    return Quotas(
+        settings.rate_client,
+        settings.rate_user,
+        settings.rate_address,
+        settings.rate_seconds,
+        frozenset({*settings.rate_exempt, OWN}),
     )
 
 

@@ -10,6 +10,7 @@ from fhir_server.interaction import Interaction
 from fhir_server.search.index import Index
 from fhir_server.storage.keys import FileKeys, page_key
 from fhir_server.storage.sqlite import SqliteStore
+from fhir_server.storage.vault import Vault
 from salus import reindex as module
 from salus.app import open_server
 from salus.settings import Settings
@@ -32,6 +33,12 @@ async def _found(server) -> int:
     return int(body.partition(b'"total":')[2].partition(b",")[0])
 
 
+async def _opened(settings: Settings) -> tuple[SqliteStore, Vault]:
+    keys = FileKeys(settings.keys)
+    vault = Vault.open(settings.keys, keys)
+    return await SqliteStore.open(settings.data, page_key(settings.data, keys), vault), vault
+
+
 async def _written_before(settings: Settings) -> None:
     """A folder whose extraction knew nothing."""
     async with open_server(settings) as server:
@@ -40,7 +47,7 @@ async def _written_before(settings: Settings) -> None:
             await server.perform(
                 Interaction("update", "Patient", f"p{number}", resource=patient), CALLER
             )
-    store = await SqliteStore.open(settings.data, page_key(settings.data, FileKeys(settings.keys)))
+    store, vault = await _opened(settings)
 
     async def forget(tx):
         for number in range(COUNT):
@@ -49,6 +56,7 @@ async def _written_before(settings: Settings) -> None:
     await store.transaction(forget, write=True)
     await store.finish_reindex("an earlier extraction")
     await store.close()
+    vault.close()
 
 
 def test_a_folder_of_an_earlier_extraction_is_indexed_anew_at_the_next_start(settings):
@@ -90,9 +98,7 @@ def test_an_indexing_that_was_interrupted_goes_on_where_it_stopped(settings):
 def test_the_place_reached_counts_only_for_the_extraction_that_reached_it(settings):
     async def run():
         await _written_before(settings)
-        store = await SqliteStore.open(
-            settings.data, page_key(settings.data, FileKeys(settings.keys))
-        )
+        store, vault = await _opened(settings)
 
         async def mark(tx):
             await tx.keep("reindex", "place", b"another 9999")
@@ -101,5 +107,6 @@ def test_the_place_reached_counts_only_for_the_extraction_that_reached_it(settin
         index = Index(definitions.load(), settings.fhir_base, settings.zone)
         assert await module.reindex(store, index) == COUNT
         await store.close()
+        vault.close()
 
     asyncio.run(run())

@@ -26,6 +26,7 @@ from fhir_server.server import Server
 from fhir_server.storage.sqlite import SqliteStore
 from fhir_server.storage.store import Store
 from smart_auth.grant import Grant, Scope
+from tests.derived_keys import DerivedKeys
 
 BASE = "http://clinic.example/fhir"
 KEY = bytes(range(32))
@@ -186,4 +187,4 @@ class Clinic:
 
 async def opened(folder: Path) -> SqliteStore:
     """A SQLite store in a folder."""
-    return await SqliteStore.open(folder, KEY)
+    return await SqliteStore.open(folder, KEY, DerivedKeys())

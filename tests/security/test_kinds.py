@@ -12,6 +12,7 @@ from fhir_server import owners
 from fhir_server.search.index import CONTEXT, Index
 from fhir_server.storage.sqlite import SqliteStore
 from salus.reindex import reindex
+from tests.derived_keys import DerivedKeys
 from tests.security import people
 from tests.security.clinic import EVERYBODY, KEY, Clinic, core, grant, opened
 from tests.security.people import CATEGORY, LAB, VITAL, observation, provenance, reference
@@ -255,7 +256,7 @@ def test_a_binary_is_seen_where_what_it_belongs_to_is(clinic):
     answer = clinic.ask(OF_A, "GET", "Binary/scan-a", headers=raw)
     assert (answer.status, answer.body) == (200, b"secret")
     assert answer.header("x-content-type-options") == "nosniff"
-    assert answer.header("content-security-policy") == "default-src 'none'; sandbox"
+    assert answer.header("content-security-policy") == "default-src 'none'; sandbox; frame-ancestors 'none'"
     for name in ("scan-b", "report-b", "open", "never"):
         for headers in (raw, [("accept", "application/fhir+json")], [("range", "bytes=0-1")]):
             hidden = clinic.ask(OF_A, "GET", f"Binary/{name}", headers=headers)
@@ -303,7 +304,9 @@ def test_a_folder_written_before_binaries_had_a_rule_learns_it_at_its_next_start
         await store.finish_reindex("the extraction before")
         assert (await clinic.asked(OF_A, "GET", "Binary")).names == []
         await store.close()
-        store = await SqliteStore.open(tmp_path / "data", KEY, extraction=index.version)
+        store = await SqliteStore.open(
+            tmp_path / "data", KEY, DerivedKeys(), extraction=index.version
+        )
         assert not store.extraction_current
         await reindex(store, index)
         clinic = Clinic(store, runner)

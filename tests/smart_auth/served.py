@@ -41,6 +41,7 @@ from smart_auth.model import (
 from smart_auth.records import digest, new_secret
 from smart_auth.registrable import Registrable
 from smart_auth.tokens import Tokens
+from tests.derived_keys import DerivedKeys
 
 KEY = bytes(range(32))
 BASE = "https://salus.example"
@@ -138,7 +139,7 @@ class Served:
 
     @asynccontextmanager
     async def _serving(self):
-        store = await SqliteStore.open(self._folder / "data", KEY, clock=self.clock)
+        store = await SqliteStore.open(self._folder / "data", KEY, DerivedKeys(), clock=self.clock)
         tokens: list[Tokens] = []
         self.authority = Authority(
             keeper=store,

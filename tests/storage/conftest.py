@@ -9,6 +9,7 @@ import pytest
 
 from fhir_server.storage.memory import MemoryStore
 from fhir_server.storage.sqlite import SqliteStore
+from tests.derived_keys import DerivedKeys
 
 KEY = bytes(range(32))
 
@@ -19,8 +20,8 @@ async def memory(folder, **settings):
 
 
 @asynccontextmanager
-async def sqlite(folder, key=KEY, **settings):
-    store = await SqliteStore.open(folder, key, **settings)
+async def sqlite(folder, key=KEY, keys=None, **settings):
+    store = await SqliteStore.open(folder, key, keys or DerivedKeys(), **settings)
     try:
         yield store
     finally:

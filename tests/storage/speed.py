@@ -38,6 +38,7 @@ from fhir_server.storage.store import (
     Sort,
     Version,
 )
+from tests.derived_keys import DerivedKeys
 
 KEY = bytes(range(32))
 CLIENTS = 32
@@ -99,7 +100,7 @@ async def together(work: Callable[[Body], Awaitable[object]], bodies: list[Body]
 async def main(folder: Path) -> None:
     data = bundles()
     flat = [body for bundle in data for body in bundle]
-    store = await SqliteStore.open(folder, KEY)
+    store = await SqliteStore.open(folder, KEY, DerivedKeys())
 
     async def put(body: Body, suffix: str = "", number: int = 1) -> None:
         async def work(tx):

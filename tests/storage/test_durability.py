@@ -10,6 +10,7 @@ import pytest
 
 from fhir_server.storage.sqlite import SqliteStore, schema
 from fhir_server.storage.store import EVENTS, Event
+from tests.derived_keys import DerivedKeys
 from tests.storage import disks
 from tests.storage.conftest import KEY
 from tests.storage.test_store import code, has_code, ids, put
@@ -36,7 +37,7 @@ def careless(request, monkeypatch):
 async def early_answers(folder, disk):
     """How many writes were answered while something written was not synced."""
     early = 0
-    store = await SqliteStore.open(folder, KEY, vfs=disk.name)
+    store = await SqliteStore.open(folder, KEY, DerivedKeys(), vfs=disk.name)
 
     async def write(number):
         nonlocal early
@@ -63,7 +64,7 @@ def test_that_test_fails_for_a_careless_engine(tmp_path, disk, careless):
 
 async def lost_by_power_cuts(tmp_path, disk):
     """Which acknowledged writes are gone after cuts at many moments of many writes at once."""
-    store = await SqliteStore.open(tmp_path / "data", KEY, vfs=disk.name)
+    store = await SqliteStore.open(tmp_path / "data", KEY, DerivedKeys(), vfs=disk.name)
     acknowledged: set[str] = set()
     recorded = 0
     lost: set[str] = set()
@@ -94,7 +95,7 @@ async def lost_by_power_cuts(tmp_path, disk):
 
 async def survivors(folder, events) -> set[str]:
     """What a store on the folder holds; nothing when it lacks acknowledged events."""
-    store = await SqliteStore.open(folder, KEY)
+    store = await SqliteStore.open(folder, KEY, DerivedKeys())
     try:
         assert list(store.check()) == []
         found = await store.transaction(lambda tx: tx.count(EVENTS, has_code("x")))

@@ -26,6 +26,7 @@ from fhir_server.storage.sqlite import (
 )
 from fhir_server.storage.sqlite import search as search_module
 from fhir_server.storage.store import Page, Store, Version
+from tests.derived_keys import DerivedKeys
 from tests.storage import worlds
 
 KEY = bytes(range(32))
@@ -40,10 +41,10 @@ async def both():
     """An empty store of each kind, with clocks that agree."""
     with tempfile.TemporaryDirectory() as folder:
         if not _empty:
-            await (await SqliteStore.open(Path(folder), KEY)).close()
+            await (await SqliteStore.open(Path(folder), KEY, DerivedKeys())).close()
             _empty.append((Path(folder) / "salus.db").read_bytes())
         (Path(folder) / "salus.db").write_bytes(_empty[0])
-        sqlite = await SqliteStore.open(Path(folder), KEY, clock=worlds.Clock())
+        sqlite = await SqliteStore.open(Path(folder), KEY, DerivedKeys(), clock=worlds.Clock())
         memory = MemoryStore(worlds.Clock())
         try:
             yield sqlite, memory

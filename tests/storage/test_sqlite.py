@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from fhir_server.storage.sqlite import SqliteStore, lane, schema
+from fhir_server.storage.sqlite import SqliteStore, lane, migrations
 from fhir_server.storage.sqlite.schema import FILE, VERSION, connect
 from fhir_server.storage.store import (
     EVENTS,
@@ -19,6 +19,7 @@ from fhir_server.storage.store import (
     StoreError,
     Version,
 )
+from tests.derived_keys import DerivedKeys
 from tests.storage.conftest import KEY
 from tests.storage.test_store import code, get, has_code, ids, put
 
@@ -114,7 +115,7 @@ def test_a_wrong_key_is_refused(open_sqlite):
 def test_a_second_store_on_the_folder_is_refused_and_names_the_first(open_sqlite, tmp_path):
     program = (
         "import asyncio, sys; from pathlib import Path; from fhir_server.storage.sqlite import SqliteStore\n"
-        "try: asyncio.run(SqliteStore.open(Path(sys.argv[1]), bytes(range(32))))\n"
+        "try: asyncio.run(SqliteStore.open(Path(sys.argv[1]), bytes(range(32)), None))\n"
         "except Exception as error: print(type(error).__name__, error)"
     )
 
@@ -144,7 +145,7 @@ def test_a_folder_of_a_newer_version_is_refused(open_sqlite, tmp_path, monkeypat
     async def story():
         async with open_sqlite():
             pass
-        monkeypatch.setattr(schema, "VERSION", VERSION - 1)
+        monkeypatch.setattr(migrations, "VERSION", VERSION - 1)
         with pytest.raises(StoreError, match=f"written by a newer Salus .schema {VERSION}"):
             async with open_sqlite():
                 pass
@@ -153,10 +154,10 @@ def test_a_folder_of_a_newer_version_is_refused(open_sqlite, tmp_path, monkeypat
 
 
 def test_an_older_folder_is_migrated_step_by_step(open_sqlite, monkeypatch):
-    def first(conn):
+    def first(conn, _):
         conn.execute("CREATE TABLE came (step)")
 
-    def second(conn):
+    def second(conn, _):
         conn.execute("INSERT INTO came VALUES (2)")
         if fails:
             raise RuntimeError("power cut")
@@ -167,8 +168,8 @@ def test_an_older_folder_is_migrated_step_by_step(open_sqlite, monkeypatch):
         nonlocal fails
         async with open_sqlite() as store:
             await put(store, "a")
-        monkeypatch.setattr(schema, "VERSION", VERSION + 2)
-        monkeypatch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, first, second))
+        monkeypatch.setattr(migrations, "VERSION", VERSION + 2)
+        monkeypatch.setattr(migrations, "MIGRATIONS", (*migrations.MIGRATIONS, first, second))
         with pytest.raises(RuntimeError, match="power cut"):
             async with open_sqlite():
                 pass
@@ -212,7 +213,7 @@ def test_a_file_that_is_no_store_is_refused(tmp_path):
 
     async def story():
         with pytest.raises(StoreError, match="cannot be read with this key"):
-            await SqliteStore.open(tmp_path / "data", KEY)
+            await SqliteStore.open(tmp_path / "data", KEY, DerivedKeys())
 
     told(story)
 
@@ -366,7 +367,7 @@ def test_a_reading_transaction_cannot_write(open_sqlite):
         ("UPDATE resource SET deleted = 1 WHERE ver > 0", "range entries without a live resource"),
         ("DELETE FROM event", "entries of events that are not there"),
         ("UPDATE resource SET body = x'0102' WHERE ver > 0", "cannot be read"),
-        ("UPDATE old SET body = x'05'", "row 1 of old cannot be read"),
+        ("UPDATE old SET body = x'05'", "_history/1 cannot be read (Damaged)"),
         ("DELETE FROM resource WHERE ver = 0", "to a resource that has no row"),
         ("DELETE FROM value", "of a value that is not there"),
         ("DELETE FROM phrase", "of a phrase that is not there"),

@@ -11,10 +11,11 @@ from typing import Any
 
 import apsw
 
+from fhir_server.storage.sqlite import events
 from fhir_server.storage.sqlite.codec import unpack_id, unpack_keys
 from fhir_server.storage.sqlite.entries import lost_tokens
 from fhir_server.storage.sqlite.schema import FILE
-from fhir_server.storage.sqlite.state import Reach
+from fhir_server.storage.sqlite.state import COLUMNS, Reach, split_row
 
 
 def read_meta(conn: apsw.Connection, name: str) -> Any:
@@ -75,9 +76,9 @@ def problems(reach: Reach) -> Iterator[str]:
         if number:
             yield f"{number} {what}"
     yield from _disagreements(reach)
-    yield from _unreadable(reach, "resource", "pk", "body IS NOT NULL OR deleted = 0")
-    yield from _unreadable(reach, "old", "t", "deleted = 0")
-    yield from _unreadable(reach, "event", "n", "1")
+    yield from _unreadable_versions(reach, "resource")
+    yield from _unreadable_versions(reach, "old")
+    yield from _unreadable_events(reach)
 
 
 def _disagreements(reach: Reach) -> Iterator[str]:
@@ -113,12 +114,27 @@ def _other_params(conn: apsw.Connection, pk: int) -> set[int]:
     return {p for (p,) in found}
 
 
-def _unreadable(reach: Reach, table: str, key: str, where: str) -> Iterator[str]:
-    for number, body in reach.conn.execute(f"SELECT {key}, body FROM {table} WHERE {where}"):
+def _unreadable_versions(reach: Reach, table: str) -> Iterator[str]:
+    columns = COLUMNS.replace("r.id", "x.id")
+    sql = (
+        f"SELECT k.name, {columns} FROM {table} r JOIN resource x ON x.pk = r.pk"
+        " JOIN kind k ON k.k = r.type WHERE r.ver > 0"
+    )
+    for row in reach.conn.execute(sql):
+        type, version = split_row(row)
         try:
-            reach.shared.bodies.unpack(body)
+            reach.logged(type, version)
         except Exception as error:
-            yield f"The body of row {number} of {table} cannot be read ({type(error).__name__})"
+            place = f"{type}/{unpack_id(version[0])}/_history/{version[1]}"
+            yield f"{place} cannot be read ({error.__class__.__name__})"
+
+
+def _unreadable_events(reach: Reach) -> Iterator[str]:
+    for (n,) in reach.conn.execute("SELECT n FROM event"):
+        try:
+            events.get(reach, str(n), None)
+        except Exception as error:
+            yield f"AuditEvent/{n} cannot be read ({error.__class__.__name__})"
 
 
 def sizes(conn: apsw.Connection, folder: Path) -> dict[str, int]:

@@ -13,12 +13,21 @@ from typing import TypeVar
 
 import apsw
 
-from fhir_server.storage.sqlite import codec, doctor
+from fhir_server.storage.sealed import Keys, Owners
+from fhir_server.storage.sqlite import codec, doctor, log
 from fhir_server.storage.sqlite.folder import Lock
 from fhir_server.storage.sqlite.lane import Lane
+from fhir_server.storage.sqlite.migrations import prepare
 from fhir_server.storage.sqlite.names import Names
 from fhir_server.storage.sqlite.readers import Patience, Reader, Readers
-from fhir_server.storage.sqlite.schema import FILE, REFUSALS, connect, prepare, unavailable, writing
+from fhir_server.storage.sqlite.schema import (
+    DEFAULT_CIPHER,
+    FILE,
+    REFUSALS,
+    connect,
+    unavailable,
+    writing,
+)
 from fhir_server.storage.sqlite.state import Reach, Shared
 from fhir_server.storage.sqlite.threads import Threads
 from fhir_server.storage.sqlite.transaction import SqliteTransaction
@@ -41,18 +50,20 @@ class SqliteStore:
         self,
         folder: Path,
         page_key: bytes,
+        keys: Keys,
         *,
         search_seconds: float = 30.0,
         clock: Callable[[], int] = _now,
+        cipher: str = DEFAULT_CIPHER,
         vfs: str | None = None,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._folder = folder
         self._lock = Lock(folder)
         try:
-            self._connect = partial(connect, folder / FILE, page_key, vfs=vfs)
+            self._connect = partial(connect, folder / FILE, page_key, cipher=cipher, vfs=vfs)
             self._writer = self._connect(writes=True)
-            self._shared = _load(self._writer, folder, clock)
+            self._shared = _load(self._writer, folder, keys, clock)
         except BaseException as error:
             self._lock.close()
             if isinstance(error, apsw.Error):
@@ -72,17 +83,28 @@ class SqliteStore:
         cls,
         folder: Path,
         page_key: bytes,
+        keys: Keys,
         *,
         extraction: str = "",
         search_seconds: float = 30.0,
         clock: Callable[[], int] = _now,
+        cipher: str = DEFAULT_CIPHER,
         vfs: str | None = None,
     ) -> SqliteStore:
-        """Open or make the store in a folder. `extraction` names the version of what makes the
+        """Open or make the store in a folder, its pages under `page_key` and a cipher, its bodies
+        under data keys. `extraction` names the version of what makes the
         entries; when the stored ones were made by another, `extraction_current` is False until
         `finish_reindex`. StoreError when the folder is in use, of a newer version, or the key is
         not its own."""
-        store = cls(folder, page_key, search_seconds=search_seconds, clock=clock, vfs=vfs)
+        store = cls(
+            folder,
+            page_key,
+            keys,
+            search_seconds=search_seconds,
+            clock=clock,
+            cipher=cipher,
+            vfs=vfs,
+        )
         made_by = doctor.read_meta(store._writer, "extraction")
         if made_by is None:
             with writing(store._writer):
@@ -160,9 +182,9 @@ class SqliteStore:
         return Reader(conn, Patience(conn, self._threads, self._seconds))
 
 
-def _load(conn: apsw.Connection, folder: Path, clock: Callable[[], int]) -> Shared:
+def _load(conn: apsw.Connection, folder: Path, keys: Keys, clock: Callable[[], int]) -> Shared:
     """What the connections share, read from the database."""
-    prepare(conn, folder)
+    prepare(conn, folder, keys)
     with writing(conn):
         codec.store_dictionary(conn)
     updated, sequence = conn.execute(
@@ -172,6 +194,8 @@ def _load(conn: apsw.Connection, folder: Path, clock: Callable[[], int]) -> Shar
     return Shared(
         names=Names(conn),
         bodies=codec.load_bodies(conn),
+        sealing=Owners(keys),
+        leaves=log.load(conn),
         clock=clock,
         sequence=max(sequence, doctor.read_meta(conn, "sequence") or 0),
         event=conn.execute("SELECT max(n) FROM event").get or 0,

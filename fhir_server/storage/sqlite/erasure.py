@@ -34,6 +34,7 @@ def erase(reach: Reach, owner: str) -> int:
     for pk in sorted(whole):
         _remove(reach, pk)
     conn.execute("DELETE FROM old WHERE owner = ?", (owner_pk,))
+    conn.execute("DELETE FROM kept WHERE owner = ?", (owner_pk,))
     for pk in (*sorted(whole), owner_pk):
         _release(reach, pk)
     return len(whole | partly)
@@ -53,7 +54,7 @@ def _remove(reach: Reach, pk: int) -> None:
     conn.execute("DELETE FROM old WHERE pk = ?", (pk,))
     conn.execute(
         "UPDATE resource SET ver = 0, t = 0, updated = 0, deleted = 1, owner = NULL, mix = NULL,"
-        " keys = NULL, body = NULL WHERE pk = ?",
+        " keys = NULL, body = NULL, leaf = NULL WHERE pk = ?",
         (pk,),
     )
     _free(reach, rows)
@@ -65,7 +66,8 @@ def _release(reach: Reach, pk: int) -> None:
         "DELETE FROM resource WHERE pk = ?1 AND ver = 0"
         " AND NOT EXISTS (SELECT 1 FROM link WHERE dst = ?1)"
         " AND NOT EXISTS (SELECT 1 FROM resource WHERE owner = ?1)"
-        " AND NOT EXISTS (SELECT 1 FROM old WHERE owner = ?1)",
+        " AND NOT EXISTS (SELECT 1 FROM old WHERE owner = ?1)"
+        " AND NOT EXISTS (SELECT 1 FROM kept WHERE owner = ?1)",
         (pk,),
     )
 

@@ -6,36 +6,87 @@ https://hl7.org/fhir/R4/auditevent.html
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
+from functools import lru_cache
 
-import apsw
-
+from fhir_server.storage.leaves import SALT, leaf_hash
+from fhir_server.storage.sealed import apart_place, event_place, unseal
 from fhir_server.storage.sqlite.entries import destination, event_number
 from fhir_server.storage.sqlite.state import Reach, Shared
-from fhir_server.storage.store import EVENTS, Event, Version
+from fhir_server.storage.store import EVENTS, Erased, Event, Logged, Version
+
+COLUMNS = "r.at, r.body, r.leaf, r.apart"
+_INSERT = "INSERT INTO event (n, at, body, leaf, apart) VALUES (?, ?, ?, ?, ?)"
+_DAY = 86_400_000_000  # microseconds
+
+
+def month(at: int) -> str:
+    """The owner of the events that are recorded at a time: they are sealed, and end, by month."""
+    return _month(at // _DAY)
+
+
+@lru_cache(8)
+def _month(day: int) -> str:
+    return datetime.fromtimestamp(day * 86_400, UTC).strftime("audit/%Y-%m")
 
 
 def get(reach: Reach, id: str, number: int | None) -> Version | None:
-    sql = "SELECT at, body FROM event WHERE n = ?"
+    row = _row(reach, id, number)
+    return None if row is None else version(reach, id, *row)
+
+
+def _row(reach: Reach, id: str, number: int | None) -> tuple[int, bytes, int, bytes | None] | None:
+    sql = f"SELECT {COLUMNS} FROM event r WHERE n = ?"
+    row: tuple[int, bytes, int, bytes | None] | None
     row = reach.conn.execute(sql, (event_number(id),)).fetchone()
-    return None if row is None or number not in (None, 1) else version(reach, id, *row)
+    return row if number in (None, 1) else None
 
 
-def version(reach: Reach, id: str, at: int, body: bytes) -> Version:
-    return Version(EVENTS, id, 1, at, reach.shared.bodies.unpack(body), sequence=int(id))
+def version(
+    reach: Reach, id: str, at: int, blob: bytes, leaf: int, sealed: bytes | None
+) -> Version:
+    """The event in a row. Damaged, Erased."""
+    shared, n = reach.shared, int(id)
+    opened = unseal(shared.sealing.keys, blob, event_place(n))
+    body = shared.bodies.unpack(opened[SALT:])
+    apart = None if sealed is None else _apart(shared, n, sealed)
+    return Version(EVENTS, id, 1, at, body, None, False, n, leaf, apart)
 
 
-def record(conn: apsw.Connection, shared: Shared, events: Sequence[Event]) -> list[str]:
+def _apart(shared: Shared, n: int, sealed: bytes) -> bytes | None:
+    """What an event has apart, unless it was erased meanwhile."""
+    try:
+        return unseal(shared.sealing.keys, sealed, apart_place(n))[SALT:]
+    except Erased:
+        return None
+
+
+def logged(reach: Reach, id: str, number: int | None) -> Logged | None:
+    row = _row(reach, id, number)
+    if row is None:
+        return None
+    shared = reach.shared
+    opened = unseal(shared.sealing.keys, row[1], event_place(int(id)))
+    return Logged(row[2], opened[:SALT], shared.bodies.unpack(opened[SALT:]))
+
+
+def record(reach: Reach, events: Sequence[Event]) -> list[str]:
     """Append events; their ids. Their links carry the time of the event, so that a search by
-    patient walks them in order."""
-    rows: list[tuple[int, int, bytes]] = []
+    patient walks them in order. Unavailable."""
+    conn, shared = reach.conn, reach.shared
+    rows: list[tuple[int, int, bytes, int, bytes | None]] = []
     tokens: set[tuple[int, int, int]] = set()
     links: set[tuple[int, int, int, int]] = set()
     names, pack = shared.names, shared.bodies.pack_event
     kind = names.make_kind(conn, EVENTS)
-    for at, head, tail, entries in events:
+    owner, append = month(shared.clock()), shared.leaves.append
+    for at, head, tail, entries, apart, whose in events:
         shared.event += 1
         n = shared.event
-        rows.append((n, at, pack(b"%s%d%s" % (head, n, tail))))
+        content = b"%s%d%s" % (head, n, tail)
+        blob, salt = reach.seal(owner, event_place(n), pack(content))
+        sealed = None if apart is None else reach.seal(whose or "", apart_place(n), apart)[0]
+        rows.append((n, at, blob, append(leaf_hash(salt, content)), sealed))
         for shape, param, system, code, _, _, _ in entries:
             p = names.make_param(conn, kind, param, shape)
             if shape == "link":
@@ -44,7 +95,7 @@ def record(conn: apsw.Connection, shared: Shared, events: Sequence[Event]) -> li
                 tokens.add((p, names.make_value(conn, system, code), -n))
             else:
                 raise ValueError(f"an event has no {shape} entries, as {param} is")
-    conn.executemany("INSERT INTO event (n, at, body) VALUES (?, ?, ?)", rows)
+    conn.executemany(_INSERT, rows)
     if tokens:
         conn.executemany("INSERT INTO token (p, v, pk) VALUES (?, ?, ?)", sorted(tokens))
     if links:

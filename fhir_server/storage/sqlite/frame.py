@@ -126,7 +126,7 @@ class Frame:
         """The versions for a SELECT of pk and sort values, in its order."""
         table, columns, pk = ("resource", COLUMNS, "r.pk = f.pk")
         if self.events:
-            table, columns, pk = ("event", "r.at, r.body", "r.n = -f.pk")
+            table, columns, pk = ("event", events.COLUMNS, "r.n = -f.pk")
         text = f"SELECT f.*, {columns} FROM ({found.text}) f CROSS JOIN {table} r ON {pk}"
         return statement(Sql(text, found.values))
 

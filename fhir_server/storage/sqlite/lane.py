@@ -21,8 +21,7 @@ from typing import TypeVar
 
 import apsw
 
-from fhir_server.storage.sqlite import events as log
-from fhir_server.storage.sqlite import records
+from fhir_server.storage.sqlite import events, log, records
 from fhir_server.storage.sqlite.schema import REFUSALS, unavailable
 from fhir_server.storage.sqlite.state import Reach, Shared
 from fhir_server.storage.sqlite.threads import Threads
@@ -60,6 +59,7 @@ class Lane:
         self._swept = monotonic()
         self._closed = False
         self._committed = (shared.sequence, shared.event)
+        self._edge: dict[int, bytes] = {}
 
     async def run(self, work: Callable[[Reach], Awaitable[T]]) -> T:
         """Run a work when its turn comes; what it returned, once it is durable."""
@@ -79,16 +79,16 @@ class Lane:
             except _Again:
                 continue
 
-    async def record(self, events: Sequence[Event]) -> None:
+    async def record(self, waiting: Sequence[Event]) -> None:
         """Append events in the next commit."""
-        for event in events:
+        for event in waiting:
             for entry in event.entries:
                 if entry.shape not in ("token", "link"):
                     raise ValueError(f"an event has no {entry.shape} entries")
         if self._closed:
             raise StoreError("The store is closed")
         done: asyncio.Future[None] = self._loop.create_future()
-        self._recording.append((events, done))
+        self._recording.append((waiting, done))
         if not self._busy:
             self._occupy()
             self._loop.call_soon(self._settle)
@@ -148,6 +148,7 @@ class Lane:
         conn, shared = self._conn, self._shared
         self._begin()
         mark, before = shared.names.mark(), (shared.sequence, shared.event)
+        leaves, keys = shared.leaves.size, shared.sealing.made
         erased, changes = self._erased, conn.total_changes()
         shared.updated = max(shared.updated, shared.clock())
         careful = self._careful > 0
@@ -161,6 +162,9 @@ class Lane:
         except BaseException as error:
             shared.names.undo(mark)
             shared.sequence, shared.event = before
+            shared.leaves.undo(leaves)
+            if shared.sealing.made != keys:
+                shared.sealing.forget()
             if self._erased and not erased:
                 shared.names.drop()
             if careful or not conn.in_transaction:
@@ -218,6 +222,7 @@ class Lane:
                 self._begin()
                 records.sweep(Reach(self._conn, self._shared), self._shared.clock())
             if self._conn.in_transaction:
+                self._edge = log.write(self._conn, self._shared.leaves)
                 await self._thread.run(self._commit_here)
         except Exception as error:
             cause = unavailable(error) if isinstance(error, apsw.Error) else error
@@ -239,7 +244,8 @@ class Lane:
             return []
         self._begin()
         try:
-            log.record(self._conn, self._shared, [event for each, _ in asked for event in each])
+            reach = Reach(self._conn, self._shared)
+            events.record(reach, [event for each, _ in asked for event in each])
         except BaseException as error:
             self._lose([done for _, done in asked], error)
             raise
@@ -248,6 +254,7 @@ class Lane:
     def _keep(self, batch: list[asyncio.Future[None]]) -> None:
         shared = self._shared
         shared.names.settle()
+        shared.leaves.settle(self._edge)
         if self._erased:
             self._erased = False
             shared.names.drop()
@@ -266,6 +273,8 @@ class Lane:
         self._shared.names.drop()
         self._shared.owners.clear()
         self._shared.sequence, self._shared.event = self._committed
+        self._shared.leaves.undo(self._shared.leaves.committed)
+        self._shared.sealing.forget()
         for done in batch:
             if not done.done():
                 done.set_exception(error)

@@ -6,30 +6,57 @@ removed once, forgotten after their time.
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
+from fhir_server.storage.leaves import SALT
+from fhir_server.storage.sealed import kept_place, unseal
 from fhir_server.storage.sqlite.state import Reach
 from fhir_server.storage.store import ANY, Conflict, Kept
 
 _LIVE = "(until IS NULL OR until > ?)"
-_COLUMNS = "key, value, revision, until"
+_COLUMNS = "key, value, revision, until, owner"
+_Row: TypeAlias = tuple[str, bytes, int, int | None, int | None]
 
 
 def kept(reach: Reach, now: int, space: str, key: str) -> Kept | None:
     row = reach.conn.execute(
         f"SELECT {_COLUMNS} FROM kept WHERE space = ? AND key = ? AND {_LIVE}", (space, key, now)
     ).fetchone()
-    return None if row is None else Kept(*row)
+    return None if row is None else _opened(reach, space, row)
+
+
+def _opened(reach: Reach, space: str, row: _Row) -> Kept:
+    """The record in a row. Damaged, Erased, Unavailable."""
+    key, blob, revision, until, pk = row
+    owner = None if pk is None else reach.owner(pk)
+    opened = unseal(reach.shared.sealing.keys, blob, kept_place(owner, space, key))
+    return Kept(key, opened[SALT:], revision, until)
 
 
 def keep(
-    reach: Reach, now: int, space: str, key: str, value: bytes, expect: int, until: int | None
+    reach: Reach,
+    now: int,
+    space: str,
+    key: str,
+    value: bytes,
+    expect: int,
+    until: int | None,
+    owner: str | None,
 ) -> int:
-    there = kept(reach, now, space, key)
-    revision = there.revision if there else 0
+    there = reach.conn.execute(
+        f"SELECT revision FROM kept WHERE space = ? AND key = ? AND {_LIVE}", (space, key, now)
+    ).get
+    revision = there or 0
     if expect not in (ANY, revision):
         raise Conflict(space, key, revision)
+    pk = None
+    if owner is not None:
+        pk = reach.shared.names.make_resource(reach.conn, *owner.split("/", 1))
+    blob, _ = reach.seal(owner or "", kept_place(owner, space, key), value)
     reach.conn.execute(
-        "INSERT OR REPLACE INTO kept (space, key, value, revision, until) VALUES (?, ?, ?, ?, ?)",
-        (space, key, value, revision + 1, until),
+        "INSERT OR REPLACE INTO kept (space, key, value, revision, until, owner)"
+        " VALUES (?, ?, ?, ?, ?, ?)",
+        (space, key, blob, revision + 1, until, pk),
     )
     return revision + 1
 
@@ -47,7 +74,7 @@ def between(reach: Reach, now: int, space: str, low: str, high: str, limit: int)
         " ORDER BY key LIMIT ?",
         (space, low, high, now, limit),
     )
-    return [Kept(*row) for row in rows]
+    return [_opened(reach, space, row) for row in rows]
 
 
 def clear(reach: Reach, now: int, space: str, low: str, high: str) -> int:

@@ -9,6 +9,8 @@ from collections.abc import Iterator, Sequence
 from heapq import merge
 from itertools import islice
 
+from fhir_server.storage.leaves import leaf_hash
+from fhir_server.storage.sealed import version_place
 from fhir_server.storage.sqlite.codec import pack_id
 from fhir_server.storage.sqlite.entries import (
     NONE,
@@ -19,38 +21,49 @@ from fhir_server.storage.sqlite.entries import (
     write_rows,
 )
 from fhir_server.storage.sqlite.names import Known
-from fhir_server.storage.sqlite.state import COLUMNS, Reach, split_row
-from fhir_server.storage.store import EVENTS, Conflict, Entry, Version
+from fhir_server.storage.sqlite.state import COLUMNS, Reach, Row, split_row
+from fhir_server.storage.store import EVENTS, Conflict, Entry, Logged, Version, deletion
 
 _GET = f"SELECT {COLUMNS} FROM resource r WHERE r.type = ? AND r.id = ? AND r.ver > 0"
 _GET_OLD = (
-    "SELECT x.id, r.ver, r.updated, r.body, r.owner, r.deleted, r.t"
+    "SELECT x.id, r.ver, r.updated, r.body, r.owner, r.deleted, r.t, r.leaf"
     " FROM resource x CROSS JOIN old r ON r.pk = x.pk"
     " WHERE x.type = ? AND x.id = ? AND r.ver = ?"
 )
 _STATE = "SELECT pk, ver, keys, mix FROM resource WHERE type = ? AND id = ?"
 _INSERT = (
-    "INSERT INTO resource (pk, type, id, ver, t, updated, deleted, owner, mix, keys, body)"
-    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    "INSERT INTO resource"
+    " (pk, type, id, ver, t, updated, deleted, owner, mix, keys, body, leaf)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _ARCHIVE = (
-    "INSERT INTO old (t, pk, type, ver, updated, deleted, owner, body)"
-    " SELECT t, pk, type, ver, updated, deleted, owner, body FROM resource WHERE pk = ?"
+    "INSERT INTO old (t, pk, type, ver, updated, deleted, owner, body, leaf)"
+    " SELECT t, pk, type, ver, updated, deleted, owner, body, leaf FROM resource WHERE pk = ?"
 )
 _UPDATE = (
     "UPDATE resource SET ver = ?, t = ?, updated = ?, deleted = ?, owner = ?, mix = ?, keys = ?,"
-    " body = ? WHERE pk = ?"
+    " body = ?, leaf = ? WHERE pk = ?"
 )
 
 
 def get(reach: Reach, type: str, id: str, number: int | None = None) -> Version | None:
+    row = _row(reach, type, id, number)
+    return None if row is None else reach.version(type, row, id)
+
+
+def logged(reach: Reach, type: str, id: str, number: int | None) -> Logged | None:
+    row = _row(reach, type, id, number)
+    return None if row is None else reach.logged(type, row)
+
+
+def _row(reach: Reach, type: str, id: str, number: int | None) -> Row | None:
     kind = reach.kind(type)
     if kind is None:
         return None
-    row = reach.conn.execute(_GET, (kind, pack_id(id))).fetchone()
+    row: Row | None = reach.conn.execute(_GET, (kind, pack_id(id))).fetchone()
     if row is not None and number is not None and number != row[1]:
         row = reach.conn.execute(_GET_OLD, (kind, pack_id(id), number)).fetchone()
-    return None if row is None else reach.version(type, row, id)
+    return row
 
 
 def put(
@@ -77,24 +90,34 @@ def put(
         pk = names.resources.find(conn, (kind, id)) or 0
         state = (pk,) if pk else None
     shared.sequence += 1
-    body = shared.bodies.pack(version.body) if version.body else None
+    body, leaf = _sealed(reach, version)
     values = (version.number, shared.sequence, now, int(version.deleted), owner, rows.mix)
     if state is None:
         pk = names.new_resource(version.type, version.id, kind, id)
-        conn.execute(_INSERT, (pk, kind, id, *values, packed(rows), body))
+        conn.execute(_INSERT, (pk, kind, id, *values, packed(rows), body, leaf))
     else:
         if current:
             conn.execute(_ARCHIVE, (pk,))
-        conn.execute(_UPDATE, (*values, packed(rows), body, pk))
+        conn.execute(_UPDATE, (*values, packed(rows), body, leaf, pk))
     write_rows(conn, pk, read_rows(conn, pk, keys, mix), rows)
-    return _numbered(version, shared.sequence)
+    return _numbered(version, shared.sequence, leaf)
 
 
-def _numbered(version: Version, sequence: int) -> Version:
+def _sealed(reach: Reach, version: Version) -> tuple[bytes, int]:
+    """The blob of a version, and the leaf that was appended for it."""
+    type, id, number, body = version.type, version.id, version.number, version.body
+    place = version_place(version.owner, type, id, number)
+    packed = b"" if version.deleted else reach.shared.bodies.pack(body)
+    blob, salt = reach.seal(version.owner or "", place, packed)
+    content = deletion(type, id, number, version.updated) if version.deleted else body
+    return blob, reach.shared.leaves.append(leaf_hash(salt, content))
+
+
+def _numbered(version: Version, sequence: int, leaf: int) -> Version:
     """What `dataclasses.replace` would give, in a third of its time."""
     type, id, owner = version.type, version.id, version.owner
     number, updated = version.number, version.updated
-    return Version(type, id, number, updated, version.body, owner, version.deleted, sequence)
+    return Version(type, id, number, updated, version.body, owner, version.deleted, sequence, leaf)
 
 
 def reindex(reach: Reach, type: str, id: str, entries: Sequence[Entry]) -> None:
@@ -142,7 +165,7 @@ def walk(reach: Reach, after: int) -> list[Version]:
 _HISTORY = (
     f"SELECT k.name, {COLUMNS} FROM resource r CROSS JOIN kind k ON k.k = r.type"
     " WHERE r.ver > 0 AND r.t >= ? AND r.t < ?",
-    "SELECT k.name, x.id, r.ver, r.updated, r.body, r.owner, r.deleted, r.t FROM old r"
+    "SELECT k.name, x.id, r.ver, r.updated, r.body, r.owner, r.deleted, r.t, r.leaf FROM old r"
     " CROSS JOIN kind k ON k.k = r.type CROSS JOIN resource x ON x.pk = r.pk"
     " WHERE r.t >= ? AND r.t < ?",
 )

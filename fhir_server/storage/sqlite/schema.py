@@ -1,24 +1,23 @@
-"""The tables of the SQLite engine, how its files are opened, and how older ones are migrated.
+"""The tables of the SQLite engine, and how its files are opened.
 
 https://www.sqlite.org/withoutrowid.html
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import TypeAlias
 
 import apsw
 
 from fhir_server.storage.sqlite.codec import tokens_of
 from fhir_server.storage.store import StoreError, Unavailable
 
-VERSION = 1
+VERSION = 2
 APPLICATION = 0x53414C55  # "SALU": what the file says it is
 FILE = "salus.db"
 
 # What opens the file. A cipher is chosen by its row; the key follows it.
+DEFAULT_CIPHER = "aegis-256"
 CIPHERS: dict[str, tuple[tuple[str, str], ...]] = {
     "aegis-256": (("cipher", "aegis"), ("algorithm", "aegis-256")),
     "aes-256-cbc": (("cipher", "sqlcipher"),),
@@ -32,10 +31,24 @@ PRAGMAS: tuple[tuple[str, str | int, str | int], ...] = (
     ("temp_store", "memory", "memory"),
     ("trusted_schema", 0, 0),
     ("synchronous", "full", "full"),
+    ("secure_delete", "on", "on"),
     ("wal_autocheckpoint", 4_000, 0),
     ("journal_size_limit", 67_108_864, 67_108_864),
     ("query_only", 0, 1),
 )
+
+# tile      the hashes of the log, 256 a row; the leaf of a record is its index there
+# notice    what the log says about itself
+# sealing   the data keys that an owner has or had: "Patient/id", "" for what is nobody's,
+#           "audit/2026-11" for the events of a month
+LOG = """
+CREATE TABLE tile (level INT NOT NULL, n INT NOT NULL, data BLOB NOT NULL,
+    PRIMARY KEY (level, n));
+CREATE TABLE notice (leaf INTEGER PRIMARY KEY, content BLOB NOT NULL);
+CREATE TABLE sealing (owner TEXT NOT NULL, id BLOB NOT NULL, current INT NOT NULL,
+    PRIMARY KEY (owner, id)) WITHOUT ROWID;
+CREATE UNIQUE INDEX sealing_now ON sealing (owner) WHERE current = 1;
+"""
 
 # resource  one row a resource, its current version; `pk` is for ever. A link to a resource that is
 #           not there yet reserves its row, with `ver` 0. `deleted` is 1 for those too, so that
@@ -44,7 +57,8 @@ PRAGMAS: tuple[tuple[str, str | int, str | int], ...] = (
 # token, text, range, link   the entries, by the number of the param, which says the type too;
 #           the entries of event n stand under pk -n
 # value, phrase, system, param, kind, mix   the numbers of what recurs
-TABLES = """
+TABLES = (
+    """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
 CREATE TABLE dictionary (number INTEGER PRIMARY KEY, data BLOB NOT NULL);
 CREATE TABLE kind (k INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
@@ -60,7 +74,7 @@ CREATE TABLE mixed (p INT NOT NULL, h INT NOT NULL, PRIMARY KEY (p, h)) WITHOUT 
 
 CREATE TABLE resource (pk INTEGER PRIMARY KEY, type INT NOT NULL, id NOT NULL, ver INT NOT NULL,
     t INT NOT NULL, updated INT NOT NULL, deleted INT NOT NULL, owner INT, mix INT, keys BLOB,
-    body BLOB);
+    body BLOB, leaf INT);
 CREATE UNIQUE INDEX resource_id ON resource (type, id);
 CREATE INDEX resource_live ON resource (type) WHERE deleted = 0;
 CREATE INDEX resource_gone ON resource (type) WHERE deleted = 1;
@@ -68,7 +82,7 @@ CREATE INDEX resource_type ON resource (type, t) WHERE ver > 0;
 CREATE INDEX resource_all ON resource (t) WHERE ver > 0;
 CREATE INDEX resource_owner ON resource (owner) WHERE owner IS NOT NULL;
 CREATE TABLE old (t INTEGER PRIMARY KEY, pk INT NOT NULL, type INT NOT NULL, ver INT NOT NULL,
-    updated INT NOT NULL, deleted INT NOT NULL, owner INT, body BLOB);
+    updated INT NOT NULL, deleted INT NOT NULL, owner INT, body BLOB, leaf INT);
 CREATE INDEX old_pk ON old (pk, ver);
 CREATE INDEX old_type ON old (type, t);
 CREATE INDEX old_owner ON old (owner) WHERE owner IS NOT NULL;
@@ -84,17 +98,18 @@ CREATE TABLE link (dst INT NOT NULL, p INT NOT NULL, at NOT NULL, src INT NOT NU
     PRIMARY KEY (dst, p, at, src)) WITHOUT ROWID;
 CREATE INDEX link_src ON link (src, p, dst, at) WHERE src > 0;
 
-CREATE TABLE event (n INTEGER PRIMARY KEY, at INT NOT NULL, body BLOB NOT NULL);
+CREATE TABLE event (n INTEGER PRIMARY KEY, at INT NOT NULL, body BLOB NOT NULL, leaf INT,
+    apart BLOB);
 CREATE INDEX event_at ON event (at);
 CREATE TABLE kept (space TEXT NOT NULL, key TEXT NOT NULL, value BLOB NOT NULL,
-    revision INT NOT NULL, until INT, PRIMARY KEY (space, key)) WITHOUT ROWID;
+    revision INT NOT NULL, until INT, owner INT, PRIMARY KEY (space, key)) WITHOUT ROWID;
 CREATE INDEX kept_until ON kept (until) WHERE until IS NOT NULL;
+CREATE INDEX kept_owner ON kept (owner) WHERE owner IS NOT NULL;
 """
-
-Migration: TypeAlias = Callable[[apsw.Connection], None]
-
-# The change from version n to n + 1 stands at place n - 1.
-MIGRATIONS: tuple[Migration, ...] = ()
+    + LOG
+    + """
+"""
+)
 
 
 def connect(
@@ -102,7 +117,7 @@ def connect(
     page_key: bytes,
     *,
     writes: bool,
-    cipher: str = "aegis-256",
+    cipher: str = DEFAULT_CIPHER,
     vfs: str | None = None,
 ) -> apsw.Connection:
     """Open the database with its 32-byte key and set the connection up. StoreError when the key is
@@ -127,27 +142,6 @@ def connect(
     for name, writer, reader in PRAGMAS:
         conn.execute(f"PRAGMA {name} = {writer if writes else reader}")
     return conn
-
-
-def prepare(conn: apsw.Connection, folder: Path) -> None:
-    """Make the tables of a new database, or bring an older one to this version. StoreError when
-    the database is newer than this program."""
-    version = conn.pragma("user_version")
-    if version > VERSION:
-        raise StoreError(
-            f"{folder} was written by a newer Salus (schema {version}; this one knows {VERSION}): "
-            "start that version, or restore a backup"
-        )
-    steps: tuple[Migration, ...] = (_create,) if version == 0 else MIGRATIONS[version - 1 :]
-    for number, step in enumerate(steps, start=version + 1):
-        with writing(conn):
-            step(conn)
-            conn.pragma("user_version", VERSION if version == 0 else number)
-
-
-def _create(conn: apsw.Connection) -> None:
-    conn.pragma("application_id", APPLICATION)
-    conn.execute(TABLES)
 
 
 class writing:

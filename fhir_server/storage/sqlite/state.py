@@ -12,16 +12,18 @@ from typing import Any, TypeAlias
 
 import apsw
 
+from fhir_server.storage.leaves import SALT, Leaves
+from fhir_server.storage.sealed import Owners, seal, unseal, version_place
 from fhir_server.storage.sqlite.codec import Bodies, pack_id, unpack_id
 from fhir_server.storage.sqlite.entries import event_number
 from fhir_server.storage.sqlite.names import Names
 from fhir_server.storage.sqlite.shapes import Plan
-from fhir_server.storage.store import EVENTS, Version
+from fhir_server.storage.store import EVENTS, Logged, Version, deletion
 
-Row: TypeAlias = tuple[str | bytes, int, int, bytes | None, int | None, int, int]
+Row: TypeAlias = tuple[str | bytes, int, int, bytes, int | None, int, int, int]
 
 # The columns of a version, in the order of a Row; `old` has no id of its own.
-COLUMNS = "r.id, r.ver, r.updated, r.body, r.owner, r.deleted, r.t"
+COLUMNS = "r.id, r.ver, r.updated, r.body, r.owner, r.deleted, r.t, r.leaf"
 
 
 def split_row(row: tuple[Any, ...]) -> tuple[str, Row]:
@@ -37,6 +39,8 @@ class Shared:
 
     names: Names
     bodies: Bodies
+    sealing: Owners
+    leaves: Leaves
     clock: Callable[[], int]
     sequence: int  # of the newest version
     event: int  # number of the newest event
@@ -96,18 +100,41 @@ class Reach:
         return names.values.find(self.conn, (number, code), current)
 
     def version(self, type: str, row: Row, id: str | None = None) -> Version:
-        """The version in a row; `id` spares its unpacking where it is known."""
-        packed, number, updated, body, owner, deleted, sequence = row
-        return Version(
-            type,
-            id or unpack_id(packed),
-            number,
-            updated,
-            self.shared.bodies.unpack(body) if body else b"",
-            None if owner is None else self.shared.owners.get(owner) or self.owner(owner),
-            bool(deleted),
-            sequence,
-        )
+        """The version in a row; `id` spares its unpacking where it is known. Damaged, Erased."""
+        packed, number, updated, blob, pk, deleted, sequence, leaf = row
+        shared = self.shared
+        id = id or unpack_id(packed)
+        owner = None if pk is None else shared.owners.get(pk) or self.owner(pk)
+        body = b""
+        if not deleted:
+            opened = unseal(shared.sealing.keys, blob, version_place(owner, type, id, number))
+            body = shared.bodies.unpack(opened[SALT:])
+        return Version(type, id, number, updated, body, owner, bool(deleted), sequence, leaf)
+
+    def logged(self, type: str, row: Row) -> Logged:
+        """What the leaf of the version in a row was made of. Damaged, Erased."""
+        packed, number, updated, blob, pk, deleted, _, leaf = row
+        id, owner = unpack_id(packed), None if pk is None else self.owner(pk)
+        place = version_place(owner, type, id, number)
+        opened = unseal(self.shared.sealing.keys, blob, place)
+        if deleted:
+            return Logged(leaf, opened[:SALT], deletion(type, id, number, updated))
+        return Logged(leaf, opened[:SALT], self.shared.bodies.unpack(opened[SALT:]))
+
+    def seal(self, owner: str, place: bytes, content: bytes) -> tuple[bytes, bytes]:
+        """The blob and the salt of a content under the key that is the owner's now. Unavailable."""
+        sealing = self.shared.sealing
+        id = sealing.current(owner, self._sealed_by, self._note_key)
+        return seal(sealing.keys, id, place, content)
+
+    def _sealed_by(self, owner: str) -> bytes | None:
+        sql = "SELECT id FROM sealing WHERE owner = ? AND current = 1"
+        found: bytes | None = self.conn.execute(sql, (owner,)).get
+        return found
+
+    def _note_key(self, owner: str, id: bytes) -> None:
+        sql = "INSERT INTO sealing (owner, id, current) VALUES (?, ?, 1)"
+        self.conn.execute(sql, (owner, id))
 
     def owner(self, pk: int) -> str:
         known = self.shared.owners.get(pk)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 
-from fhir_server.storage.sqlite import erasure, events, records, resources, search
+from fhir_server.storage.sqlite import erasure, events, log, records, resources, search
 from fhir_server.storage.sqlite.readers import Patience
 from fhir_server.storage.sqlite.state import Reach
 from fhir_server.storage.store import (
@@ -18,6 +18,8 @@ from fhir_server.storage.store import (
     Event,
     Found,
     Kept,
+    Logged,
+    Notice,
     Page,
     Query,
     Sort,
@@ -92,13 +94,37 @@ class SqliteTransaction:
 
     async def record(self, event: Event) -> str:
         self._check_writes()
-        return events.record(self._reach.conn, self._reach.shared, (event,))[0]
+        return events.record(self._reach, (event,))[0]
+
+    async def logged(self, type: str, id: str, number: int | None = None) -> Logged | None:
+        if type == EVENTS:
+            return events.logged(self._reach, id, number)
+        return resources.logged(self._reach, type, id, number)
+
+    async def size(self) -> int:
+        return log.size(self._reach, self._erasing is not None)
+
+    async def tile(self, level: int, number: int) -> bytes:
+        return log.tile(self._reach, level, number, self._erasing is not None)
+
+    async def note(self, content: bytes) -> int:
+        self._check_writes()
+        return log.note(self._reach, content)
+
+    async def notices(self, after: int = -1) -> list[Notice]:
+        return log.notices(self._reach, after)
 
     async def keep(
-        self, space: str, key: str, value: bytes, expect: int = ANY, until: int | None = None
+        self,
+        space: str,
+        key: str,
+        value: bytes,
+        expect: int = ANY,
+        until: int | None = None,
+        owner: str | None = None,
     ) -> int:
         self._check_writes()
-        return records.keep(self._reach, self.now, space, key, value, expect, until)
+        return records.keep(self._reach, self.now, space, key, value, expect, until, owner)
 
     async def kept(self, space: str, key: str) -> Kept | None:
         return records.kept(self._reach, self.now, space, key)

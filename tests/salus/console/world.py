@@ -27,6 +27,7 @@ from smart_auth.grant import Scope
 from smart_auth.model import ACCOUNTS, SECOND, Account
 from smart_auth.registrable import Registrable
 from smart_auth.tokens import Tokens
+from tests.derived_keys import DerivedKeys
 
 BASE = "http://salus.test"
 FHIR = f"{BASE}/fhir"
@@ -129,7 +130,7 @@ class World:
 @asynccontextmanager
 async def opened(folder, base: str = BASE) -> AsyncIterator[World]:
     clock = Clock()
-    store = await SqliteStore.open(folder / "data", bytes(range(32)), clock=clock)
+    store = await SqliteStore.open(folder / "data", bytes(range(32)), DerivedKeys(), clock=clock)
     told: list[Happening] = []
 
     async def audit(happening: Happening) -> None:

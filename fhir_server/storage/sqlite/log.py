@@ -1,0 +1,61 @@
+"""The log in SQLite: tiles of hashes and notices, beside the records that the leaves stand for.
+
+https://c2sp.org/tlog-tiles
+"""
+
+from __future__ import annotations
+
+import apsw
+
+from fhir_server.storage.leaves import HASH, WIDTH, Leaves, leaf_hash
+from fhir_server.storage.sqlite.state import Reach
+from fhir_server.storage.store import Notice
+
+_LAST = "SELECT n, data FROM tile WHERE level = ? ORDER BY n DESC LIMIT 1"
+
+
+def load(conn: apsw.Connection) -> Leaves:
+    """The right edge of the log as it is stored."""
+    edge: dict[int, bytes] = {}
+    size = level = 0
+    while (row := conn.execute(_LAST, (level,)).fetchone()) is not None:
+        number, data = row
+        edge[level] = data if len(data) < WIDTH * HASH else b""
+        if level == 0:
+            size = number * WIDTH + len(data) // HASH
+        level += 1
+    return Leaves(size, edge)
+
+
+def write(conn: apsw.Connection, leaves: Leaves) -> dict[int, bytes]:
+    """Write the tiles that the waiting leaves change; the edge that they leave."""
+    changed, edge = leaves.tiles()
+    rows = [(level, number, data) for (level, number), data in changed.items()]
+    conn.executemany("INSERT OR REPLACE INTO tile (level, n, data) VALUES (?, ?, ?)", rows)
+    return edge
+
+
+def size(reach: Reach, writes: bool) -> int:
+    if writes:
+        return reach.shared.leaves.size
+    row = reach.conn.execute("SELECT n, length(data) FROM tile WHERE level = 0 ORDER BY n DESC")
+    number, length = row.fetchone() or (0, 0)
+    return int(number * WIDTH + length // HASH)
+
+
+def tile(reach: Reach, level: int, number: int, writes: bool) -> bytes:
+    if writes and (waiting := reach.shared.leaves.waiting(level, number)) is not None:
+        return waiting
+    sql = "SELECT data FROM tile WHERE level = ? AND n = ?"
+    return reach.conn.execute(sql, (level, number)).get or b""
+
+
+def note(reach: Reach, content: bytes) -> int:
+    leaf = reach.shared.leaves.append(leaf_hash(b"", content))
+    reach.conn.execute("INSERT INTO notice (leaf, content) VALUES (?, ?)", (leaf, content))
+    return leaf
+
+
+def notices(reach: Reach, after: int) -> list[Notice]:
+    sql = "SELECT leaf, content FROM notice WHERE leaf > ? ORDER BY leaf"
+    return [Notice(*row) for row in reach.conn.execute(sql, (after,))]
