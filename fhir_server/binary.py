@@ -40,7 +40,7 @@ from fhir_server.storage.store import Transaction
 _HEADER = re.compile(r"[!-~]{1,1024}", re.ASCII)  # what a reference in a header may be
 _HEADERS = (
     ("content-disposition", "attachment"),
-    ("content-security-policy", "default-src 'none'; sandbox"),
+    ("content-security-policy", "default-src 'none'; sandbox; frame-ancestors 'none'"),
 )
 
 
@@ -57,7 +57,8 @@ async def received(
     context = headers.get(b"x-security-context")
     if context is not None:
         resource["securityContext"] = {"reference": context.decode("latin-1")}
-    pieces = unpacked(receive, headers, server.core.limits.binary)
+    limits = server.core.limits
+    pieces = unpacked(receive, headers, limits.binary, limits.body_seconds)
     return {**resource, **await _stored(server, pieces)}
 
 

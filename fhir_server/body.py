@@ -6,6 +6,7 @@ https://www.rfc-editor.org/rfc/rfc9110#section-8.4
 from __future__ import annotations
 
 import asyncio
+import time
 import zlib
 from collections.abc import (
     AsyncIterator,
@@ -22,34 +23,38 @@ from conformance.outcome import FhirError
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 _WINDOWS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
 _PIECE = 256 * 1024
-_SECONDS = 120  # within which the next piece must arrive
+SLOWEST = 4 * 1024  # bytes a second, in the long run: one such sender cannot hold on for hours
 
 
-async def read_body(receive: Receive, headers: Mapping[bytes, bytes], most: int) -> bytes:
-    """The whole body, unpacked. FhirError 413, 415, 400."""
-    message = await receive()
+async def read_body(
+    receive: Receive, headers: Mapping[bytes, bytes], most: int, seconds: float
+) -> bytes:
+    """The whole body, unpacked. `seconds`: how long it may stall, or be behind its slowest speed.
+    FhirError 413, 415, 400, 408."""
+    message = await _next(receive, seconds)
     encoding = headers.get(b"content-encoding")
     if not message.get("more_body") and encoding is None:
         body: bytes = message.get("body", b"")
         if len(body) > most:
             raise _too_long(most)
         return body
-    return b"".join([piece async for piece in unpacked(receive, headers, most, message)])
+    return b"".join([piece async for piece in unpacked(receive, headers, most, seconds, message)])
 
 
 async def unpacked(
     receive: Receive,
     headers: Mapping[bytes, bytes],
     most: int,
+    seconds: float,
     first: MutableMapping[str, Any] | None = None,
 ) -> AsyncIterator[bytes]:
-    """The pieces of a body as they arrive, unpacked. FhirError 413, 415, 400."""
+    """The pieces of a body as they arrive, unpacked. FhirError 413, 415, 400, 408."""
     declared = headers.get(b"content-length", b"0")
     if declared.isdigit() and int(declared) > most:
         raise _too_long(most)
     unpack = _unpacker(headers)
     total = 0
-    async for piece in _pieces(receive, first):
+    async for piece in _pieces(receive, seconds, first):
         for part in unpack(piece):
             total += len(part)
             if total > most:
@@ -58,22 +63,28 @@ async def unpacked(
     unpack.end()
 
 
-async def _pieces(receive: Receive, first: MutableMapping[str, Any] | None) -> AsyncIterator[bytes]:
-    message = first
+async def _pieces(
+    receive: Receive, seconds: float, first: MutableMapping[str, Any] | None
+) -> AsyncIterator[bytes]:
+    message, got, began = first, 0, time.monotonic()
     while True:
         if message is None:
-            message = await _next(receive)
+            late = began + got / SLOWEST - time.monotonic()
+            message = await _next(receive, seconds + min(0.0, late))
         if message["type"] == "http.disconnect":
             raise FhirError("incomplete", "The body ended before it was complete", status=400)
-        yield message.get("body", b"")
+        piece: bytes = message.get("body", b"")
+        got += len(piece)
+        yield piece
         if not message.get("more_body"):
             return
         message = None
 
 
-async def _next(receive: Receive) -> MutableMapping[str, Any]:
+async def _next(receive: Receive, seconds: float) -> MutableMapping[str, Any]:
+    """What comes next, within so many seconds. FhirError 408."""
     try:
-        async with asyncio.timeout(_SECONDS):
+        async with asyncio.timeout(seconds):
             return await receive()
     except TimeoutError as error:
         raise FhirError("timeout", "The body came too slowly", status=408) from error

@@ -6,6 +6,7 @@ https://hl7.org/fhir/R4/http.html
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import re
 import time
@@ -21,6 +22,7 @@ from fhir_server.access import check, limit
 from fhir_server.audit.event import NO_INTERACTION, Caller
 from fhir_server.body import Receive, read_body
 from fhir_server.formats import FHIR_JSON, JSON_TYPES
+from fhir_server.guarding import CSP, guards
 from fhir_server.interaction import (
     WRITES,
     Asked,
@@ -36,8 +38,9 @@ from fhir_server.interaction import (
     pairs,
     route,
 )
+from fhir_server.metering import FREE, Bill, Meter, Throttled, cost
 from fhir_server.metrics import Metrics
-from fhir_server.server import UNFORESEEN, Server, refusal_of
+from fhir_server.server import HEAVY, UNFORESEEN, Server, refusal_of
 from fhir_server.times import http_date
 from smart_auth.grant import NOBODY, Grant
 
@@ -56,13 +59,19 @@ _BODIES = frozenset({"create", "update", "patch", "transaction", "operation"})
 _JSON_TYPE = (b"content-type", f"{FHIR_JSON}; charset=utf-8".encode())
 _HEADER_ONLY = "An access token travels in the Authorization header only"
 _NOT_ACCEPTED = f"This server answers in {FHIR_JSON}, which the request does not accept"
-_SECURITY = [(b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store")]
+_QUICK = frozenset({"read", "vread", "capabilities"})  # which need no limit of time
+_LATE = FhirError(
+    "timeout",
+    "The request took longer than this server allows. If it writes, look whether it was done, or "
+    "send it again with the same Idempotency-Key",
+    status=503,
+)
 
 
 class Http:
     """The ASGI application below the FHIR base. `prefix`: the base's path; `caller`: who asks, of
     the scope's headers and address, known at once or to be awaited (FhirError 401 when that cannot
-    be told)."""
+    be told); `meter`: who keeps account of what is asked."""
 
     def __init__(
         self,
@@ -70,9 +79,13 @@ class Http:
         prefix: str,
         caller: Callable[[Headers, str], Caller | Awaitable[Caller]],
         metrics: Metrics,
+        meter: Meter = FREE,
     ) -> None:
         self._server = server
         self._core = server.core
+        self._meter = meter
+        self._guards = guards(server.core.base_url.startswith("https://"))
+        self._seconds = server.core.limits.request_seconds
         self._skip = len(prefix)
         self._caller = caller
         self._metrics = metrics
@@ -82,24 +95,57 @@ class Http:
         headers: Headers = dict(scope["headers"])
         method = scope["method"]
         code = "refused"
-        form = _Form()
+        form, caller, bill = _Form(), None, _FREE
         try:
             query: bytes = scope["query_string"]
             path = scope["path"][self._skip :].strip("/")
+            if b"authorization" not in headers:
+                bill = self._meter.stranger(_address(scope))
             caller = await self._who(headers, scope, path)
+            if bill is _FREE:
+                bill = self._meter.known(caller.grant)
             form = _form_of(query, headers.get(b"accept", b""))
             made = await self._asked(form, method, path, query, headers, receive, caller)
             code = made.code
-            if made.type == "Binary":
-                result = await binary.performed(self._server, made, caller, form.accept)
-            else:
-                result = await self._server.perform(made, caller)
+            if code != "read":
+                bill.charge(cost(made))
+            result = await self._performed(made, caller, form)
+        except Throttled as error:
+            bill = _FREE
+            result = await self._throttled(error, caller or self._anybody(_address(scope)))
         except FhirError as error:
             result = refused(error)
         except Exception as error:
             result = self._metrics.incident(error, code)
-        await self._send(result, form, method == "HEAD", send)
-        self._metrics.observe(code, result.status, time.perf_counter() - began)
+        await self._send(result, form, bill, method == "HEAD", send)
+        took = time.perf_counter() - began
+        bill.settle(took)
+        self._metrics.observe(code, result.status, took)
+
+    async def _performed(self, asked: Interaction, caller: Caller, form: _Form) -> Result:
+        """The result, in time. FhirError 503 when it takes too long: nothing is half done then, but
+        what had begun to be committed may be done."""
+        if asked.code in _QUICK:
+            if asked.type == "Binary":
+                return await binary.performed(self._server, asked, caller, form.accept)
+            return await self._server.perform(asked, caller)
+        try:
+            async with asyncio.timeout(self._seconds):
+                if asked.type == "Binary":
+                    return await binary.performed(self._server, asked, caller, form.accept)
+                return await self._server.perform(asked, caller)
+        except TimeoutError:
+            await self._server.refuse(asked, caller, _LATE)
+            raise _LATE from None
+
+    async def _throttled(self, error: Throttled, caller: Caller) -> Result:
+        """The refusal, which is audited once a minute for each who is refused."""
+        try:
+            if error.first:
+                await self._server.refuse(_NO_INTERACTION, caller, error)
+        except FhirError as worse:
+            return refused(worse)
+        return refused(error)
 
     async def _who(self, headers: Headers, scope: Scope, path: str) -> Caller:
         """Who asks. What this server can do is told to anybody. FhirError 400, 401."""
@@ -154,7 +200,7 @@ class Http:
         if asked.method == "POST" and at.code in ("search-type", "search-system"):
             if media not in (_FORM, ""):
                 raise FhirError("not-supported", f"A search is posted as {_FORM}", status=415)
-            data = await read_body(receive, headers, limits.url)
+            data = await read_body(receive, headers, limits.url, limits.body_seconds)
             if _bears_token(data):
                 raise FhirError("invalid", _HEADER_ONLY)
             return _Body(form=pairs(_ascii(data), limits.parameters))
@@ -162,23 +208,28 @@ class Http:
             return _Body()
         if at.type == "Binary" and at.code in ("create", "update") and media not in JSON_TYPES:
             return _Body(await binary.received(self._server, at, headers, receive))
-        data = await read_body(receive, headers, limits.body)
+        data = await read_body(receive, headers, limits.body, limits.body_seconds)
         if at.code == "patch":
             return _Body(content=Content(media, data), weight=len(data))
         if not data and at.code == "operation":
             return _Body()
         if media not in JSON_TYPES:
             raise FhirError("not-supported", f"Send a resource as {FHIR_JSON}", status=415)
-        resource = parse(data, limits.depth)
+        if len(data) < HEAVY:
+            resource = parse(data, limits.depth)
+        else:  # others are answered meanwhile
+            resource = await asyncio.to_thread(parse, data, limits.depth)
         if at.type == "Binary" and at.code in ("create", "update"):
             resource = await binary.spooled(self._server, resource)
         return _Body(resource, weight=len(data))
 
-    async def _send(self, result: Result, form: _Form, head: bool, send: Send) -> None:
+    async def _send(self, result: Result, form: _Form, bill: Bill, head: bool, send: Send) -> None:
         body = result.body
         if form.pretty and body and result.media_type == FHIR_JSON:
             body = pretty(body)
-        headers = [*_SECURITY]
+        headers = [*self._guards, *bill.headers()]
+        if result.headers and any(name == _CSP for name, _ in result.headers):
+            headers = [each for each in headers if each[0] != CSP]  # the answer has its own
         for name, value in result.headers:
             headers.append((name.encode(), value.encode("latin-1", "replace")))
         if result.stream is None:
@@ -205,6 +256,8 @@ class Http:
 def refused(error: FhirError) -> Result:
     """The answer that an error is."""
     headers: tuple[tuple[str, str], ...] = ()
+    if isinstance(error, Throttled):
+        headers = tuple((name.decode(), value.decode()) for name, value in error.headers)
     if isinstance(error, MethodNotAllowed):
         headers = (("allow", ", ".join(error.allowed)),)
     if error.status == 503:
@@ -227,6 +280,8 @@ class _Body(NamedTuple):
 
 
 _NO_INTERACTION = Interaction(NO_INTERACTION)
+_FREE: Bill = FREE
+_CSP = CSP.decode()
 
 
 class _Form(NamedTuple):

@@ -27,6 +27,8 @@ class Limits:
     page_bytes: int = 32 * MIB  # resources of one page: beyond it the page ends earlier
     bundle_bytes: int = 64 * MIB  # answers to the entries of one Bundle
     bundle_seconds: float = 10.0  # within which the entries of a Bundle must be performed
+    request_seconds: float = 60.0  # a request is given up after this
+    body_seconds: float = 30.0  # a body may stall, or be behind its slowest speed, as long
     iterations: int = 5  # rounds of :iterate
     conditional: int = 1_000  # resources that one conditional delete may remove
     search_seconds: float = 30.0  # a search is interrupted after this

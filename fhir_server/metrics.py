@@ -29,6 +29,7 @@ class Metrics(Collector):
     def __init__(self) -> None:
         self._answers: dict[tuple[str, int], int] = defaultdict(int)
         self._seconds: dict[str, float] = defaultdict(float)
+        self._throttled: dict[str, int] = defaultdict(int)
         self._registry = CollectorRegistry()
         self._registry.register(self)
 
@@ -36,6 +37,10 @@ class Metrics(Collector):
         """Count one answer."""
         self._answers[code, status] += 1
         self._seconds[code] += seconds
+
+    def throttled(self, policy: str) -> None:
+        """Count a request that was refused since its sender had asked too much."""
+        self._throttled[policy] += 1
 
     def incident(self, error: Exception, code: str) -> Result:
         """Log what nobody foresaw, by its places in the code only, since its text could hold
@@ -61,8 +66,14 @@ class Metrics(Collector):
             counts[code] += count
         for code, count in counts.items():
             times.add_metric((code,), count, self._seconds[code])
+        throttled = CounterMetricFamily(
+            "salus_throttled", "Requests beyond a rate limit", labels=("policy",)
+        )
+        for policy, count in sorted(self._throttled.items()):
+            throttled.add_metric((policy,), count)
         yield answers
         yield times
+        yield throttled
 
     def text(self) -> bytes:
         """The exposition format."""

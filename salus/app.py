@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import replace
 from importlib.metadata import version as installed
 from typing import Any
 from urllib.parse import urlsplit
@@ -213,7 +212,7 @@ async def open_product(
                 each(grant)
 
         authority = _authority(settings, server, vault, changed)
-        tokens = Tokens(replace(authority, admit=admit(rates)))
+        tokens = Tokens(authority, admit(rates))
         heard.append(tokens.changed)
         yield Product(settings, server, authority, tokens, channel_key(settings))
 

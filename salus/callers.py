@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from conformance.outcome import FhirError
 from fhir_server.audit.event import NO_INTERACTION, Caller
 from fhir_server.interaction import Interaction, Unauthenticated
+from fhir_server.metering import FREE, Meter
 from fhir_server.server import Server
 from smart_auth.errors import OAuthError
 from smart_auth.grant import NOBODY, Grant
@@ -36,16 +37,17 @@ def anybody(server: Server) -> WhoAsks:
     return caller
 
 
-def bearers(server: Server, tokens: Tokens) -> WhoAsks:
+def bearers(server: Server, tokens: Tokens, meter: Meter = FREE) -> WhoAsks:
     """The caller that an access token stands for. FhirError 401 without a valid one, which is
-    audited; 503 when it cannot be looked up now."""
+    audited; 503 when it cannot be looked up now; Throttled when an address tries too many."""
     site = _site(server)
 
     async def caller(headers: Headers, address: str) -> Caller:
         token = _bearer(headers.get(b"authorization"))
         if token:
             try:
-                return Caller(await tokens.grant(token), address, site)
+                grant = await tokens.grant(token, lambda: _tried(meter, address))
+                return Caller(grant, address, site)
             except OAuthError as error:
                 refusal = _refusal(error)
         else:
@@ -54,6 +56,11 @@ def bearers(server: Server, tokens: Tokens) -> WhoAsks:
         raise refusal
 
     return caller
+
+
+def _tried(meter: Meter, address: str) -> None:
+    """A token that nobody showed before may be guessed."""
+    meter.stranger(address)
 
 
 def _bearer(header: bytes | None) -> str | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any, TypeAlias
 
+from fhir_server.guarding import guards
 from smart_auth.cors import ANYWHERE
 from smart_auth.tokens import Tokens
 
@@ -49,7 +50,8 @@ class Cors:
 
 async def _answer(send: Any, headers: Mapping[str, str]) -> None:
     """The same for every resource, there or not."""
-    start = {"type": "http.response.start", "status": 204, "headers": _encoded(headers)}
+    said = [*guards(False), *_encoded(headers)]
+    start = {"type": "http.response.start", "status": 204, "headers": said}
     await send(start)
     await send({"type": "http.response.body", "body": b""})
 

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from conformance.json import encode
 from conformance.outcome import Issue, outcome
+from fhir_server.guarding import guards
 from salus.settings import is_loopback
 from smart_auth.uris import origin
 
@@ -34,7 +35,7 @@ class Refusal:
         headers = [
             (b"content-type", b"application/fhir+json; charset=utf-8"),
             (b"content-length", b"%d" % len(body)),
-            (b"x-content-type-options", b"nosniff"),
+            *guards(False),  # an open server is on this machine only
         ]
         self.status = status
         self._start = {"type": "http.response.start", "status": status, "headers": headers}

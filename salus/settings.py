@@ -74,6 +74,8 @@ LIMITS = {
     "page_bytes": "bytes of the resources of one page, which ends earlier beyond them",
     "bundle_bytes": "bytes of the answers to the entries of one batch or transaction",
     "bundle_seconds": "seconds within which a batch or transaction must be performed",
+    "request_seconds": "seconds after which a request is given up",
+    "body_seconds": "seconds that a body may stall, or be behind its slowest speed",
     "iterations": "rounds of :iterate",
     "conditional": "resources that one conditional delete may remove",
     "search_seconds": "seconds after which a search is interrupted",
@@ -192,6 +194,30 @@ class Settings(BaseSettings):
         default="accept",
         description="a literal reference to this server that resolves to nothing: accepted and "
         "counted, or refused with 422",
+    )
+    rate_client: int = Field(
+        default=120_000,
+        ge=0,
+        description="what one app may ask of the FHIR API in SALUS_RATE_SECONDS, in units of a "
+        "plain read (docs/limits.md); 0 for no limit",
+    )
+    rate_user: int = Field(
+        default=30_000,
+        ge=0,
+        description="what one user may ask, by whatever apps, in SALUS_RATE_SECONDS; 0 for no limit",
+    )
+    rate_address: int = Field(
+        default=6_000,
+        ge=0,
+        description="what one address (of IPv6: 64 bits) may ask in SALUS_RATE_SECONDS where nobody "
+        "is known yet: pages, tokens, requests without a valid token; 0 for no limit",
+    )
+    rate_seconds: int = Field(
+        default=60, ge=1, le=3600, description="seconds that the rates are counted in"
+    )
+    rate_exempt: Listed = Field(
+        default=(),
+        description="ids of apps that no rate holds, separated by commas; the operator's own is one",
     )
     limits: Limits = Field(default=Limits(), description="what a request may cost")
 

@@ -197,6 +197,7 @@ async def _limited(
         raise OAuthError("invalid_request", "Nothing secret belongs into an address")
     sent = await form(request)
     named, come_from = claimed(request.headers, sent), address(request)
+    tokens.admit(named, come_from)
     counted = limits.failures(named, come_from)
     await limits.check(tokens.authority, counted)
     try:

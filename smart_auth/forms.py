@@ -5,6 +5,7 @@ https://www.rfc-editor.org/rfc/rfc6749#section-3.1, https://url.spec.whatwg.org/
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Iterable
 from urllib.parse import parse_qsl
@@ -16,6 +17,7 @@ from smart_auth.errors import OAuthError
 FORM = "application/x-www-form-urlencoded"
 _BYTES = 65_536  # of a form, and of a query
 _FIELDS = 1000
+_SECONDS = 30.0  # in which a body has to come
 _BAD_PERCENT = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _UTF_8 = ("", "charset=utf-8", 'charset="utf-8"')
 
@@ -43,12 +45,18 @@ def query(request: Request) -> dict[str, str]:
 
 
 async def body(request: Request, limit: int) -> bytes:
-    """The body of a request, read no further than `limit` bytes. OAuthError with status 413."""
+    """The body of a request, read no further than `limit` bytes. OAuthError with status 413, and
+    408 when it does not come in time."""
     received = bytearray()
-    async for chunk in request.stream():
-        received += chunk
-        if len(received) > limit:
-            raise OAuthError("invalid_request", f"A body has at most {limit} bytes", status=413)
+    try:
+        async with asyncio.timeout(_SECONDS):
+            async for chunk in request.stream():
+                received += chunk
+                if len(received) > limit:
+                    text = f"A body has at most {limit} bytes"
+                    raise OAuthError("invalid_request", text, status=413)
+    except TimeoutError:
+        raise OAuthError("invalid_request", "The body came too slowly", status=408) from None
     return bytes(received)
 
 

@@ -5,7 +5,7 @@ https://www.rfc-editor.org/rfc/rfc6750, https://hl7.org/fhir/smart-app-launch/sc
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from hashlib import sha256
 from typing import NamedTuple
 
@@ -62,10 +62,14 @@ class Document(NamedTuple):
 
 class Tokens:
     """Made once of an Authority, whose `changed` is to call `changed` here. Holds what the protocol
-    remembers in this process: `signing`, `key_sets`, `origins` and `documents`."""
+    remembers in this process: `signing`, `key_sets`, `origins` and `documents`. `admit` is told of
+    a client, as it calls itself, and its address, before what it sent is looked at, and raises
+    OAuthError slow_down when they ask too much."""
 
-    def __init__(self, authority: Authority) -> None:
-        self.authority = authority
+    def __init__(
+        self, authority: Authority, admit: Callable[[str, str], None] = lambda client, address: None
+    ) -> None:
+        self.authority, self.admit = authority, admit
         self.signing = Signing(authority)
         self.key_sets = KeySets(authority)
         self.origins = Origins(authority)
@@ -77,13 +81,16 @@ class Tokens:
         self._round = 0  # grows when everything is to be asked again
         self._changes = 0  # grows with every change, so that no answer of before is remembered
 
-    async def grant(self, token: str) -> Grant:
+    async def grant(self, token: str, unseen: Callable[[], None] = lambda: None) -> Grant:
         """What a token grants now. Two calls give the same object while nothing of it changed.
-        OAuthError invalid_token for one that is unknown, expired or ended."""
+        `unseen` is called before the store is asked for a token that was not good before, and may
+        raise. OAuthError invalid_token for one that is unknown, expired or ended."""
         key = sha256(token.encode("utf-8", "replace")).digest()
         known = self._known.get(key)
         if known is not None and known.round == self._round and self._clock() < known.until:
             return known.grant
+        if known is None:
+            unseen()
         return await self._asked(key, known)
 
     def changed(self, grant: str | None) -> None:

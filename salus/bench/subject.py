@@ -81,7 +81,8 @@ class OwnServer(Subject):
     ) -> None:
         super().__init__(f"http://{HOST}:{_free_port()}/fhir")
         self.core, self._open = core, open
-        self._environment = {**os.environ, **(environment or {})}
+        unmetered = {"SALUS_RATE_EXEMPT": CLIENT}  # what is measured is how much it can
+        self._environment = {**os.environ, **unmetered, **(environment or {})}
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> OwnServer:

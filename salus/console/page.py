@@ -16,10 +16,11 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoes
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 
+from fhir_server.guarding import STRICT_TRANSPORT
 from salus.console import words
 from salus.console.cookies import Cookies
 from smart_auth import forms, sessions
-from smart_auth.authority import CONSENT, SIGN_IN, Authority
+from smart_auth.authority import CONSENT, SIGN_IN, Authority, Site
 from smart_auth.errors import OAuthError
 from smart_auth.records import digest, new_secret
 from smart_auth.sessions import Signed
@@ -36,7 +37,6 @@ _TEMPLATES = Environment(
 )
 _TEMPLATES.filters.update(words.FILTERS)
 _SECRET = 100  # characters of a cookie's value
-_STRICT_TRANSPORT = "max-age=31536000"
 _HEADERS = {
     "Cache-Control": "no-store",
     "Referrer-Policy": "no-referrer",
@@ -158,8 +158,16 @@ def render(
     )
     headers = {**_HEADERS, "Content-Security-Policy": _policy(goes_to)}
     if site.secure:
-        headers["Strict-Transport-Security"] = _STRICT_TRANSPORT
+        headers["Strict-Transport-Security"] = STRICT_TRANSPORT
     return HTMLResponse(text, status, headers)
+
+
+def busy(site: Site, seconds: int) -> Response:
+    """The page of a visitor whose address asked too much; nothing is looked up for it."""
+    text = _TEMPLATES.get_template("busy.html").render(
+        site=site, root=urlsplit(site.base).path.rstrip("/"), said="", account=None, seconds=seconds
+    )
+    return HTMLResponse(text, 429, {**_HEADERS, "Content-Security-Policy": _policy(None)})
 
 
 def go(visit: Visit, path: str, **sent: str) -> Response:
