@@ -12,7 +12,7 @@ from typing import Protocol, TypeVar
 from fhir_server.log import merkle
 from fhir_server.log.checkpoint import NOTHING, Checkpoint, Head
 from fhir_server.log.note import Note, Signature, SigningKey, Verifier
-from fhir_server.log.witness import Refused, Request, follow
+from fhir_server.log.witness import Refused, Request, grow
 
 T = TypeVar("T")
 
@@ -64,7 +64,7 @@ class LocalSigner:
             raise Refused(404, "The key here is of another log")
         async with self._one_at_a_time:
             head = await self._load() or NOTHING
-            follow(head, Request(old, tuple(proof), b""), checkpoint)
+            grow(head, Request(old, tuple(proof), b""), checkpoint)
             if checkpoint.head != head:
                 await self._store(checkpoint.head)
         return self._key.sign(checkpoint.text)

@@ -103,8 +103,16 @@ def signable(body: bytes, origin: str, head: Head) -> Checkpoint:
         raise Refused(400, str(error)) from None
     if checkpoint.origin != origin:
         raise Refused(404, "The key here is of another log")
-    follow(head, request, checkpoint)
+    grow(head, request, checkpoint)
     return checkpoint
+
+
+def grow(head: Head, request: Request, checkpoint: Checkpoint) -> None:
+    """Refused when the log's own signer may not sign it. Who asks a signer has the log's latest
+    state, so a smaller one is cause for alarm; a witness may be sent old ones by anybody."""
+    if checkpoint.size < head.size:
+        raise Refused(409, f"The log had {head.size} leaves", head.size, alarm=True)
+    follow(head, request, checkpoint)
 
 
 def follow(head: Head, request: Request, checkpoint: Checkpoint) -> None:
@@ -112,8 +120,7 @@ def follow(head: Head, request: Request, checkpoint: Checkpoint) -> None:
     if request.old > checkpoint.size:
         raise Refused(400, "The old size is greater than that of the checkpoint")
     if request.old != head.size:
-        smaller = checkpoint.size < head.size
-        raise Refused(409, f"The log had {head.size} leaves", head.size, alarm=smaller)
+        raise Refused(409, f"The log had {head.size} leaves", head.size)
     if checkpoint.size == head.size and checkpoint.root != head.root:
         raise Refused(409, f"Another root was signed for {head.size} leaves", alarm=True)
     if not verify_consistency(

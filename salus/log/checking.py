@@ -1,0 +1,83 @@
+"""Checking a receipt without any server, and saying in plain words what it proves.
+
+https://c2sp.org/tlog-proof
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from rich.markup import escape
+
+from fhir_server.log.note import LOG, Malformed, Untrusted, Verifier
+from fhir_server.log.receipt import Policy, Proven, check, parse
+from salus.problem import Problem
+from salus.terminal import err, out
+
+_ALONE = (
+    "No witness that you trust vouches for it: whoever has the log's key could show others a log "
+    "without this record. Name witnesses with --witness."
+)
+_VOUCHED = (
+    "So nobody can change or remove the record, or show others a log without it, unless the log's "
+    "key and these witnesses work together."
+)
+_NOT = "That what the record says is true, and that nothing was left out, is not proven by this."
+
+
+def check_receipt(
+    file: Path, log: str, witnesses: Sequence[str], needed: int | None, content: Path | None
+) -> bool:
+    """Whether the receipt holds; what it proves is printed. Problem when it cannot be read."""
+    trusted = tuple(map(verifier, witnesses))
+    if needed is None:
+        needed = len({each.key for each in trusted})
+    try:
+        policy = Policy(log_verifier(log), trusted, needed)
+        receipt = parse(file.read_bytes())
+    except Malformed as error:
+        raise Problem(f"Nothing can be checked: {error}") from None
+    try:
+        proven = check(receipt, policy)
+    except (Malformed, Untrusted) as error:
+        said = f"[bold red]This receipt proves nothing.[/] {escape(str(error))}."
+        err.print(said, highlight=False, soft_wrap=True)
+        return False
+    if content is not None:
+        content.write_bytes(proven.content)
+    for sentence in meaning(proven):
+        out.print(escape(sentence), highlight=False, soft_wrap=True)
+    return True
+
+
+def meaning(proven: Proven) -> Iterator[str]:
+    """What a receipt that holds proves, and what it does not, in sentences."""
+    state = proven.checkpoint
+    yield (
+        f"The receipt holds. This record, byte for byte ({len(proven.content)} bytes), is leaf "
+        f"{proven.leaf} (the first is 0) of the {state.size} that the log {state.origin} had when "
+        "its key signed this."
+    )
+    for each in proven.cosigned:
+        seen = datetime.fromtimestamp(each.time or 0, UTC)
+        yield f"{each.by.name} vouches that it saw this log on {seen:%d %B %Y at %H:%M} UTC."
+    yield _VOUCHED if proven.cosigned else _ALONE
+    yield _NOT
+
+
+def log_verifier(text: str) -> Verifier:
+    """The verifier key of a log. Problem."""
+    found = verifier(text)
+    if found.type != LOG:
+        raise Problem(f"{found.name} is the key of a witness, where that of a log is needed")
+    return found
+
+
+def verifier(text: str) -> Verifier:
+    """A verifier key. Problem."""
+    try:
+        return Verifier.parse(text)
+    except Malformed as error:
+        raise Problem(f"{text} is no verifier key: {error}") from None
