@@ -48,6 +48,7 @@ class Buckets:
 
     def __init__(self, policy: Policy, most: int = MOST) -> None:
         self.policy = policy
+        self.said = f'"{policy.name}";r=%d;t=%d'.encode()
         self._quota, self._seconds = policy.quota, float(policy.seconds)
         self._each = policy.seconds / policy.quota  # seconds in which one unit comes
         self._full: dict[str, float] = {}  # when a bucket is full, while it is not
@@ -85,12 +86,12 @@ class Buckets:
         full = max(self._full.get(key, now), now) + cost * self._each
         self._full[self._room(key, now)] = min(full, now + DEBT * self._seconds)
 
-    def left(self, key: str, now: float) -> tuple[int, int]:
+    def left(self, key: str, now: float) -> tuple[float, float]:
         """Units that are there, and seconds until the bucket is full."""
         lacks = self._full.get(key, now) - now
         if lacks <= 0:
-            return self._quota, 0
-        return max(0, int((self._seconds - lacks) / self._each + 1e-6)), ceil(lacks)
+            return self._quota, 0.0
+        return (self._seconds - lacks) / self._each, lacks
 
     def first(self, key: str, now: float) -> bool:
         """Whether no refusal of this key was told within a minute."""
@@ -123,7 +124,7 @@ class Shares(NamedTuple):
 class Account:
     """The account of one request: a `Bill`."""
 
-    __slots__ = ("_paid", "_rates", "_shares")
+    __slots__ = ("_now", "_paid", "_rates", "_shares")
 
     def __init__(self, rates: Rates, shares: Shares, cost: int) -> None:
         self._rates, self._shares, self._paid = rates, shares, 0
@@ -131,12 +132,14 @@ class Account:
 
     def charge(self, cost: int) -> None:
         """Throttled, with nothing charged, when one of the buckets does not hold it."""
-        rates, now = self._rates, self._rates.clock()
-        buckets = self._shares.buckets
-        for number, (each, key) in enumerate(buckets):
+        rates = self._rates
+        self._now = now = rates.clock()
+        for each, key in self._shares.buckets:
             wait = each.take(key, cost, now)
             if wait:
-                for before, other in buckets[:number]:
+                for before, other in self._shares.buckets:
+                    if before is each:
+                        break
                     before.give_back(other, cost)
                 raise rates.refusal(each, key, wait, now, self._shares)
         self._paid += cost
@@ -151,17 +154,14 @@ class Account:
 
     def headers(self) -> Headers:
         """The policies, and how much is left of the one of which least is."""
-        now = self._rates.clock()
-        said = None
+        said, least, full = b"", float("inf"), 0.0
         for each, key in self._shares.buckets:
-            left, seconds = each.left(key, now)
-            if said is None or left < said[1]:
-                said = (each.policy.name, left, seconds)
-        if said is None:
-            return ()
+            left, seconds = each.left(key, self._now)
+            if left < least:
+                said, least, full = each.said, left, seconds
         return (
             (b"ratelimit-policy", self._shares.policies),
-            (b"ratelimit", b'"%s";r=%d;t=%d' % (said[0].encode(), said[1], said[2])),
+            (b"ratelimit", said % (_whole(least), ceil(full))),
         )
 
 
@@ -222,7 +222,7 @@ class Rates:
         left, _ = buckets.left(key, now)
         headers = (
             (b"ratelimit-policy", shares.policies),
-            (b"ratelimit", f'"{policy.name}";r={left};t={seconds}'.encode()),
+            (b"ratelimit", buckets.said % (_whole(left), seconds)),
             (b"retry-after", str(seconds).encode()),
         )
         text = f"{policy.text} for more than this server gives in a time: wait {seconds} s"
@@ -231,14 +231,19 @@ class Rates:
     def _shares_of(self, grant: Grant) -> Shares | None:
         if grant.unrestricted or grant.client in self._exempt:
             return None
-        user = (self.users, grant.agent) if self.users and grant.agent else None
-        client = (self.clients, grant.client) if self.clients and grant.client else None
-        return _shares(each for each in (client, user) if each) if client or user else None
+        asked = ((self.clients, grant.client), (self.users, grant.agent))
+        found = [(each, key) for each, key in asked if each is not None and key]
+        return _shares(found) if found else None
 
     def _visits(self, area: str, address: str) -> Shares | None:
         if self.addresses is None:
             return None
         return _shares([(self.addresses, f"{area} {network(address)}")])
+
+
+def _whole(left: float) -> int:
+    """Units as they are told: debts are none, and rounding takes none away."""
+    return int(left + 1e-3) if left > 0 else 0
 
 
 def _shares(buckets: Iterable[tuple[Buckets, str]]) -> Shares:
