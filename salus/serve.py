@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 import uvloop
 from fastapi import FastAPI
 from granian.constants import HTTPModes, Interfaces, SSLProtocols
+from granian.http import HTTP1Settings
 from granian.server.embed import Server
 from rich.console import Console
 from rich.markup import escape
@@ -38,6 +39,8 @@ from smart_auth.authority import SIGN_IN
 
 GRACE_SECONDS = 10.0  # what requests under way get after a signal, before the store closes
 BACKLOG = 2048  # connections that may wait to be accepted
+HEADER_BYTES = 64 * 1024  # of a request's line and headers; of headers there may be 100
+HEADER_SECONDS = 30  # in which they must have come, so that nobody holds connections for nothing
 # Objects made since the last collection before the next: the default of 700 walks the trees of a
 # parsed Bundle over and over (measured: parsing takes up to three times as long).
 COLLECT_AFTER = (20_000, 50, 100)
@@ -126,6 +129,9 @@ def _server(app: FastAPI, settings: Settings) -> Server:
         port=settings.port,
         interface=Interfaces.ASGINL,
         http=HTTPModes.http1,
+        http1_settings=HTTP1Settings(
+            header_read_timeout=HEADER_SECONDS * 1000, max_buffer_size=HEADER_BYTES
+        ),
         runtime_threads=1,
         backlog=BACKLOG,
         log_enabled=False,
