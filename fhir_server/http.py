@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 import re
 import time
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from functools import lru_cache
 from typing import Any, NamedTuple
 from urllib.parse import unquote_to_bytes, urlsplit
@@ -22,7 +22,7 @@ from fhir_server.access import check, limit
 from fhir_server.audit.event import NO_INTERACTION, Caller
 from fhir_server.body import Receive, read_body
 from fhir_server.formats import FHIR_JSON, JSON_TYPES
-from fhir_server.guarding import CSP, guards
+from fhir_server.guarding import CSP, Header, guards
 from fhir_server.interaction import (
     WRITES,
     Asked,
@@ -40,6 +40,7 @@ from fhir_server.interaction import (
 )
 from fhir_server.metering import FREE, Bill, Meter, Throttled, cost
 from fhir_server.metrics import Metrics
+from fhir_server.request_id import REQUEST_ID, request_id
 from fhir_server.server import HEAVY, UNFORESEEN, Server, refusal_of
 from fhir_server.times import http_date
 from smart_auth.grant import NOBODY, Grant
@@ -92,7 +93,8 @@ class Http:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         began = time.perf_counter()
-        headers: Headers = dict(scope["headers"])
+        headers: dict[bytes, bytes] = dict(scope["headers"])
+        request = request_id(headers)
         method = scope["method"]
         code = "refused"
         form, caller, bill = _Form(), None, _FREE
@@ -101,7 +103,7 @@ class Http:
             path = scope["path"][self._skip :].strip("/")
             if b"authorization" not in headers:
                 bill = self._meter.stranger(_address(scope))
-            caller = await self._who(headers, scope, path)
+            caller = await self._who(headers, scope, path, request)
             if bill is _FREE:
                 bill = self._meter.known(caller.grant)
             form = _form_of(query, headers.get(b"accept", b""))
@@ -112,12 +114,13 @@ class Http:
             result = await self._performed(made, caller, form)
         except Throttled as error:
             bill = _FREE
-            result = await self._throttled(error, caller or self._anybody(_address(scope)))
+            result = await self._throttled(error, caller or self._anybody(_address(scope), request))
         except FhirError as error:
             result = refused(error)
         except Exception as error:
             result = self._metrics.incident(error, code)
-        await self._send(result, form, bill, method == "HEAD", send)
+        said = ((REQUEST_ID, request.encode()), *bill.headers())
+        await self._send(result, form, said, method == "HEAD", send)
         took = time.perf_counter() - began
         bill.settle(took)
         self._metrics.observe(code, result.status, took)
@@ -147,20 +150,21 @@ class Http:
             return refused(worse)
         return refused(error)
 
-    async def _who(self, headers: Headers, scope: Scope, path: str) -> Caller:
+    async def _who(self, headers: Headers, scope: Scope, path: str, request: str) -> Caller:
         """Who asks. What this server can do is told to anybody. FhirError 400, 401."""
         address = _address(scope)
         misplaced = _misplaced(headers, scope)
         if misplaced is not None:
-            await self._server.refuse(_NO_INTERACTION, self._anybody(address), misplaced)
+            anybody = self._anybody(address, request)
+            await self._server.refuse(_NO_INTERACTION, anybody, misplaced)
             raise misplaced
         if path == "metadata" and b"authorization" not in headers:
-            return self._anybody(address)
+            return self._anybody(address, request)
         found = self._caller(headers, address)
         return found if isinstance(found, Caller) else await found
 
-    def _anybody(self, address: str) -> Caller:
-        return Caller(NOBODY, address, urlsplit(self._core.base_url).netloc)
+    def _anybody(self, address: str, request: str) -> Caller:
+        return Caller(NOBODY, address, urlsplit(self._core.base_url).netloc, request)
 
     async def _asked(
         self,
@@ -223,11 +227,13 @@ class Http:
             resource = await binary.spooled(self._server, resource)
         return _Body(resource, weight=len(data))
 
-    async def _send(self, result: Result, form: _Form, bill: Bill, head: bool, send: Send) -> None:
+    async def _send(
+        self, result: Result, form: _Form, said: Iterable[Header], head: bool, send: Send
+    ) -> None:
         body = result.body
         if form.pretty and body and result.media_type == FHIR_JSON:
             body = pretty(body)
-        headers = [*self._guards, *bill.headers()]
+        headers = [*self._guards, *said]
         if result.headers and any(name == _CSP for name, _ in result.headers):
             headers = [each for each in headers if each[0] != CSP]  # the answer has its own
         for name, value in result.headers:

@@ -14,6 +14,7 @@ from msgspec.structs import replace
 
 from conformance.json import encode, parse
 from fhir_server import access
+from fhir_server.audit.apart import whole
 from fhir_server.audit.search import count_events
 from fhir_server.core import Step
 from fhir_server.interaction import Resource
@@ -170,11 +171,13 @@ async def _some(step: Step, type: str, ids: Sequence[str], query: Query) -> bool
 
 
 async def reveal(step: Step, versions: Sequence[Version]) -> Sequence[Version]:
-    """The versions as they leave: of a Provenance or an AuditEvent, for a caller who is limited to
-    patients, the references are cut that lead to what it may not see; a Binary in pieces is
-    without its data."""
+    """The versions as they leave: an AuditEvent with what is kept apart of it; of a Provenance or
+    an AuditEvent, for a caller who is limited to patients, the references are cut that lead to what
+    it may not see; a Binary in pieces is without its data."""
     if any(each.type == "Binary" for each in versions):
         versions = [replace(each, body=without_data(each.body)) for each in versions]
+    if any(each.apart for each in versions):
+        versions = [replace(each, body=whole(each), apart=None) for each in versions]
     if access.limit(step.grant) is None:
         return versions
     cut = {each.type for each in versions} & access.CONCEALED.keys()

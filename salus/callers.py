@@ -9,9 +9,10 @@ from collections.abc import Awaitable, Callable, Mapping
 from urllib.parse import urlsplit
 
 from conformance.outcome import FhirError
-from fhir_server.audit.event import NO_INTERACTION, Caller
+from fhir_server.audit.event import NO_INTERACTION, TOKEN_END, Caller
 from fhir_server.interaction import Interaction, Unauthenticated
 from fhir_server.metering import FREE, Meter
+from fhir_server.request_id import request_of
 from fhir_server.server import Server
 from smart_auth.errors import OAuthError
 from smart_auth.grant import NOBODY, Grant
@@ -31,8 +32,8 @@ def anybody(server: Server) -> WhoAsks:
     """The caller of a server that was started with --open: whoever is on this machine."""
     grant, site = Grant.open(), _site(server)
 
-    async def caller(_: Headers, address: str) -> Caller:
-        return Caller(grant, address, site)
+    async def caller(headers: Headers, address: str) -> Caller:
+        return Caller(grant, address, site, request_of(headers))
 
     return caller
 
@@ -43,16 +44,16 @@ def bearers(server: Server, tokens: Tokens, meter: Meter = FREE) -> WhoAsks:
     site = _site(server)
 
     async def caller(headers: Headers, address: str) -> Caller:
-        token = _bearer(headers.get(b"authorization"))
+        token, request = _bearer(headers.get(b"authorization")), request_of(headers)
         if token:
             try:
                 grant = await tokens.grant(token, lambda: _tried(meter, address))
-                return Caller(grant, address, site)
+                return Caller(grant, address, site, request, token[-TOKEN_END:])
             except OAuthError as error:
                 refusal = _refusal(error)
         else:
             refusal = Unauthenticated(_MISSING, _REALM)
-        await server.refuse(_BARE, Caller(NOBODY, address, site), refusal)
+        await server.refuse(_BARE, Caller(NOBODY, address, site, request), refusal)
         raise refusal
 
     return caller

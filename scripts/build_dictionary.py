@@ -1,6 +1,9 @@
 """Train the zstd dictionary that stored bodies are compressed with: fhir_server/storage/zdict.bin.
 
     python scripts/build_dictionary.py EXAMPLES.tar.xz BUNDLES.ndjson.gz... [--leave FILE.ndjson.gz]
+    python scripts/build_dictionary.py --events
+
+The second form only renews the audit events at its end, after a change of their shape.
 
 The official R4 examples (CC0) give every type, bundles of generated patients (Synthea, Apache-2.0)
 the usual ones. Lines of the file after --leave are left out, so that a benchmark is not trained on
@@ -23,7 +26,7 @@ from typing import Any
 
 import zstandard
 
-from fhir_server.audit.event import Caller, events
+from fhir_server.audit.event import TOKEN_END, Caller, events
 from fhir_server.interaction import Interaction, Result
 from smart_auth.grant import Grant
 
@@ -86,28 +89,46 @@ def samples(sources: list[Iterator[dict[str, Any]]]) -> list[bytes]:
     return chosen
 
 
+_APP = Grant("Practitioner/1", agent="Practitioner/1", client="app")
+_SERVICE = Grant("service", client="service")
+# Callers and what they ask for, the usual last: events share nearly every byte, and what stands at
+# the end of a dictionary is cheapest to refer to.
+_ASKED = (
+    (Grant.open(), ("delete", "search-type", "create", "read")),
+    (_SERVICE, ("transaction", "update", "create", "search-type", "read")),
+    (_APP, ("delete", "patch", "history-instance", "update", "vread", "create")),
+    (_APP, ("search-type", "read")),
+)
+
+
 def audit_events() -> bytes:
-    """Our own AuditEvents, the usual ones last: they share nearly every byte, and what stands at
-    the end of a dictionary is cheapest to refer to."""
-    caller = Caller(Grant.open(), "127.0.0.1", "127.0.0.1:8080")
+    """Our own AuditEvents."""
+    return b"".join(_audited(grant, code) for grant, codes in _ASKED for code in codes)
+
+
+def _audited(grant: Grant, code: str) -> bytes:
     patient, other = (str(uuid.UUID(int=number << 64, version=4)) for number in (7, 9))
-    codes = ("delete", "patch", "history-instance", "search-type", "vread", "update", "create")
-    made = []
-    for code in (*codes, "read"):
-        touched = () if code.startswith("search") else (("Observation", other, 1),)
-        parameters = () if touched else (("code", "8302-2"),)
-        asked = Interaction(code, "Observation", parameters=parameters)
-        result = Result(200, touched=touched, patients=(f"Patient/{patient}",))
-        made += events(asked, caller, result, 1_767_225_600_000_000, 200)
+    token = "" if grant.unrestricted else "0" * TOKEN_END
+    caller = Caller(grant, "127.0.0.1", "127.0.0.1:8080", "0" * 12, token)
+    touched = () if code.startswith("search") else (("Observation", other, 1),)
+    parameters = () if touched else (("patient", patient), ("code", "8302-2"), ("_sort", "-date"))
+    asked = Interaction(code, "Observation", parameters=parameters)
+    status = 201 if code == "create" else 200
+    result = Result(status, touched=touched, patients=(f"Patient/{patient}",))
+    made = events(asked, caller, result, 1_767_225_600_000_000, 200)
     return b"".join(each.head + b"1" + each.tail for each in made)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("examples", type=Path)
-    parser.add_argument("bundles", type=Path, nargs="+")
+    parser.add_argument("examples", type=Path, nargs="?")
+    parser.add_argument("bundles", type=Path, nargs="*")
     parser.add_argument("--leave", type=Path)
+    parser.add_argument("--events", action="store_true")
     asked = parser.parse_args()
+    if asked.events:
+        TARGET.write_bytes(TARGET.read_bytes()[:SIZE] + audit_events())
+        return
     leave = frozenset(_lines(asked.leave)) if asked.leave else frozenset()
     sources = [examples(asked.examples)]
     sources += [generated(file, leave) for file in asked.bundles]

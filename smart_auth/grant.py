@@ -38,7 +38,7 @@ class Grant:
     is not limited to patients. `identity`: `openid fhirUser` was granted, so the agent's own
     resource, and no other, may be read whatever the scopes say. `confined`: the grant was given
     with `patient/` scopes, so all of it is limited to that patient, also where none of them is
-    left: fewer scopes never open more.
+    left: fewer scopes never open more. `account`: the user's login.
 
     Two grants are the same only when they are one object, so what is compiled for a grant is found
     again without looking at its fields.
@@ -54,6 +54,7 @@ class Grant:
     reach: frozenset[str] | None = frozenset()
     identity: bool = False
     confined: bool = False
+    account: str | None = None
 
     @classmethod
     def open(cls) -> Grant:

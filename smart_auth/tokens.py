@@ -205,6 +205,7 @@ class Tokens:
             reach=frozenset() if backend else reach,
             identity={OPENID, FHIR_USER} <= {each.text for each in asked},
             confined=record.confined or is_confined(record.scopes),
+            account=record.account,
         )
 
     def _remember(self, key: bytes, known: _Known) -> None:
@@ -267,4 +268,5 @@ def _fields(
         grant.reach,
         grant.identity,
         grant.confined,
+        grant.account,
     )

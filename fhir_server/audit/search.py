@@ -9,7 +9,8 @@ from collections.abc import Sequence
 
 from conformance.json import parse
 from conformance.outcome import FhirError
-from fhir_server.audit.reported import KEYS
+from fhir_server.audit.apart import whole
+from fhir_server.audit.links import KEYS
 from fhir_server.core import Step
 from fhir_server.storage.store import (
     EVENT_TIME,
@@ -106,7 +107,7 @@ def _is_indexed(query: Query) -> bool:
 def _holds(step: Step, query: Query, version: Version) -> bool:
     if query == EVERYTHING:
         return True
-    resource = parse(version.body)
+    resource = parse(whole(version))
     updated = parse_instant(resource["meta"]["lastUpdated"])
     entries = (
         *step.core.index.entries(resource),

@@ -37,7 +37,7 @@ class Strangers:
         if address not in self._counted and len(self._counted) >= _ADDRESSES:
             address = _OTHERS
         count = self._counted.get(address, (0, caller))[0] + 1
-        self._counted[address] = (count, caller._replace(address=address))
+        self._counted[address] = (count, caller._replace(address=address, request=""))
         if self._rest is None:
             self._rest = asyncio.create_task(self._minute())
         return count <= SINGLE

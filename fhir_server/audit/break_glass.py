@@ -1,0 +1,173 @@
+"""The file that takes the audit of reads while the store cannot, when the operator broke the glass.
+
+Each line is sealed (AES-256-GCM, https://csrc.nist.gov/pubs/sp/800/38/d/final) and bound to the
+line before it, so that none can be read, changed, moved or taken out; the last ones can be cut off.
+Merged into the store, each event carries a tag that says so
+(https://hl7.org/fhir/R4/resource.html#meta).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Sequence
+from hashlib import sha256
+from pathlib import Path
+
+import msgspec
+
+from conformance.json import encode, parse
+from fhir_server.storage.leaves import SALT
+from fhir_server.storage.sealed import Damaged, Keys, seal, unseal
+from fhir_server.storage.store import Entry, Event, Store, StoreError, Transaction, Unavailable
+
+TAG = {
+    "system": "urn:salus:audit",
+    "code": "break-glass",
+    "display": "Recorded outside the log while it could not be written, and merged afterwards",
+}
+_MERGED = "break-glass"  # the space of what was merged, by the digest of its file
+_FIRST = b"salus break-glass log"
+_SECONDS = 5.0  # between two attempts to merge
+
+_log = logging.getLogger("salus.audit")
+
+
+class _Line(msgspec.Struct, frozen=True, array_like=True):
+    at: int
+    head: bytes
+    tail: bytes
+    entries: tuple[Entry, ...]
+    apart: bytes | None
+    owner: str | None
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(_Line).decode
+
+
+class BreakGlass:
+    """A file of its own for one server. Its key is taken when the glass is broken, for the service
+    that opens keys may be away when it is needed. Unavailable, StoreError."""
+
+    def __init__(self, file: Path, keys: Keys, store: Store) -> None:
+        self._file, self._keys, self._store = file, keys, store
+        self._turn = asyncio.Lock()
+        self._merging: asyncio.Task[None] | None = None
+        self._key: bytes | None = None
+        self._last = _FIRST
+
+    async def open(self) -> int:
+        """Merge what an earlier server left; how many events."""
+        merged = await self.merge()
+        self._key = self._keys.fresh()
+        self._keys.cipher(self._key)
+        return merged
+
+    async def append(self, events: Sequence[Event]) -> None:
+        """Durable on return."""
+        async with self._turn:
+            if self._key is None:
+                raise Unavailable("The break-glass log is not open")
+            lines, last = [], self._last
+            for event in events:
+                blob, _ = seal(self._keys, self._key, last, _encode(_Line(*event)))
+                lines.append(blob.hex().encode() + b"\n")
+                last = sha256(blob).digest()
+            try:
+                await asyncio.to_thread(self._write, b"".join(lines))
+            except OSError as error:
+                raise Unavailable(
+                    f"{self._file} cannot be written ({error.strerror}): neither the store nor the "
+                    "break-glass log takes the audit now"
+                ) from error
+            self._last = last
+        _log.warning("%d events went into the break-glass log %s", len(events), self._file)
+        if self._merging is None or self._merging.done():
+            self._merging = asyncio.create_task(self._merge_when_possible())
+
+    async def close(self) -> None:
+        """What is not merged yet will be, at the next start."""
+        if self._merging is not None:
+            self._merging.cancel()
+
+    async def merge(self) -> int:
+        """Bring the events of the file into the store, each with its tag, and set the file aside
+        under a name of its own; how many. Damaged names the first line that is not as written."""
+        async with self._turn:
+            if not self._file.exists():
+                return 0
+            content = self._file.read_bytes()
+            events = [_tagged(each) for each in self._lines(content)]
+            digest = sha256(content).hexdigest()
+
+            async def work(tx: Transaction) -> int:
+                if await tx.kept(_MERGED, digest) is not None:
+                    return 0
+                for event in events:
+                    await tx.record(event)
+                await tx.keep(_MERGED, digest, str(len(events)).encode())
+                return len(events)
+
+            merged = await self._store.transaction(work, write=True)
+            self._file.replace(self._file.with_name(f"{self._file.name}.merged-{digest[:12]}"))
+            self._last = _FIRST
+            return merged
+
+    def _lines(self, content: bytes) -> list[Event]:
+        events, last = [], _FIRST
+        for number, line in enumerate(content.splitlines(), start=1):
+            try:
+                blob = bytes.fromhex(line.decode())
+                events.append(Event(*_fields(_decode(unseal(self._keys, blob, last)[SALT:]))))
+            except (ValueError, StoreError, msgspec.MsgspecError) as error:
+                if isinstance(error, Unavailable):
+                    raise
+                raise Damaged(
+                    f"Line {number} of {self._file} is not as it was written: keep the file for "
+                    "who examines it, and start without it or with another name"
+                ) from None
+            last = sha256(blob).digest()
+        return events
+
+    def _write(self, lines: bytes) -> None:
+        made = not self._file.exists()
+        descriptor = os.open(self._file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        try:
+            os.write(descriptor, lines)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        if made:
+            folder = os.open(self._file.parent, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+
+    async def _merge_when_possible(self) -> None:
+        while True:
+            await asyncio.sleep(_SECONDS)
+            try:
+                merged = await self.merge()
+            except Unavailable:
+                continue
+            except StoreError as error:
+                _log.error("The break-glass log cannot be merged: %s", error)
+                return
+            _log.warning("%d events of the break-glass log are merged", merged)
+            return
+
+
+def _fields(line: _Line) -> tuple[int, bytes, bytes, tuple[Entry, ...], bytes | None, str | None]:
+    return line.at, line.head, line.tail, line.entries, line.apart, line.owner
+
+
+def _tagged(event: Event) -> Event:
+    """The event with the tag that says by which way it came."""
+    resource = parse(event.head + b"0" + event.tail)
+    meta = dict(resource.pop("meta", {}))
+    meta["tag"] = [*meta.get("tag", ()), TAG]
+    rest = {name: value for name, value in resource.items() if name not in ("resourceType", "id")}
+    return event._replace(tail=b'",' + encode({"meta": meta, **rest})[1:])
