@@ -1,4 +1,5 @@
 """The AuditEvent of what is no interaction: sign-in, tokens, consent, and what is refused of them.
+None of them claims a profile: docs/decisions/0021-audit-events.md says which rules they lack.
 
 https://hl7.org/fhir/R4/auditevent.html,
 https://dicom.nema.org/medical/dicom/current/output/chtml/part16/sect_CID_403.html
@@ -6,25 +7,28 @@ https://dicom.nema.org/medical/dicom/current/output/chtml/part16/sect_CID_403.ht
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from conformance.json import encode
 from conformance.outcome import FhirError
+from fhir_server.audit.balp import APPLICATION, DICOM, OURS, PATIENT_ROLE, PERSON
+from fhir_server.audit.event import MINOR, PRIVATE, SUCCESS, network, role, user_of
+from fhir_server.audit.links import AGENT, ENTITY
+from fhir_server.search.place import link_entry
 from fhir_server.server import Server
 from fhir_server.storage.store import EVENTS, Entry, Event
 from fhir_server.times import instant
 from smart_auth.authority import Happening
 from smart_auth.errors import OAuthError
 
-_DICOM = "http://dicom.nema.org/resources/ontology/DCM"
-_OURS = "urn:salus:audit"
-_ENTITY = "http://terminology.hl7.org/CodeSystem/audit-entity-type"
-_ROLE = "http://terminology.hl7.org/CodeSystem/object-role"
-_REQUESTOR = ("http://terminology.hl7.org/CodeSystem/extra-security-role-type", "humanuser")
-_APPLICATION = (_DICOM, "110150")
-_SUCCESS, _MINOR = "0", "4"
+_SECURITY = "http://terminology.hl7.org/CodeSystem/extra-security-role-type"
+_PERSON = (_SECURITY, "humanuser")
+_AUTHORIZER = (_SECURITY, "authserver")
+# What a stranger calls itself is told only when it can be the id of a client.
+_is_id = re.compile(r"[A-Za-z0-9._~:/\-]{1,128}").fullmatch
 
 Coding = tuple[str, str]  # code and display
 
@@ -76,14 +80,14 @@ def event(happening: Happening, site: str, at: int) -> Event:
     """The event; `at` in microseconds since 1970, `site` names this server."""
     stamp = instant(at)
     kind = KINDS.get(happening.what, _OTHER)
-    named = [_coding(_DICOM, kind.subtype)] if kind.subtype else []
+    named = [_coding(DICOM, kind.subtype)] if kind.subtype else []
     body: dict[str, Any] = {
         "meta": {"versionId": "1", "lastUpdated": stamp},
-        "type": _coding(_DICOM, kind.event),
-        "subtype": [*named, {"system": _OURS, "code": happening.what}],
+        "type": _coding(DICOM, kind.event),
+        "subtype": [*named, {"system": OURS, "code": happening.what}],
         "action": kind.action,
         "recorded": stamp,
-        "outcome": _SUCCESS if happening.success else _MINOR,
+        "outcome": SUCCESS if happening.success else MINOR,
         "outcomeDesc": happening.detail,
         "agent": _agents(happening, site),
         "source": {"observer": {"display": site}},
@@ -100,50 +104,49 @@ def _coding(system: str, coding: Coding) -> dict[str, str]:
 
 def _agents(happening: Happening, site: str) -> list[dict[str, Any]]:
     """The user, the app and this server, as far as they took part; the first asked for it."""
+    client = happening.client if happening.client and _is_id(happening.client) else None
     agents = [
         *([_user(happening)] if happening.who or happening.account else []),
-        *([_app(happening.client)] if happening.client else []),
+        *([_app(client)] if client else []),
     ]
     if not agents:
         agents.append({"who": {"display": "somebody"}})
     first = {**agents[0], "requestor": True}
     if happening.address:
-        first["network"] = {"address": happening.address, "type": "2"}
-    server = {"who": {"display": "Salus"}, "network": {"address": site, "type": "1"}}
+        first["network"] = network(happening.address)
+    server = {"type": role(_AUTHORIZER), "who": {"display": site}, "network": network(site)}
     return [{"requestor": False, **each} for each in (first, *agents[1:], server)]
 
 
 def _user(happening: Happening) -> dict[str, Any]:
-    who = {"reference": happening.who} if happening.who else {"display": happening.account}
-    named = {"altId": happening.account} if happening.account else {}
-    return {"type": _role(_REQUESTOR), "who": who, **named}
+    """Staff by their login too; of patients and those near them it may be a name."""
+    who = happening.who
+    private = who is not None and who.startswith(PRIVATE)
+    login = {"altId": happening.account} if happening.account and not private else {}
+    return {"type": role(_PERSON), **user_of(who, happening.account), **login}
 
 
 def _app(client: str) -> dict[str, Any]:
-    return {"type": _role(_APPLICATION), "who": {"display": client}}
-
-
-def _role(role: tuple[str, str]) -> dict[str, Any]:
-    return {"coding": [{"system": role[0], "code": role[1]}]}
+    return {"type": role(APPLICATION), "who": {"identifier": {"value": client}}}
 
 
 def _entities(happening: Happening) -> list[dict[str, Any]]:
     if not happening.patient:
         return []
-    return [
-        {
-            "what": {"reference": f"Patient/{happening.patient}"},
-            "type": {"system": _ENTITY, "code": "1"},
-            "role": {"system": _ROLE, "code": "1"},
-        }
-    ]
+    (person, patient) = (_tagged(*each) for each in (PERSON, PATIENT_ROLE))
+    what = {"reference": f"Patient/{happening.patient}"}
+    return [{"what": what, "type": person, "role": patient}]
+
+
+def _tagged(system: str, code: str) -> dict[str, str]:
+    return {"system": system, "code": code}
 
 
 def _keys(happening: Happening) -> list[Entry]:
     keys = []
     if happening.patient:
-        keys.append(Entry("link", "entity", "Patient", happening.patient))
+        keys.append(link_entry(ENTITY, "Patient", happening.patient))
     if happening.who:
         type, _, id = happening.who.partition("/")
-        keys.append(Entry("link", "agent", type, id))
+        keys.append(link_entry(AGENT, type, id))
     return keys

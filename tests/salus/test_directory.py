@@ -308,7 +308,8 @@ def test_an_event_names_who_took_part_and_can_be_found_by_them():
     assert user["altId"] == "maria"
     assert user["network"] == {"address": "192.0.2.7", "type": "2"}
     assert (user["requestor"], app["requestor"], server["requestor"]) == (True, False, False)
-    assert app["who"] == {"display": "growth"}
+    assert app["who"] == {"identifier": {"value": "growth"}}
+    assert server["who"] == made["source"]["observer"]
     assert made["entity"][0]["what"] == {"reference": "Patient/ann"}
     assert {(each.param, each.system, each.code) for each in raw.entries} == {
         ("agent", "Practitioner", "m"),
