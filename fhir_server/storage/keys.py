@@ -43,6 +43,15 @@ class KeyProvider(Protocol):
         """StoreError when these keys lie with the data that they open."""
         ...
 
+    def renew(self) -> str:
+        """Wrap by a new key from now on; what was wrapped before still opens. What is left to do
+        about the former key, in sentences, if anything is."""
+        ...
+
+    def retire(self) -> None:
+        """Nothing is wrapped by former keys any more: forget those that are held here."""
+        ...
+
 
 class FileKeys:
     """A KeyProvider with its key in a file that only its owner can read, in a folder of its own.
@@ -91,6 +100,14 @@ class FileKeys:
                 f"The keys ({self._folder}) and the data ({data}) must not lie in one another: "
                 "name another folder with --keys"
             )
+
+    def renew(self) -> str:
+        """Put a new key before those in the file."""
+        self.replace([new_outer(), *self.held()])
+        return ""
+
+    def retire(self) -> None:
+        self.replace(self.held()[:1])
 
     def held(self) -> list[bytes]:
         """The names and keys in the file, each 40 bytes, the one that wraps first. StoreError."""
