@@ -64,6 +64,10 @@ class Bill(Protocol):
         """More, before it is performed. Throttled, with nothing charged."""
         ...
 
+    def owe(self, cost: float) -> None:
+        """More, afterwards; never refused, but held against what is asked next."""
+        ...
+
     def settle(self, seconds: float) -> None:
         """What it took beyond what was paid, afterwards; never refused."""
         ...
@@ -95,6 +99,9 @@ class Free:
         return self
 
     def charge(self, cost: int) -> None:
+        """Nothing."""
+
+    def owe(self, cost: float) -> None:
         """Nothing."""
 
     def settle(self, seconds: float) -> None:

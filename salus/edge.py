@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from conformance.json import encode
 from fhir_server.guarding import Header, guards
-from fhir_server.metering import FREE, Bill, Throttled
+from fhir_server.metering import FREE, Bill, Free, Headers, Throttled
 from salus.console.page import busy
 from salus.rates import Rates
 from smart_auth.authority import AUTHORIZE, SIGN_IN, Authority, Happening, Site
@@ -32,13 +32,15 @@ _OPENER: Header = (b"cross-origin-opener-policy", b"same-origin")
 
 class Area(NamedTuple):
     """A part of the server: where its paths begin, below the base, and how it refuses. `counted`:
-    whether an account is kept of who comes there."""
+    whether an account is kept of who comes there; `failing`: of what fails only, for whoever proves
+    to be the operator is not held up; `alone`: no app opens its pages beside itself."""
 
     name: str
     path: str
     counted: bool = True
     pages: bool = True
     alone: bool = False
+    failing: bool = False
 
 
 # The first that fits. Whether the server is up can always be asked.
@@ -47,7 +49,7 @@ AREAS = (
     Area("sign-in", AUTHORIZE),
     Area("sign-in", SIGN_IN),
     Area("protocol", "/oauth/", pages=False),
-    Area("operator", "/operator", pages=False),
+    Area("operator", "/operator", pages=False, failing=True),
     Area("protocol", "/fhir/", pages=False),
     Area("metrics", "/metrics", pages=False),
     Area("account", "/account", alone=True),
@@ -79,7 +81,7 @@ class Edge:
         except Throttled as error:
             await self._refuse(area, scope, receive, send, error)
             return
-        await self._app(scope, receive, self._guarded(area, bill.headers(), send))
+        await self._app(scope, receive, self._guarded(area, bill, send))
 
     def _area(self, path: str) -> Area:
         below = path.removeprefix(self._root)
@@ -90,14 +92,18 @@ class Edge:
         if self._rates is None or not area.counted:
             return FREE
         cost = _READING if scope["method"] in _SAFE else _WRITING
+        if area.failing:
+            cost = 0
         return self._rates.visitor(area.name, _address(scope), cost)
 
-    def _guarded(self, area: Area, said: Any, send: Any) -> Any:
+    def _guarded(self, area: Area, bill: Bill, send: Any) -> Any:
         """A `send` that adds what the answer does not say itself."""
 
         async def send_with(message: MutableMapping[str, Any]) -> None:
             if message["type"] == "http.response.start":
-                headers = [*message["headers"], *said]
+                if area.failing and message["status"] >= 400:
+                    bill.owe(_WRITING)
+                headers = [*message["headers"], *bill.headers()]
                 named = {name.lower() for name, _ in headers}
                 if (_ORIGIN, b"*") in headers and _RESOURCE not in named:
                     headers.append(_ANYWHERE)
@@ -117,7 +123,7 @@ class Edge:
         await self._tell(area, scope, error)
         if area.pages and _shows_pages(scope):
             answer = busy(self._site, error.wait)
-            await answer(scope, receive, self._guarded(area, error.headers, send))
+            await answer(scope, receive, self._guarded(area, _Said(error.headers), send))
             return
         refusal = OAuthError("slow_down", str(error))
         body = encode(refusal.body())
@@ -126,7 +132,7 @@ class Edge:
             (b"content-length", b"%d" % len(body)),
         ]
         start = {"type": "http.response.start", "status": refusal.status, "headers": headers}
-        await self._guarded(area, error.headers, send)(start)
+        await self._guarded(area, _Said(error.headers), send)(start)
         await send({"type": "http.response.body", "body": body})
 
     async def _tell(self, area: Area, scope: Scope, error: Throttled) -> None:
@@ -135,6 +141,16 @@ class Edge:
         if error.first and authority is not None:
             told = Happening("throttled", False, address=_address(scope), detail=area.name)
             await authority.audit(told)
+
+
+class _Said(Free):
+    """The bill of a request that was refused: what its refusal says."""
+
+    def __init__(self, said: Headers) -> None:
+        self._said = said
+
+    def headers(self) -> Headers:
+        return self._said
 
 
 def admit(rates: Rates | None) -> Callable[[str, str], None]:

@@ -148,9 +148,13 @@ class Account:
         """A unit for each millisecond beyond what was paid and the time that is free."""
         more = seconds * 1000 - self._paid - FREE_MS
         if more > 0:
-            now = self._rates.clock()
-            for each, key in self._shares.buckets:
-                each.owe(key, more, now)
+            self.owe(more)
+
+    def owe(self, cost: float) -> None:
+        """What may not be there yet."""
+        now = self._rates.clock()
+        for each, key in self._shares.buckets:
+            each.owe(key, cost, now)
 
     def headers(self) -> Headers:
         """The policies, and how much is left of the one of which least is."""
