@@ -1,0 +1,109 @@
+"""What takes too long is given up: bodies that hardly come, and requests that do not end."""
+
+import asyncio
+import socket
+import time
+
+import pytest
+
+from conformance.outcome import FhirError
+from fhir_server.body import SLOWEST, read_body
+from smart_auth import forms
+from smart_auth.errors import OAuthError
+from tests.secured import Secured, patient
+
+JSON = {"content-type": "application/fhir+json"}
+HURRY = {"SALUS_LIMITS_BODY_SECONDS": "0.5", "SALUS_LIMITS_REQUEST_SECONDS": "0.0001"}
+
+
+@pytest.fixture(scope="module")
+def hurried(tmp_path_factory):
+    """A server without patience."""
+    server = Secured(tmp_path_factory.mktemp("hurried"), **HURRY)
+    server.start()
+    yield server
+    assert server.stop() == 0
+
+
+def slowly(server, token, *pieces, pause=0.0):
+    """What is answered to a body of which pieces come with a pause before each, but never all."""
+    head = (
+        f"POST /fhir/Patient HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n"
+        "Content-Type: application/fhir+json\r\nContent-Length: 1000000\r\n\r\n"
+    )
+    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as wire:
+        wire.sendall(head.encode())
+        for piece in pieces:
+            time.sleep(pause)
+            wire.sendall(piece)
+        return wire.recv(4000)
+
+
+@pytest.mark.parametrize("pieces", [(), (b"{",), (b"{", b" " * 100)])
+def test_a_body_that_stalls_is_given_up(hurried, pieces):
+    answered = slowly(hurried, hurried.token(), *pieces)
+
+    assert answered.startswith(b"HTTP/1.1 408 ")
+    assert b'"code":"timeout"' in answered
+
+
+def test_a_body_that_trickles_is_given_up_though_it_never_stalls():
+    """One byte now and then would hold a connection for ever."""
+
+    async def receive():
+        await asyncio.sleep(0.05)
+        return {"type": "http.request", "body": b" ", "more_body": True}
+
+    began = time.monotonic()
+    with pytest.raises(FhirError) as refused:
+        asyncio.run(read_body(receive, {}, 1_000_000, 0.4))
+    assert refused.value.status == 408
+    assert time.monotonic() - began < 5
+
+
+def test_a_body_that_comes_as_fast_as_it_must_is_read_whole():
+    pieces = [b"x" * SLOWEST] * 3
+
+    async def receive():
+        await asyncio.sleep(0.3)
+        piece = pieces.pop()
+        return {"type": "http.request", "body": piece, "more_body": bool(pieces)}
+
+    assert asyncio.run(read_body(receive, {}, 1_000_000, 0.4)) == b"x" * 3 * SLOWEST
+
+
+def test_a_form_that_does_not_come_is_given_up(monkeypatch):
+    monkeypatch.setattr(forms, "_SECONDS", 0.05)
+
+    class Stalling:
+        async def stream(self):
+            yield b"a"
+            await asyncio.sleep(60)
+
+    with pytest.raises(OAuthError) as refused:
+        asyncio.run(forms.body(Stalling(), 100))
+    assert (refused.value.status, refused.value.error) == (408, "invalid_request")
+
+
+def test_a_request_beyond_its_time_is_given_up_whole(hurried):
+    with hurried.client(hurried.token()) as fhir:
+        late = fhir.put("/Patient/late", content=patient("late"), headers=JSON)
+        assert late.status_code == 503
+        assert late.headers["retry-after"] == "5"
+        assert late.json()["issue"][0]["code"] == "timeout"
+
+        found = fhir.get("/Patient/late")  # reads by id have no such limit
+        assert found.status_code in (200, 404)
+    assert hurried.stop() == 0
+
+    patient_server = Secured(hurried.data.parent)
+    patient_server.start()
+    with patient_server.client(patient_server.token()) as fhir:
+        events = fhir.get("/AuditEvent?entity=Patient/late&_count=100").json()["entry"]
+        versions = fhir.get("/Patient/late/_history")
+    assert patient_server.stop() == 0
+    hurried.start()
+    outcomes = [each["resource"].get("outcomeDesc", "") for each in events]
+    assert "timeout" in outcomes
+    assert versions.status_code in (200, 404)
+    assert found.status_code == versions.status_code
