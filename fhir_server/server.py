@@ -13,6 +13,7 @@ from typing import Any
 from conformance.outcome import FhirError
 from fhir_server import access, once, patch
 from fhir_server.audit.event import Caller, events, failure
+from fhir_server.audit.recording import Recording
 from fhir_server.audit.strangers import Strangers
 from fhir_server.batch import batch
 from fhir_server.bundle import Act
@@ -27,7 +28,15 @@ from fhir_server.interaction import (
     require_offered,
 )
 from fhir_server.prepare import prepare
-from fhir_server.storage.store import Conflict, Event, Store, TooCostly, Transaction, Unavailable
+from fhir_server.storage.store import (
+    Conflict,
+    Erased,
+    Event,
+    Store,
+    TooCostly,
+    Transaction,
+    Unavailable,
+)
 from fhir_server.transaction import transaction
 from smart_auth.grant import NOBODY
 
@@ -38,14 +47,16 @@ HEAVY = 256 * 1024  # bytes of a body that is prepared in a thread of its own
 class Server:
     """Performs interactions on a store."""
 
-    def __init__(self, store: Store, core: Core) -> None:
+    def __init__(self, store: Store, core: Core, recording: Recording | None = None) -> None:
         self.store = store
         self.core = core
+        self._recording = recording or Recording(store)
         self._strangers = Strangers(self.record, core.clock)
 
     async def close(self) -> None:
         """Tell the audit what it is not told yet; the store is closed by who opened it."""
         await self._strangers.close()
+        await self._recording.close()
 
     async def perform(self, asked: Interaction, caller: Caller) -> Result:
         """The result, once it and its audit are durable. FhirError for every refusal, which is
@@ -78,7 +89,7 @@ class Server:
     async def record(self, *event: Event) -> None:
         """Append audit events. FhirError 503 when that is not possible."""
         try:
-            await self.store.record(event)
+            await self._recording.record(event)
         except Unavailable as error:
             raise (refusal_of(error) or error) from error
 
@@ -131,7 +142,7 @@ class Server:
         if not writes:
             result = await self.store.transaction(act)
             if caller.grant is not NOBODY or self._strangers.single(caller):
-                await self.store.record(self.audited(asked, caller, result))
+                await self._recording.record(self.audited(asked, caller, result))
             return result
         digest = once.digest(asked) if asked.once else b""
 
@@ -153,7 +164,7 @@ class Server:
         key, digest = asked.once, once.digest(asked)
         before = await self.store.transaction(lambda tx: once.before(tx, key, digest))
         if before is not None:
-            await self.store.record(self.audited(asked, caller, before))
+            await self._recording.record(self.audited(asked, caller, before))
         return before
 
     async def audit(
@@ -234,7 +245,9 @@ def refusal_of(error: Exception) -> FhirError | None:
                 status=422,
             )
         case Unavailable():
-            return FhirError("transient", "The store cannot be written now; try again", status=503)
+            return FhirError("transient", "The store cannot be used now; try again", status=503)
+        case Erased():
+            return FhirError("deleted", "This was erased, and cannot be read again", status=410)
         case RecursionError():
             return FhirError("too-long", "The resource is nested too deeply", status=400)
     return None

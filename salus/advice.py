@@ -84,6 +84,21 @@ def nameless_proxy(settings: Settings) -> Iterator[Finding]:
         )
 
 
+def weakened(settings: Settings) -> Iterator[Finding]:
+    """Choices of the operator that make the trail of reads weaker than it is by itself."""
+    if settings.audit_reads == "buffered":
+        yield Finding(
+            "Reads are answered before their audit is on disk: a crash loses the trace of some",
+            "leave SALUS_AUDIT_READS away, unless that is meant",
+        )
+    if settings.break_glass_log is not None:
+        yield Finding(
+            "While the store cannot be written, reads are answered and their audit goes to "
+            f"{settings.break_glass_log}",
+            "end it by a start without --break-glass-log once the disk is well again",
+        )
+
+
 def _of_client(client: ClientShown, now: int) -> Iterator[Finding]:
     since = now - (client.used or client.registered)
     if not client.disabled and since > UNUSED_DAYS * _DAY:

@@ -22,6 +22,8 @@ from conformance import capability, definitions
 from conformance.json import encode
 from conformance.validator import Validator
 from fhir_server import operations, spool
+from fhir_server.audit.break_glass import BreakGlass
+from fhir_server.audit.recording import Recording
 from fhir_server.core import Core
 from fhir_server.http import Http
 from fhir_server.links import Links
@@ -186,12 +188,18 @@ async def _served(
         vault,
         extraction=index.version,
         search_seconds=settings.limits.search_seconds,
+        cipher=settings.cipher,
     )
     try:
         if not store.extraction_current:
             await reindex(store, index, progress)
         await store.transaction(spool.sweep, write=True)
-        server = Server(store, _core(settings, index, key))
+        glass = None
+        if settings.break_glass_log is not None:
+            glass = BreakGlass(settings.break_glass_log, vault, store)
+            await glass.open()
+        recording = Recording(store, settings.audit_reads, glass)
+        server = Server(store, _core(settings, index, key), recording)
         yield server
         await server.close()
     finally:

@@ -73,6 +73,19 @@ def serve(
         list[str] | None,
         option(help="Address whose forwarded headers count; repeatable [SALUS_TRUSTED_PROXY]."),
     ] = None,
+    cipher: Annotated[
+        str | None,
+        option(
+            help="Cipher of a new data folder's pages: aegis256 or aes256 [SALUS_CIPHER; aegis256]."
+        ),
+    ] = None,
+    break_glass_log: Annotated[
+        Path | None,
+        option(
+            help="File that takes the audit of reads while the store cannot "
+            "[SALUS_BREAK_GLASS_LOG]."
+        ),
+    ] = None,
     open: Annotated[
         bool | None,
         option(
@@ -110,6 +123,8 @@ def serve(
                 tls_key=tls_key,
                 behind_proxy=behind_proxy,
                 trusted_proxy=tuple(trusted_proxy) if trusted_proxy else None,
+                cipher=cipher,
+                break_glass_log=break_glass_log,
                 open=open,
             ),
             out,

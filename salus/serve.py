@@ -28,7 +28,7 @@ from rich.markup import escape
 from rich.progress import Progress
 
 from salus import tls
-from salus.advice import NOT_ADMINISTERED, nameless_proxy
+from salus.advice import NOT_ADMINISTERED, nameless_proxy, weakened
 from salus.folders import exposed, options
 from salus.operator.requests import First, FirstStart
 from salus.operator.running import announce, withdraw
@@ -252,7 +252,7 @@ def _started(settings: Settings, first: First, console: Console) -> None:
         console.print(f"  {name:<9}{place}", highlight=False, soft_wrap=True)
     if settings.open:
         console.print(f"[bold white on red] {OPENED} [/]", soft_wrap=True)
-    for each in (*exposed(settings), *nameless_proxy(settings)):
+    for each in (*exposed(settings), *nameless_proxy(settings), *weakened(settings)):
         console.print(
             f"[bold yellow]Warning:[/] {escape(each.wrong)}: {escape(each.remedy)}",
             highlight=False,

@@ -190,6 +190,24 @@ class Settings(BaseSettings):
         default="UTC",
         description="time zone of dates and times that have no offset, in data and searches",
     )
+    cipher: Literal["aegis256", "aes256"] | None = Field(
+        default=None,
+        description="cipher of the database's pages, chosen when a data folder is made: aegis256 "
+        "(the default), or aes256 (AES-256-CBC with HMAC-SHA-512) for sites that must name AES for "
+        "the file; the bodies in it are under AES-256-GCM either way",
+    )
+    audit_reads: Literal["durable", "buffered"] = Field(
+        default="durable",
+        description="durable: a read is answered once its AuditEvent is on disk. buffered: at "
+        "once, and the event follows within moments; a crash or a full disk in between loses the "
+        "trace of reads that were answered",
+    )
+    break_glass_log: Path | None = Field(
+        default=None,
+        description="file, sealed and append-only, that takes the audit of reads while the store "
+        "cannot (disk full), so that they are answered rather than refused; merged into the audit, "
+        "each event marked, as soon as possible. Outside the data folder, best on another disk",
+    )
     references: Literal["accept", "check"] = Field(
         default="accept",
         description="a literal reference to this server that resolves to nothing: accepted and "
@@ -239,6 +257,11 @@ class Settings(BaseSettings):
     def tls(self) -> tuple[Path, Path] | None:
         """Certificate and key; None when this process speaks http."""
         return (self.tls_cert, self.tls_key) if self.tls_cert and self.tls_key else None
+
+    @field_validator("break_glass_log")
+    @classmethod
+    def _outside(cls, file: Path | None) -> Path | None:
+        return None if file is None else file.expanduser().resolve()
 
     @field_validator("data", "keys")
     @classmethod
@@ -309,6 +332,11 @@ class Settings(BaseSettings):
             raise ValueError(
                 f"the keys ({self.keys}) lie inside the data folder ({self.data}), so whoever "
                 "copies the data has the keys too; name another folder with --keys or SALUS_KEYS"
+            )
+        if self.break_glass_log and self.break_glass_log.is_relative_to(self.data):
+            raise ValueError(
+                f"the break-glass log ({self.break_glass_log}) lies inside the data folder, whose "
+                "disk may be the one that is full; name a file elsewhere with --break-glass-log"
             )
         if self.open and not is_loopback(self.host):
             raise ValueError(

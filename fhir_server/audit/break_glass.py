@@ -117,7 +117,8 @@ class BreakGlass:
 
     def _lines(self, content: bytes) -> list[Event]:
         events, last = [], _FIRST
-        for number, line in enumerate(content.splitlines(), start=1):
+        whole = content[: content.rfind(b"\n") + 1]  # what follows was never acknowledged
+        for number, line in enumerate(whole.splitlines(), start=1):
             try:
                 blob = bytes.fromhex(line.decode())
                 events.append(Event(*_fields(_decode(unseal(self._keys, blob, last)[SALT:]))))
@@ -134,9 +135,15 @@ class BreakGlass:
     def _write(self, lines: bytes) -> None:
         made = not self._file.exists()
         descriptor = os.open(self._file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        size = os.fstat(descriptor).st_size
         try:
-            os.write(descriptor, lines)
+            written = 0
+            while written < len(lines):
+                written += os.write(descriptor, lines[written:])
             os.fsync(descriptor)
+        except OSError:
+            os.ftruncate(descriptor, size)
+            raise
         finally:
             os.close(descriptor)
         if made:

@@ -46,6 +46,8 @@ class Recording:
     async def close(self) -> None:
         """Wait for what is on its way."""
         await asyncio.gather(*self._under_way)
+        if self._glass is not None:
+            await self._glass.close()
 
     async def _now(self, events: Sequence[Event]) -> None:
         try:

@@ -21,9 +21,9 @@ from fhir_server.storage.sqlite.migrations import prepare
 from fhir_server.storage.sqlite.names import Names
 from fhir_server.storage.sqlite.readers import Patience, Reader, Readers
 from fhir_server.storage.sqlite.schema import (
-    DEFAULT_CIPHER,
     FILE,
     REFUSALS,
+    choose_cipher,
     connect,
     unavailable,
     writing,
@@ -54,14 +54,15 @@ class SqliteStore:
         *,
         search_seconds: float = 30.0,
         clock: Callable[[], int] = _now,
-        cipher: str = DEFAULT_CIPHER,
+        cipher: str | None = None,
         vfs: str | None = None,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._folder = folder
         self._lock = Lock(folder)
         try:
-            self._connect = partial(connect, folder / FILE, page_key, cipher=cipher, vfs=vfs)
+            choose_cipher(folder, cipher)
+            self._connect = partial(connect, folder / FILE, page_key, vfs=vfs)
             self._writer = self._connect(writes=True)
             self._shared = _load(self._writer, folder, keys, clock)
         except BaseException as error:
@@ -88,11 +89,11 @@ class SqliteStore:
         extraction: str = "",
         search_seconds: float = 30.0,
         clock: Callable[[], int] = _now,
-        cipher: str = DEFAULT_CIPHER,
+        cipher: str | None = None,
         vfs: str | None = None,
     ) -> SqliteStore:
-        """Open or make the store in a folder, its pages under `page_key` and a cipher, its bodies
-        under data keys. `extraction` names the version of what makes the
+        """Open or make the store in a folder, its pages under `page_key` and a cipher (None: the
+        folder's), its bodies under data keys. `extraction` names the version of what makes the
         entries; when the stored ones were made by another, `extraction_current` is False until
         `finish_reindex`. StoreError when the folder is in use, of a newer version, or the key is
         not its own."""

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import apsw
 
+from fhir_server.storage.keys import write_durably
 from fhir_server.storage.sqlite.codec import tokens_of
 from fhir_server.storage.store import StoreError, Unavailable
 
@@ -17,11 +18,12 @@ APPLICATION = 0x53414C55  # "SALU": what the file says it is
 FILE = "salus.db"
 
 # What opens the file. A cipher is chosen by its row; the key follows it.
-DEFAULT_CIPHER = "aegis-256"
 CIPHERS: dict[str, tuple[tuple[str, str], ...]] = {
-    "aegis-256": (("cipher", "aegis"), ("algorithm", "aegis-256")),
-    "aes-256-cbc": (("cipher", "sqlcipher"),),
+    "aegis256": (("cipher", "aegis"), ("algorithm", "aegis-256")),
+    "aes256": (("cipher", "sqlcipher"),),  # AES-256-CBC with HMAC-SHA-512
 }
+DEFAULT_CIPHER = "aegis256"
+CIPHER = "page.cipher"  # in the data folder: which one its pages are under; absent: the default
 
 # What every connection is set to: (pragma, the writer's value, a reader's value). Sizes in KiB are
 # negative. The automatic checkpoint counts pages; it runs inside COMMIT, which has its own thread.
@@ -117,11 +119,12 @@ def connect(
     page_key: bytes,
     *,
     writes: bool,
-    cipher: str = DEFAULT_CIPHER,
+    cipher: str | None = None,
     vfs: str | None = None,
 ) -> apsw.Connection:
-    """Open the database with its 32-byte key and set the connection up. StoreError when the key is
-    not the one it was written with."""
+    """Open the database with its 32-byte key, and the cipher of its folder unless one is named, and
+    set the connection up. StoreError when the key is not the one it was written with."""
+    cipher = cipher or cipher_of(file.parent)
     flags = apsw.SQLITE_OPEN_READWRITE | (apsw.SQLITE_OPEN_CREATE if writes else 0)
     conn = apsw.Connection(str(file), flags=flags, vfs=vfs, statementcachesize=400)
     for name, value in CIPHERS[cipher]:
@@ -142,6 +145,32 @@ def connect(
     for name, writer, reader in PRAGMAS:
         conn.execute(f"PRAGMA {name} = {writer if writes else reader}")
     return conn
+
+
+def cipher_of(folder: Path) -> str:
+    """The cipher of the pages of a data folder. StoreError when it is none that is known."""
+    try:
+        named = (folder / CIPHER).read_text().strip()
+    except FileNotFoundError:
+        return DEFAULT_CIPHER
+    if named not in CIPHERS:
+        raise StoreError(
+            f"{folder / CIPHER} names no cipher that this Salus knows: restore it from a backup"
+        )
+    return named
+
+
+def choose_cipher(folder: Path, asked: str | None) -> None:
+    """Let a new data folder have the cipher that is asked for. StoreError when an older one has
+    another: its pages are not written anew."""
+    if not (folder / FILE).exists() and asked is not None and asked != DEFAULT_CIPHER:
+        write_durably(folder / CIPHER, asked.encode())
+    there = cipher_of(folder)
+    if asked not in (None, there):
+        raise StoreError(
+            f"The pages of {folder} are under {there}, not {asked}: a folder keeps the cipher that "
+            "it was made with; to change it, restore a backup into a new folder"
+        )
 
 
 class writing:
