@@ -17,7 +17,6 @@ import uvloop
 from granian.constants import HTTPModes, Interfaces, SSLProtocols
 from granian.server.embed import Server
 
-from salus import tls
 from salus.log.http import Application
 from salus.problem import Problem
 from salus.settings import bracketed
@@ -30,7 +29,7 @@ class Listening(NamedTuple):
 
     host: str
     port: int
-    tls: tls.Pair | None = None
+    tls: tuple[Path, Path] | None = None
 
     @property
     def url(self) -> str:
@@ -46,6 +45,8 @@ def listening(text: str, cert: Path | None, key: Path | None) -> Listening:
         raise Problem("--tls-cert and --tls-key belong together: name both, or none")
     pair = (cert, key) if cert and key else None
     if pair:
+        from salus import tls  # which knows clients of https too: not needed without
+
         tls.check(pair)
     return Listening(host.removeprefix("[").removesuffix("]"), int(port), pair)
 

@@ -20,7 +20,7 @@ from fhir_server.storage.sqlite.folder import Lock
 from salus.problem import Problem
 
 SIGNED = "signed.json"  # by a log's origin, the last checkpoint of it that was signed, as a note
-EVIDENCE = 1000  # refused requests that are kept, at most
+EVIDENCE = 100  # refused requests that are kept, at most
 
 
 class Signed:
