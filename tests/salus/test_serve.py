@@ -238,7 +238,11 @@ def test_an_interrupted_load_says_what_it_did_and_how_to_go_on(home):
     (home / "clinic.ndjson").write_bytes(b"\n".join(made))
     with served(home) as server:
         loading = subprocess.Popen(
-            [sys.executable, "-m", "salus", "load", "clinic.ndjson", "--url", server.fhir],
+            # One at a time, so that the server has a moment to say how far it is.
+            [
+                *(sys.executable, "-m", "salus", "load", "clinic.ndjson"),
+                *("--url", server.fhir, "--in-flight", "1"),
+            ],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
