@@ -46,6 +46,7 @@ CREATE TABLE happened (what TEXT PRIMARY KEY, at INT NOT NULL) WITHOUT ROWID;
 # durable, the truncation of the journal included.
 PRAGMAS = (
     ("busy_timeout", BUSY_MILLISECONDS),
+    ("journal_mode", "truncate"),
     ("secure_delete", "on"),
     ("synchronous", "full"),
     ("foreign_keys", "on"),
@@ -64,7 +65,6 @@ def connect(folder: Path) -> apsw.Connection:
             os.close(os.open(file, os.O_WRONLY | os.O_CREAT, 0o600))
         conn = apsw.Connection(str(file))
         try:
-            conn.pragma("journal_mode", "truncate")
             for name, value in PRAGMAS:
                 conn.execute(f"PRAGMA {name} = {value}")
             _prepare(conn, file)

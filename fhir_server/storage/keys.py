@@ -25,7 +25,7 @@ _SIZE = 32  # bytes of a key
 _ID = 8  # bytes of the name of a wrapping key
 _NONCE = 12
 _FORMAT = b"SK1\n"  # begins a wrapped key
-_PAGES = b"salus pages"  # what the page key is for
+PAGES = b"salus pages"  # what the page key is for
 
 
 class KeyProvider(Protocol):
@@ -142,6 +142,11 @@ def new_outer() -> bytes:
     return secrets.token_bytes(_ID) + AESGCM.generate_key(_SIZE * 8)
 
 
+def outer_name(outer: bytes) -> bytes:
+    """The name of a key of a key file."""
+    return outer[:_ID]
+
+
 def name_of(wrapped: bytes) -> bytes:
     """Which key of a key file wrapped this. StoreError."""
     if not wrapped.startswith(_FORMAT):
@@ -169,7 +174,7 @@ def page_key(data: Path, keys: KeyProvider) -> bytes:
     keys.keep_apart(data)
     wrapped = data / PAGE_KEY
     if wrapped.exists():
-        return keys.unwrap(wrapped.read_bytes(), _PAGES)
+        return keys.unwrap(wrapped.read_bytes(), PAGES)
     for database in data.glob("*.db"):
         raise StoreError(
             f"{wrapped} is missing: without it {database} cannot be read. "
@@ -177,7 +182,7 @@ def page_key(data: Path, keys: KeyProvider) -> bytes:
         )
     data.mkdir(parents=True, exist_ok=True, mode=0o700)
     key = secrets.token_bytes(_SIZE)
-    write_durably(wrapped, keys.wrap(key, _PAGES))
+    write_durably(wrapped, keys.wrap(key, PAGES))
     return key
 
 

@@ -72,6 +72,12 @@ def open_key(outer: AESGCM, id: bytes, wrapped: bytes) -> bytes:
         ) from None
 
 
+def seal_secret(number: int, outer: AESGCM, key: bytes, context: bytes) -> bytes:
+    """A small secret, under the intermediate key of that number."""
+    head, nonce = _SECRET + number.to_bytes(_NUMBER, "big"), secrets.token_bytes(_NONCE)
+    return head + nonce + outer.encrypt(nonce, key, context + head)
+
+
 class Vault:
     """Data keys: each is 32 random bytes, kept in the key folder (keys.db), wrapped by one of a few
     intermediate keys, which the KeyProvider wraps. Any thread may call it."""
@@ -181,8 +187,7 @@ class Vault:
         with self._lock, keydb.refusals(self._folder):
             (number,) = self._current(SECRETS)
             outer = self._intermediate(number)
-        head, nonce = _SECRET + number.to_bytes(_NUMBER, "big"), secrets.token_bytes(_NONCE)
-        return head + nonce + outer.encrypt(nonce, key, context + head)
+        return seal_secret(number, outer, key, context)
 
     def unwrap(self, wrapped: bytes, context: bytes) -> bytes:
         """Open a small secret, also one that a key file wrapped before there was a vault.
