@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 import msgspec
 
@@ -49,7 +49,7 @@ class Tombstone:
         at = datetime.fromtimestamp(self.at // 1_000_000, UTC).replace(
             microsecond=self.at % 1_000_000
         )
-        said = {
+        said: dict[str, Any] = {
             "kind": self.kind,
             "keys": [key.hex() for key in self.keys],
             "leaves": self.leaves,
