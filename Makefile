@@ -6,9 +6,13 @@ PYTHON ?= $(shell for name in python3.11 python3.12 python3.13 python3.14 python
 	&& { echo "$$name"; break; }; done)
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+SUPPLY ?= $(VENV)-supply
+SUPPLIED := $(SUPPLY)/.installed
+SBOM ?= sbom.cdx.json
 ARGS ?=
+WORKERS ?= -n auto --maxprocesses 4 --dist loadfile
 
-.PHONY: help install serve demo test check format bench soak settings clean
+.PHONY: help install serve demo test check format bench soak settings sbom audit supply clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -30,8 +34,8 @@ serve: $(STAMP) ## serve on 127.0.0.1:8080, to apps and people who may (ARGS="--
 demo: $(STAMP) ## seed a small invented clinic and serve it
 	$(BIN)/salus demo $(ARGS)
 
-test: $(STAMP) ## run the tests (ARGS="tests/salus -k load")
-	$(BIN)/python -m pytest $(ARGS)
+test: $(STAMP) ## run the tests (ARGS="tests/salus -k load", WORKERS= for one process)
+	$(BIN)/python -m pytest $(WORKERS) $(ARGS)
 
 check: $(STAMP) ## format, lint, types, and the shape of the code
 	$(BIN)/ruff format --check .
@@ -52,5 +56,20 @@ soak: $(STAMP) ## the long forms of the property and crash tests
 settings: $(STAMP) ## print every setting with its meaning
 	$(BIN)/salus settings
 
+$(SUPPLIED): supply/requirements.lock
+	@test -n "$(PYTHON)" || { echo "Salus needs Python 3.11 or newer; name one: make PYTHON=..."; exit 1; }
+	$(PYTHON) -m venv $(SUPPLY)
+	$(SUPPLY)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r supply/requirements.lock
+	@touch $@
+
+sbom: $(STAMP) $(SUPPLIED) ## write sbom.cdx.json: all that Salus is made of (CycloneDX)
+	$(SUPPLY)/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible \
+		--spec-version 1.6 --output-format JSON --validate --output-file $(SBOM) $(BIN)/python
+
+audit: $(SUPPLIED) ## ask whether a pinned package is vulnerable (ARGS="--database FILE" asks a copy)
+	$(SUPPLY)/bin/python supply/audit.py requirements.lock $(ARGS)
+
+supply: sbom audit ## both: what Salus is made of, and what is known against it
+
 clean: ## remove what install and the tools made
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info
+	rm -rf $(VENV) $(SUPPLY) $(SBOM) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info
