@@ -1,0 +1,259 @@
+"""`salus restore`: a data folder from a backup, without what was erased since, indexed and proven.
+
+https://www.rfc-editor.org/rfc/rfc9162#section-2.1, https://gdpr-info.eu/art-17-gdpr/
+"""
+
+from __future__ import annotations
+
+import base64
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+import msgspec
+
+from conformance import definitions
+from conformance.json import parse
+from fhir_server.audit.links import entries_of
+from fhir_server.audit.proven import Report, Signed
+from fhir_server.audit.verify import verify
+from fhir_server.log.checkpoint import Checkpoint
+from fhir_server.log.tombstone import Kind, Tombstone
+from fhir_server.search.index import Index
+from fhir_server.storage import archive
+from fhir_server.storage.archive import Unreadable
+from fhir_server.storage.sqlite.copying import Copy, Row
+from fhir_server.storage.sqlite.proving import Reading
+from fhir_server.storage.sqlite.restoring import Removed, Restoring
+from fhir_server.storage.store import Entry, StoreError, Unavailable
+from fhir_server.storage.vault import Vault
+from salus.backup import folder, manifest
+from salus.backup.erased import Newer, newer, spans, tombstones
+from salus.backup.keyring import Keyring, keyring
+from salus.backup.manifest import MAGIC, Manifest
+from salus.problem import Problem
+from salus.program import called
+from salus.settings import Settings
+
+# What is done, how far it is, and the end of it.
+Progress = Callable[[str, int, int], object]
+
+GROWTH = 4  # times the size of a backup that its folder may take while it is made
+_COMMIT_ROWS = 20_000
+_BASIS = "Destroyed before a backup was restored that still had it"
+
+
+class Restored(NamedTuple):
+    """What a restore did. `resources` and `events` that are there; `removed` since their keys were
+    destroyed or a newer log says so, of `owners` who have nothing any more; what is proven."""
+
+    manifest: Manifest
+    resources: int
+    events: int
+    removed: Removed
+    owners: int
+    log_of: Newer | None
+    report: Report
+
+
+def restore(settings: Settings, backup: Path, log_of: Path | None, progress: Progress) -> Restored:
+    """Make the data folder of the settings from a backup. Problem, StoreError, OSError: then there
+    is nothing in the folder, as before."""
+    if not backup.is_file():
+        raise Problem(f"There is no backup {backup}: name the file that `{called()} backup` wrote")
+    with backup.open("rb") as file:
+        about, line = manifest.read(file, backup)
+        with keyring(settings) as keys:
+            key = _key(keys, about, settings)
+            found = None if log_of is None else newer(log_of.expanduser().resolve(), keys, about)
+            _has_room(settings.data, backup)
+            pages = folder.begin(settings.data, keys.provider)
+            try:
+                made = _Restore(settings, keys, pages, about, found, progress)
+                restored = made.run(_records(file, line, key, backup))
+                folder.finish(settings.data)
+            except BaseException:
+                folder.abandon(settings.data)
+                raise
+    return restored
+
+
+def _key(keys: Keyring, about: Manifest, settings: Settings) -> bytes:
+    try:
+        return manifest.unwrapped(keys.vault, about)
+    except Unavailable:
+        raise
+    except StoreError:
+        raise Problem(
+            f"The keys in {settings.keys} are not those of this backup: name the right folder with "
+            f"--keys, or restore the key backup that was made at {about.when} or next after "
+            f"it (`{called()} keys restore`)"
+        ) from None
+
+
+def _has_room(data: Path, backup: Path) -> None:
+    place = next(each for each in (data, *data.parents) if each.exists())
+    free, needed = shutil.disk_usage(place).free, backup.stat().st_size * GROWTH
+    if free < needed:
+        raise Problem(
+            f"Restoring takes about {needed:,} bytes, but {place} has {free:,} free: free some "
+            "space there, or name another place with --data"
+        )
+
+
+def _records(file: BinaryIO, line: bytes, key: bytes, path: Path) -> Iterator[bytes]:
+    try:
+        yield from archive.records(file, MAGIC, line, key)
+    except Unreadable as error:
+        raise Unreadable(f"{path} {error}: take another backup") from None
+
+
+class _Restore:
+    """One restore into a folder that was begun."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        keys: Keyring,
+        pages: bytes,
+        about: Manifest,
+        found: Newer | None,
+        progress: Progress,
+    ) -> None:
+        self._settings, self._keys, self._pages = settings, keys, pages
+        self._about, self._newer = about, found
+        self._progress = progress
+        self._index = Index(definitions.load(), settings.fhir_base, settings.zone)
+
+    def run(self, records: Iterator[bytes]) -> Restored:
+        with closing(Restoring(self._settings.data, self._pages)) as store:
+            self._fill(store, records)
+            store.open(self._keys.vault)
+            removed, owners = self._erase(store)
+            self._have_keys(store)
+            resources, events = self._index_all(store)
+            store.indexed(self._index.version)
+            report = self._prove(store)
+        return Restored(self._about, resources, events, removed, len(owners), self._newer, report)
+
+    # --- rows ----------------------------------------------------------------------------------
+
+    def _fill(self, store: Restoring, records: Iterator[bytes]) -> None:
+        """Copy all rows; whether the file is whole is known at its end."""
+        copy = msgspec.msgpack.decode(next(records), type=Copy)
+        store.begin(copy)
+        decode = msgspec.msgpack.Decoder(tuple[int, list[Row]]).decode
+        done = 0
+        for record in records:
+            number, rows = decode(record)
+            store.fill(copy.tables[number], rows)
+            before, done = done, done + len(rows)
+            if before // _COMMIT_ROWS != done // _COMMIT_ROWS:
+                store.commit()
+            self._progress("copying", done, self._about.rows)
+        store.fill_end(copy)
+
+    # --- erasure -------------------------------------------------------------------------------
+
+    def _erase(self, store: Restoring) -> tuple[Removed, set[str]]:
+        """Remove what was erased since, and say in the log what had no word there yet."""
+        vault, found = self._keys.vault, self._newer or Newer()
+        known = tombstones(store.notices())
+        _destroy(vault, [*known, *found.tombstones])
+        store.replace(found.blobs, found.sealing)
+        gone = {each.id for each in vault.destroyed()}
+        owners = {each for each in store.owners_of(gone) if "/" in each}
+        used = store.sealed_under().keys() & gone
+        removed = store.remove(gone, spans(found.tombstones))
+        said = {
+            leaf
+            for first, last in spans([*known, *found.tombstones])
+            for leaf in range(first, last + 1)
+        }
+        at = time.time_ns() // 1000
+        kinds: tuple[tuple[Kind, Sequence[int]], ...]
+        kinds = ("erased", removed.versions), ("expired", removed.events)
+        more = [
+            Tombstone.of(kind, sorted(used), left, at, _BASIS)
+            for kind, leaves in kinds
+            if (left := [leaf for leaf in leaves if leaf not in said])
+        ]
+        store.note([each.encode() for each in (*found.tombstones, *more)] + [self._said(at)])
+        return removed, owners
+
+    def _said(self, at: int) -> bytes:
+        """The notice that the log goes on from an older state."""
+        return msgspec.json.encode(
+            {
+                "kind": "restored",
+                "at": manifest.written(at // 1_000_000),
+                "backup": self._about.when,
+                "leaves": self._about.leaves,
+            }
+        )
+
+    def _have_keys(self, store: Restoring) -> None:
+        """Problem where what is left is sealed under keys that are not there."""
+        missing, records = 0, 0
+        for id, number in store.sealed_under().items():
+            try:
+                self._keys.vault.cipher(id)
+            except Unavailable:
+                raise
+            except StoreError:
+                missing, records = missing + 1, records + number
+        if missing:
+            raise Problem(
+                f"{records:,} records of this backup are sealed under {missing:,} keys that are "
+                f"not in {self._settings.keys}, and that nobody destroyed: these keys are older "
+                f"than the backup. Restore the key backup that was made at {self._about.when} or "
+                f"next after it (`{called()} keys restore`), then run the same command again"
+            )
+
+    # --- entries and proof -----------------------------------------------------------------------
+
+    def _index_all(self, store: Restoring) -> tuple[int, int]:
+        index, tables = self._index, self._about.tables
+        base, types = index.base_url, index.definitions.types
+
+        def resource(body: bytes) -> Sequence[Entry]:
+            return index.entries(parse(body))
+
+        def event(body: bytes) -> Sequence[Entry]:
+            return entries_of(parse(body), base, types)
+
+        def told(what: str, total: int) -> Callable[[int], object]:
+            return lambda done: self._progress(what, done, total)
+
+        events = store.index_events(event, told("indexing events", tables["event"]))
+        resources = store.index(resource, told("indexing resources", tables["resource"]))
+        return resources, events
+
+    def _prove(self, store: Restoring) -> Report:
+        """Hold every record to the log, and that to the state that was backed up."""
+        about, vault = self._about, self._keys.vault
+        root = base64.b64decode(about.root)
+        state = Signed(Checkpoint("", about.leaves, root), "the backup", about.made * 1_000_000)
+        with closing(Reading(self._settings.data, self._pages, vault)) as reading:
+            total = reading.count()
+
+            def told(done: int) -> None:
+                self._progress("proving", done, total)
+
+            return verify(
+                reading,
+                [state] if about.leaves else [],
+                {each.id for each in vault.destroyed()},
+                progress=told,
+            )
+
+
+def _destroy(vault: Vault, found: Sequence[Tombstone]) -> None:
+    """Destroy what a log says is destroyed: these keys may be from a backup too."""
+    known = {each.id for each in vault.destroyed()}
+    for each in found:
+        if left := [key for key in each.keys if key not in known]:
+            vault.destroy(left, each.basis)
