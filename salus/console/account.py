@@ -17,6 +17,7 @@ from starlette.responses import Response
 
 from salus.console.page import Visit, go, page, render, to_sign_in
 from salus.console.signing import ACCOUNT, SECOND_FACTOR
+from salus.console.trail import REACHING
 from smart_auth import accounts, clients, consent, grants, throttle, totp
 from smart_auth.authority import APPS, SIGN_IN, Happening
 from smart_auth.consent import Form
@@ -58,7 +59,8 @@ def _own(show: Callable[[Visit, Signed], Awaitable[Response]], path: str) -> Non
 
 
 async def _account(visit: Visit, signed: Signed) -> Response:
-    return render(visit, "account", person=signed.account)
+    reaches = (signed.account.who or "").startswith(REACHING)
+    return render(visit, "account", person=signed.account, reaches=reaches)
 
 
 async def _password(visit: Visit, signed: Signed) -> Response:

@@ -6,7 +6,7 @@ https://owasp.org/www-project-secure-headers/, https://www.w3.org/TR/CSP3/
 from __future__ import annotations
 
 import hmac
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,13 @@ from urllib.parse import urlencode, urlsplit
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.responses import (
+    HTMLResponse,
+    PlainTextResponse,
+    RedirectResponse,
+    Response,
+    StreamingResponse,
+)
 
 from fhir_server.guarding import STRICT_TRANSPORT
 from salus.console import words
@@ -160,6 +166,14 @@ def render(
     if site.secure:
         headers["Strict-Transport-Security"] = STRICT_TRANSPORT
     return HTMLResponse(text, status, headers)
+
+
+def download(content: bytes | AsyncIterator[bytes], name: str, media_type: str) -> Response:
+    """A file to keep. `content` may come piece by piece."""
+    headers = {**_HEADERS, "Content-Disposition": f'attachment; filename="{name}"'}
+    if isinstance(content, bytes):
+        return Response(content, 200, headers, media_type)
+    return StreamingResponse(content, 200, headers, media_type)
 
 
 def busy(site: Site, seconds: int) -> Response:

@@ -1,0 +1,434 @@
+"""AuditEvents in words: who did what, with what of a record, and how it ended.
+
+https://hl7.org/fhir/R4/auditevent.html, https://www.w3.org/WAI/WCAG22/Understanding/readable
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, tzinfo
+from typing import Any, NamedTuple
+
+from fhir_server import owners
+from salus.console.words import type_words
+from salus.operator.tokens import OWN
+
+PAGES = "Salus: who looked"  # what the audit calls the pages that show it
+_OWN_CODES = "urn:salus:audit"
+_PERSON = "1"  # the type of an entity that is a person, and its role of the patient
+_REFUSED = frozenset({"forbidden", "login", "not-found", "security", "suppressed"})
+CLOSELY = frozenset({"Patient", "Person", "RelatedPerson"})  # who is nobody else's business
+_MOST_NAMES = 3  # patients who are named in a sentence; of others the number
+
+
+class Deed(NamedTuple):
+    """What somebody did, as one says that it happened, and that it was tried."""
+
+    done: str
+    tried: str
+
+
+_SEARCH = Deed("searched", "search")
+_STORE = Deed("stored", "store")
+# By the code of the interaction.
+_DEEDS: Mapping[str, Deed] = {
+    "read": Deed("looked at", "look at"),
+    "vread": Deed("looked at an earlier version of", "look at an earlier version of"),
+    "history-instance": Deed("looked at earlier versions of", "look at earlier versions of"),
+    "history-type": Deed("looked at earlier versions of", "look at earlier versions of"),
+    "history-system": Deed("looked at earlier versions of", "look at earlier versions of"),
+    "search-type": _SEARCH,
+    "search-system": _SEARCH,
+    "create": Deed("added", "add"),
+    "update": Deed("changed", "change"),
+    "patch": Deed("changed", "change"),
+    "delete": Deed("removed", "remove"),
+    "batch": _STORE,
+    "transaction": _STORE,
+}
+# By the name of the operation.
+_OPERATIONS: Mapping[str, Deed] = {
+    "$everything": Deed("fetched everything in", "fetch everything in"),
+    "$export": Deed("downloaded", "download"),
+    "$proof": Deed("fetched a receipt for", "fetch a receipt for"),
+    "$purge": Deed("erased", "erase"),
+    "$validate": Deed("had checked", "have checked"),
+}
+_OPERATION = Deed("worked with", "work with")
+# By the action, where nothing else says it: of events that other systems reported.
+_ACTIONS: Mapping[str, Deed] = {
+    "C": Deed("added", "add"),
+    "R": Deed("looked at", "look at"),
+    "U": Deed("changed", "change"),
+    "D": Deed("removed", "remove"),
+}
+_OTHER = Deed("did something that concerns", "do something that concerns")
+
+# What is no interaction, by our own code; {record} is "your record" or whose it is.
+_HAPPENINGS: Mapping[str, Deed] = {
+    "sign-in": Deed("signed in", "sign in"),
+    "sign-out": Deed("signed out", "sign out"),
+    "token": Deed("let an app go to {record}", "let an app go to {record}"),
+    "token-refused": Deed("let an app go to {record}", "let an app go to {record}"),
+    "revoke": Deed("disconnected an app", "disconnect an app"),
+    "consent": Deed("allowed an app to use {record}", "allow an app to use {record}"),
+    "launch": Deed("opened an app for {record}", "open an app for {record}"),
+    "register": Deed("changed how an app is registered", "change how an app is registered"),
+    "throttled": Deed("asked too much in a short time", "ask much in a short time"),
+    "export": Deed(
+        "downloaded the list of who looked at {record}",
+        "download the list of who looked at {record}",
+    ),
+}
+
+_KEPT_OUT = frozenset({"sign-in-refused", "lockout"})  # it is not known who it was
+_OF_AN_ACCOUNT = _KEPT_OUT | {"account"}
+_FROM_THE_LIST = Deed("fetched a receipt from", "fetch a receipt from")
+
+# Short words for what is in a record, after "your"; of other types those of the consent page.
+_KINDS: Mapping[str, str] = {
+    "Patient": "name and contact details",
+    "AllergyIntolerance": "allergies",
+    "Appointment": "appointments",
+    "AuditEvent": "list of who looked",
+    "Binary": "files",
+    "CarePlan": "care plans",
+    "CareTeam": "care team",
+    "Communication": "messages",
+    "Condition": "health problems and diagnoses",
+    "Consent": "consents",
+    "Coverage": "insurance",
+    "Device": "devices",
+    "DiagnosticReport": "reports of tests",
+    "DocumentReference": "documents and notes",
+    "Encounter": "visits",
+    "Goal": "health goals",
+    "ImagingStudy": "images such as X-rays",
+    "Immunization": "vaccinations",
+    "MedicationAdministration": "medicines that were given",
+    "MedicationDispense": "medicines from a pharmacy",
+    "MedicationRequest": "prescriptions",
+    "MedicationStatement": "medicines that are taken",
+    "Observation": "lab results and measurements",
+    "Procedure": "operations and procedures",
+    "Provenance": "notes on where information came from",
+    "QuestionnaireResponse": "answers to questionnaires",
+    "RelatedPerson": "relatives and helpers",
+    "ServiceRequest": "orders and referrals",
+}
+_STRANGERS: Mapping[str, str] = {  # whom no name is known of, by type
+    "Device": "A device",
+    "Group": "A group",
+    "Organization": "An organization",
+    "Patient": "Another patient",
+    "Person": "Somebody with an account",
+    "Practitioner": "A clinician",
+    "PractitionerRole": "A clinician",
+    "RelatedPerson": "A relative or helper",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Viewer:
+    """Who reads the words. `who`: their own resource; `patients`: names by id of those whose
+    record is meant; `all`: whether logins, addresses and whatever was named may be told."""
+
+    who: str | None
+    patients: Mapping[str, str]
+    zone: tzinfo
+    all: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """What is known by name: resources by reference, apps by their client id."""
+
+    resources: Mapping[str, str]
+    apps: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """An event in words: `who` did `what`, by the app `app` ("": none), and how it ended, `end`
+    ("": well). `whom`: the reference of who it was, by which events are found; `reported`: another
+    system says so."""
+
+    id: str
+    at: datetime
+    who: str
+    whom: str
+    what: str
+    app: str
+    end: str
+    whose: str
+    reported: bool
+
+    @property
+    def sentence(self) -> str:
+        return f"{self.who} {self.what}"
+
+
+class Run(NamedTuple):
+    """Events one after the other that say the same, newest first."""
+
+    events: tuple[Told, ...]
+
+    @property
+    def first(self) -> Told:
+        return self.events[0]
+
+
+class Day(NamedTuple):
+    """What happened on one day."""
+
+    name: str
+    runs: list[Run]
+
+
+def told(event: Mapping[str, Any], names: Names, viewer: Viewer) -> Told:
+    """An event as it is to be read by `viewer`; only what the server shows them is in it."""
+    reported = any(tag.get("code") == "reported" for tag in event.get("meta", {}).get("tag", ()))
+    user, client = parties(event)
+    ended = _end(event)
+    whose = _whose(event, names, viewer)
+    record = f"{whose} record" if whose else "a record"
+    who = _who(user or client, names, viewer, reported)
+    codes = _codes(event)
+    account = "your account" if who == "You" else f"the account of {who}"
+    whom = (user or {}).get("reference", "")
+    if codes & _OF_AN_ACCOUNT:  # it says whose, and not who did it
+        whom = ""
+    if codes & _KEPT_OUT:
+        who, what = "Somebody", f"sign in to {account}"
+    elif "account" in codes:
+        who, what = account[:1].upper() + account[1:], "was changed"
+    elif client.get("display") == PAGES:
+        deed = _FROM_THE_LIST if "operation" in codes else _DEEDS["read"]
+        what = f"{_said(deed, ended)} the list of who looked at {record}"
+    else:
+        deed, plain = _deed(event)
+        said = _said(deed, ended)
+        what = said.format(record=record) if plain else f"{said} {_object(event, whose)}"
+    app = "" if user is None else _app(client, names, viewer)
+    text = f"tried to {what}" if ended else what
+    if who != "You" and not _may_be_named(whom, names, viewer):
+        whom = ""
+    at = datetime.fromisoformat(event["recorded"]).astimezone(viewer.zone)
+    return Told(event["id"], at, who, whom, text, app, ended, whose, reported)
+
+
+def _may_be_named(reference: str, names: Names, viewer: Viewer) -> bool:
+    if viewer.all or reference in names.resources:
+        return True
+    return reference.partition("/")[0] not in CLOSELY
+
+
+def _said(deed: Deed, ended: str) -> str:
+    return deed.tried if ended else deed.done
+
+
+def _codes(event: Mapping[str, Any]) -> set[str]:
+    return {each.get("code", "") for each in event.get("subtype", ())}
+
+
+def days(events: Iterable[Told]) -> list[Day]:
+    """Events by day, and those that say the same together, as they come."""
+    made: list[Day] = []
+    for each in events:
+        name = each.at.strftime("%A, %-d %B %Y")
+        if not made or made[-1].name != name:
+            made.append(Day(name, []))
+        runs = made[-1].runs
+        if runs and _same(runs[-1].first, each):
+            runs[-1] = Run((*runs[-1].events, each))
+        else:
+            runs.append(Run((each,)))
+    return made
+
+
+def _same(one: Told, other: Told) -> bool:
+    return (one.sentence, one.app, one.end, one.reported) == (
+        other.sentence,
+        other.app,
+        other.end,
+        other.reported,
+    )
+
+
+# --- who -----------------------------------------------------------------------------------------
+
+
+def parties(event: Mapping[str, Any]) -> tuple[dict[str, Any] | None, dict[str, Any]]:
+    """Who acted (None: nobody but a program) and by which program, as they are named."""
+    server = event.get("source", {}).get("observer", {}).get("display")
+    agents = [each for each in event.get("agent", ()) if "who" in each]
+    user = next((each for each in agents if _is_user(each)), None)
+    others = [
+        each
+        for each in agents
+        if each is not user and each["who"].get("display") not in (server, "Salus")
+    ]
+    return (dict(user["who"]) if user else None), dict(others[0]["who"]) if others else {}
+
+
+def _is_user(agent: Mapping[str, Any]) -> bool:
+    codes = {coding.get("code") for coding in agent.get("type", {}).get("coding", ())}
+    kind = agent["who"].get("reference", "").partition("/")[0]
+    return bool(codes & {"humanuser", "IRCP", "AUT"}) or kind in _STRANGERS
+
+
+def _who(named: Mapping[str, Any], names: Names, viewer: Viewer, reported: bool) -> str:
+    reference = named.get("reference", "")
+    if reference and reference == viewer.who:
+        return "You"
+    if reference in names.resources:
+        return names.resources[reference]
+    type = reference.partition("/")[0]
+    if type:
+        return f"{_STRANGERS.get(type, 'Somebody')}{f' ({reference})' if viewer.all else ''}"
+    if reported and not viewer.all:
+        return "Somebody, as another system says,"
+    login = named.get("identifier", {}).get("value")
+    if login in names.apps:
+        return _program(named, names, viewer)
+    return _nameless(named, names, viewer, login)
+
+
+def _nameless(named: Mapping[str, Any], names: Names, viewer: Viewer, login: str | None) -> str:
+    """Who has no resource: staff by their login, else a program or nobody known."""
+    if login and viewer.all:
+        return login
+    if login:
+        return "Somebody of the staff"
+    return _program(named, names, viewer)
+
+
+def _program(named: Mapping[str, Any], names: Names, viewer: Viewer) -> str:
+    """A program that acts by itself."""
+    app = _app(named, names, viewer)
+    display = named.get("display", "")
+    if display == "unauthenticated":
+        return "Somebody who did not sign in"
+    if display.startswith("anonymous"):
+        return "Somebody at this server's machine"
+    if app and "identifier" in named and named["identifier"].get("value") != OWN:
+        return f"The app {app}"
+    computer = "The clinic’s computer"
+    return f"{computer} ({display})" if viewer.all and display else computer
+
+
+def _app(named: Mapping[str, Any], names: Names, viewer: Viewer) -> str:
+    """The app, as it is registered; what is part of this server is none of others."""
+    display = named.get("display", "")
+    id = named.get("identifier", {}).get("value") or display
+    if not id or id.startswith("Salus"):
+        return "the pages of this server" if id else ""
+    if id in names.apps:
+        return names.apps[id]
+    return id if viewer.all else "an app that is not registered any more"
+
+
+# --- what ----------------------------------------------------------------------------------------
+
+
+def _deed(event: Mapping[str, Any]) -> tuple[Deed, bool]:
+    """What was done, and whether that is a whole phrase."""
+    for each in event.get("subtype", ()):
+        code = each.get("code", "")
+        if each.get("system") == _OWN_CODES and code in _HAPPENINGS:
+            return _HAPPENINGS[code], True
+        if code == "operation":
+            return _OPERATIONS.get(each.get("display", ""), _OPERATION), False
+        if code in _DEEDS:
+            return _DEEDS["create" if code == "update" and _is_first(event) else code], False
+    return _ACTIONS.get(event.get("action", ""), _OTHER), False
+
+
+def _is_first(event: Mapping[str, Any]) -> bool:
+    """Whether an update made what was not there before."""
+    named = [each.get("what", {}).get("reference", "") for each in event.get("entity", ())]
+    versions = [each for each in named if "/_history/" in each]
+    return bool(versions) and all(each.endswith("/_history/1") for each in versions)
+
+
+def _object(event: Mapping[str, Any], whose: str) -> str:
+    """What it was done to: kinds of information, and whose."""
+    things = _things(event)
+    own = [type for type in things if type not in owners.SHARED]
+    if own and whose:
+        return f"{whose} {', '.join(map(kind_words, own))}"
+    if things:
+        return ", ".join(map(kind_words, own or things))
+    return f"{whose} record" if whose else "records"
+
+
+def kind_words(type: str) -> str:
+    """A kind of information, within a sentence."""
+    if type in _KINDS:
+        return _KINDS[type]
+    words = type_words(type)
+    return words[:1].lower() + words[1:]
+
+
+def _things(event: Mapping[str, Any]) -> list[str]:
+    """The types of what an event names, but for patients who are only whose it is."""
+    found: dict[str, None] = {}
+    for each in event.get("entity", ()):
+        type = each.get("what", {}).get("reference", "").partition("/")[0]
+        if type and not _is_whose(each):
+            found[type] = None
+    return list(found)
+
+
+def _is_whose(entity: Mapping[str, Any]) -> bool:
+    codes = {entity.get(name, {}).get("code") for name in ("type", "role")}
+    return codes == {_PERSON}
+
+
+def patients_of(event: Mapping[str, Any]) -> Iterator[str]:
+    """Ids of the patients that an event is about, as it names them."""
+    found: dict[str, None] = {}
+    for each in event.get("entity", ()):
+        type, _, rest = each.get("what", {}).get("reference", "").partition("/")
+        if type == owners.PATIENT:
+            found[rest.partition("/")[0]] = None
+    yield from found
+
+
+def _whose(event: Mapping[str, Any], names: Names, viewer: Viewer) -> str:
+    """Whose record it was, as it stands before a thing: `your`, `Ann Able’s`; "": nobody's."""
+    ids = list(patients_of(event))
+    if not viewer.all:
+        ids = [id for id in ids if id in viewer.patients]
+        if not ids and len(viewer.patients) == 1:
+            ids = list(viewer.patients)
+    said = [_possessive(id, names, viewer) for id in ids[:_MOST_NAMES]]
+    if len(ids) > _MOST_NAMES:
+        said.append(f"{len(ids) - _MOST_NAMES} other patients’")
+    return " and ".join(said)
+
+
+def _possessive(id: str, names: Names, viewer: Viewer) -> str:
+    reference = f"{owners.PATIENT}/{id}"
+    if reference == viewer.who:
+        return "your"
+    name = viewer.patients.get(id) or names.resources.get(reference)
+    return f"{name}’s" if name else f"{reference}’s"
+
+
+def _end(event: Mapping[str, Any]) -> str:
+    """How it ended, where not well."""
+    outcome = event.get("outcome", "0")
+    if outcome == "0":
+        return ""
+    if outcome == "4" and event.get("outcomeDesc", "").partition(":")[0] in _REFUSED:
+        return "Refused: nothing was shown or changed"
+    if _codes(event) & {*_KEPT_OUT, "token-refused", "throttled"}:
+        return "Refused"
+    return "It did not work: nothing was changed"
+
+
+def people_of(events: Sequence[Told]) -> dict[str, str]:
+    """Who acted, by reference, for choosing one of them."""
+    return {each.whom: each.who for each in events if each.whom}
