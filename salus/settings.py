@@ -222,20 +222,20 @@ class Settings(BaseSettings):
     rate_user: int = Field(
         default=30_000,
         ge=0,
-        description="what one user may ask, by whatever apps, in SALUS_RATE_SECONDS; 0 for no limit",
+        description="what one user may ask, by whatever apps, in as many seconds; 0 for no limit",
     )
     rate_address: int = Field(
         default=6_000,
         ge=0,
-        description="what one address (of IPv6: 64 bits) may ask in SALUS_RATE_SECONDS where nobody "
-        "is known yet: pages, tokens, requests without a valid token; 0 for no limit",
+        description="what one address (of IPv6: 64 bits) may ask in as many seconds where nobody is "
+        "known yet: pages, tokens, requests without a valid token; 0 for no limit",
     )
     rate_seconds: int = Field(
         default=60, ge=1, le=3600, description="seconds that the rates are counted in"
     )
     rate_exempt: Listed = Field(
         default=(),
-        description="ids of apps that no rate holds, separated by commas; the operator's own is one",
+        description="ids of apps that no rate holds, separated by commas",
     )
     limits: Limits = Field(default=Limits(), description="what a request may cost")
 
