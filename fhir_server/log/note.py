@@ -22,6 +22,7 @@ SIGNATURES = 100  # that a note may have
 _ID = 4  # bytes of a key's id
 _KEY = 32  # bytes of an Ed25519 key
 _TIME = 8  # bytes of a cosignature's time
+_LATEST = 253_402_300_799  # seconds since 1970 that a cosignature may say: the end of the year 9999
 _SECRET = "PRIVATE+KEY"
 _DASH = "\u2014 "
 _SIGNED = {LOG: 64, WITNESS: _TIME + 64}  # bytes of a signature by its key's type
@@ -103,6 +104,8 @@ class Verifier:
         if len(blob) == _SIGNED[self.type]:
             if self.type == WITNESS:
                 time, blob = int.from_bytes(blob[:_TIME], "big"), blob[_TIME:]
+                if time > _LATEST:
+                    raise Untrusted(f"{self.name} cosigned at a time that no calendar has")
             message = text if time is None else _cosigned(text, time)
             try:
                 Ed25519PublicKey.from_public_bytes(self.key).verify(blob, message.encode())

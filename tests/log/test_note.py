@@ -80,6 +80,13 @@ def test_another_time_than_was_signed_does_not_verify(log, witness):
         witness.verifier.verify(text, later)
 
 
+def test_a_time_that_no_calendar_has_is_refused(witness):
+    latest = 253_402_300_799
+    assert witness.verifier.verify("a\n", witness.sign("a\n", latest)).time == latest
+    with pytest.raises(Untrusted, match="at a time that no calendar has"):
+        witness.verifier.verify("a\n", witness.sign("a\n", latest + 1))
+
+
 def test_signatures_of_unknown_keys_are_passed_over(log):
     stranger = SigningKey("stranger", LOG, b"\4" * 32)
     namesake = SigningKey(log.name, LOG, b"\5" * 32)  # the same name, another key
