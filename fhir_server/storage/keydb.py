@@ -25,6 +25,9 @@ APPLICATION = 0x53414C4B  # "SALK": what the file says it is
 DATA = "data"
 SECRETS = "secrets"
 
+# What happened, by its name in the table; times in seconds since 1970.
+BACKUPS_UNTIL = "backups until"  # when the last backup made so far will be refused
+
 BUSY_MILLISECONDS = 10_000  # how long one process waits for the lock of another
 
 # intermediate  a key that wraps others, wrapped by the key service. Its number is never used again
@@ -85,9 +88,14 @@ def _prepare(conn: apsw.Connection, file: Path) -> None:
         return
     with writing(conn):
         if conn.pragma("user_version") == 0:  # nobody else has made them meanwhile
-            conn.pragma("application_id", APPLICATION)
-            conn.execute(TABLES)
-            conn.pragma("user_version", VERSION)
+            make(conn)
+
+
+def make(conn: apsw.Connection) -> None:
+    """Make the tables, inside a transaction."""
+    conn.pragma("application_id", APPLICATION)
+    conn.execute(TABLES)
+    conn.pragma("user_version", VERSION)
 
 
 @contextmanager

@@ -101,6 +101,11 @@ class FileKeys:
                 "name another folder with --keys"
             )
 
+    @property
+    def exists(self) -> bool:
+        """Whether there is a key file yet."""
+        return self._file.exists()
+
     def renew(self) -> str:
         """Put a new key before those in the file."""
         self.replace([new_outer(), *self.held()])

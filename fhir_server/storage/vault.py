@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import apsw
 from cryptography.exceptions import InvalidTag
@@ -178,6 +178,14 @@ class Vault:
         with self._lock, keydb.refusals(self._folder):
             found = self._conn.execute("SELECT id, at, why FROM destroyed ORDER BY at, id")
             return [Destroyed(*row) for row in found]
+
+    def backups_until(self) -> int | None:
+        """When the last key backup made so far will be refused (seconds since 1970): until then a
+        destroyed key may lie in one. None: there was no backup."""
+        with self._lock, keydb.refusals(self._folder):
+            asked = "SELECT at FROM happened WHERE what = ?"
+            found: Any = self._conn.execute(asked, (keydb.BACKUPS_UNTIL,)).fetchone()
+        return found and int(found[0])
 
     # --- small secrets -----------------------------------------------------------------------
 
