@@ -40,7 +40,7 @@ from fhir_server.interaction import (
 )
 from fhir_server.metering import FREE, Bill, Meter, Throttled, cost
 from fhir_server.metrics import Metrics
-from fhir_server.request_id import REQUEST_ID, request_id
+from fhir_server.request_id import REQUEST_ID, request_id, request_of
 from fhir_server.server import HEAVY, UNFORESEEN, Server, refusal_of
 from fhir_server.times import http_date
 from smart_auth.grant import NOBODY, Grant
@@ -94,7 +94,8 @@ class Http:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         began = time.perf_counter()
         headers: dict[bytes, bytes] = dict(scope["headers"])
-        request = request_id(headers)
+        repeats = len(headers) != len(scope["headers"])
+        request = headers[REQUEST_ID] = request_id(headers)
         method = scope["method"]
         code = "refused"
         form, caller, bill = _Form(), None, _FREE
@@ -103,7 +104,7 @@ class Http:
             path = scope["path"][self._skip :].strip("/")
             if b"authorization" not in headers:
                 bill = self._meter.stranger(_address(scope))
-            caller = await self._who(headers, scope, path, request)
+            caller = await self._who(headers, scope, path, repeats)
             if bill is _FREE:
                 bill = self._meter.known(caller.grant)
             form = _form_of(query, headers.get(b"accept", b""))
@@ -114,12 +115,12 @@ class Http:
             result = await self._performed(made, caller, form)
         except Throttled as error:
             bill = _FREE
-            result = await self._throttled(error, caller or self._anybody(_address(scope), request))
+            result = await self._throttled(error, caller or self._anybody(headers, scope))
         except FhirError as error:
             result = refused(error)
         except Exception as error:
             result = self._metrics.incident(error, code)
-        said = ((REQUEST_ID, request.encode()), *bill.headers())
+        said = ((REQUEST_ID, request), *bill.headers())
         await self._send(result, form, said, method == "HEAD", send)
         took = time.perf_counter() - began
         bill.settle(took)
@@ -150,21 +151,21 @@ class Http:
             return refused(worse)
         return refused(error)
 
-    async def _who(self, headers: Headers, scope: Scope, path: str, request: str) -> Caller:
-        """Who asks. What this server can do is told to anybody. FhirError 400, 401."""
-        address = _address(scope)
-        misplaced = _misplaced(headers, scope)
+    async def _who(self, headers: Headers, scope: Scope, path: str, repeats: bool) -> Caller:
+        """Who asks. What this server can do is told to anybody. `repeats`: some header is there
+        more than once. FhirError 400, 401."""
+        misplaced = _misplaced(scope, repeats)
         if misplaced is not None:
-            anybody = self._anybody(address, request)
-            await self._server.refuse(_NO_INTERACTION, anybody, misplaced)
+            await self._server.refuse(_NO_INTERACTION, self._anybody(headers, scope), misplaced)
             raise misplaced
         if path == "metadata" and b"authorization" not in headers:
-            return self._anybody(address, request)
-        found = self._caller(headers, address)
+            return self._anybody(headers, scope)
+        found = self._caller(headers, _address(scope))
         return found if isinstance(found, Caller) else await found
 
-    def _anybody(self, address: str, request: str) -> Caller:
-        return Caller(NOBODY, address, urlsplit(self._core.base_url).netloc, request)
+    def _anybody(self, headers: Headers, scope: Scope) -> Caller:
+        site = urlsplit(self._core.base_url).netloc
+        return Caller(NOBODY, _address(scope), site, request_of(headers))
 
     async def _asked(
         self,
@@ -369,9 +370,9 @@ def _rights(grant: Grant) -> str:
     return hashlib.sha256(encode(parts)).hexdigest()[:32]
 
 
-def _misplaced(headers: Headers, scope: Scope) -> FhirError | None:
+def _misplaced(scope: Scope, repeats: bool) -> FhirError | None:
     """Why it cannot be told by which token a request is made."""
-    if len(headers) != len(scope["headers"]) and _repeats(scope, b"authorization"):
+    if repeats and _repeats(scope, b"authorization"):
         return FhirError("invalid", "A request has one Authorization header")
     if _bears_token(scope["query_string"]):
         return FhirError("invalid", _HEADER_ONLY)

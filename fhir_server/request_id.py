@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 from base64 import urlsafe_b64encode
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Mapping
 
 REQUEST_ID = b"x-request-id"
 _BYTES = 9  # of chance
@@ -16,15 +16,14 @@ _BYTES = 9  # of chance
 _is_sane = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._\-]{0,63}").fullmatch
 
 
-def request_id(headers: MutableMapping[bytes, bytes]) -> str:
-    """The id of a request. Where the client gave none, or one that is no plain token, it is made
-    and put among the headers."""
+def request_id(headers: Mapping[bytes, bytes]) -> bytes:
+    """The id of a request: made where the client gave none, or one that is no plain token."""
     given = headers.get(REQUEST_ID)
-    if given is None or not _is_sane(given):
-        given = headers[REQUEST_ID] = urlsafe_b64encode(os.urandom(_BYTES))
-    return given.decode()
+    if given is not None and _is_sane(given):
+        return given
+    return urlsafe_b64encode(os.urandom(_BYTES))
 
 
 def request_of(headers: Mapping[bytes, bytes]) -> str:
-    """The id that `request_id` has settled; empty before."""
+    """The id of a request, once it is settled and among its headers."""
     return headers.get(REQUEST_ID, b"").decode("ascii", "replace")

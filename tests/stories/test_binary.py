@@ -34,7 +34,10 @@ def test_a_page_in_a_binary_is_downloaded_and_never_run(fhir):
     assert answer.content == page
     assert answer.headers["x-content-type-options"] == "nosniff"
     assert answer.headers["content-disposition"] == "attachment"
-    assert answer.headers["content-security-policy"] == "default-src 'none'; sandbox; frame-ancestors 'none'"
+    assert (
+        answer.headers["content-security-policy"]
+        == "default-src 'none'; sandbox; frame-ancestors 'none'"
+    )
 
 
 def test_the_security_context_travels_in_its_header(fhir):

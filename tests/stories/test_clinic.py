@@ -100,7 +100,7 @@ def _accesses(fhir: httpx.Client, reference: str) -> set[tuple[str, str, str]]:
         page = fhir.get(url, params=params).json()
         for event in (entry["resource"] for entry in page.get("entry", ())):
             for entity in event.get("entity", ()):
-                if "what" in entity:
+                if "reference" in entity.get("what", {}):
                     code = event["subtype"][0]["code"]
                     found.add((code, event["outcome"], entity["what"]["reference"]))
         url, params = next((x["url"] for x in page["link"] if x["relation"] == "next"), ""), None
