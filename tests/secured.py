@@ -97,12 +97,12 @@ class Secured(Living):
 
     # --- who is there -----------------------------------------------------------------------------
 
-    def client(self, token: str | None = None) -> httpx.Client:
-        """Of the FHIR base, with a token or without."""
+    def client(self, token: str | None = None, address: str = "127.0.0.1") -> httpx.Client:
+        """Of the FHIR base, with a token or without. Strangers are counted by address: whoever
+        looks for what one of them did comes from an `address` of its own (127.0.0.0/8)."""
         headers = {"authorization": f"Bearer {token}"} if token else {}
-        return httpx.Client(
-            base_url=self.url, headers=headers, timeout=60, trust_env=False, verify=self.trusted()
-        )
+        transport = httpx.HTTPTransport(local_address=address, verify=self.trusted())
+        return httpx.Client(base_url=self.url, headers=headers, timeout=60, transport=transport)
 
     def app(self, id: str, scopes: str = "", **fields: Any) -> requests.ClientShown:
         """A public app of profile smart-2, unless told otherwise."""
