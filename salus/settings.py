@@ -17,10 +17,11 @@ from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import NoDecode, SettingsConfigDict
 
 from fhir_server.limits import Limits
 from salus.forwarded import Network
+from salus.keysettings import KeySettings
 from salus.problem import Problem
 
 PREFIX = "SALUS_"
@@ -115,7 +116,7 @@ def _listed(given: Any) -> Any:
 Listed = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)]
 
 
-class Settings(BaseSettings):
+class Settings(KeySettings):
     """All that can be set. Frozen; nothing imports it as a global."""
 
     model_config = SettingsConfigDict(
@@ -208,6 +209,36 @@ class Settings(BaseSettings):
         "cannot (disk full), so that they are answered rather than refused; merged into the audit, "
         "each event marked, as soon as possible. Outside the data folder, best on another disk",
     )
+    log_public: bool = Field(
+        default=False,
+        description="anybody may fetch the log's checkpoints and tiles, which hold hashes only; "
+        "otherwise who may search all AuditEvents",
+    )
+    log_signer: str = Field(
+        default="",
+        description="address of a `salus audit signer` that has the log's key, away from the data; "
+        "without it the key is here",
+    )
+    log_signer_key: str = Field(default="", description="the signer's verifier key, as it prints it")
+    log_signer_token: Path | None = Field(
+        default=None, description="file of the token that the signer asks for"
+    )
+    log_witness: Listed = Field(
+        default=(),
+        description="witnesses that cosign the log, separated by commas: of each its verifier key, "
+        "a space and its address",
+    )
+    log_publish_file: Path | None = Field(
+        default=None,
+        description="file that checkpoints of the log are appended to, best where nothing can be "
+        "removed",
+    )
+    log_publish_url: str = Field(
+        default="", description="address that checkpoints of the log are posted to"
+    )
+    log_publish_seconds: float = Field(
+        default=60.0, ge=1, le=86_400, description="seconds between two checkpoints that go there"
+    )
     references: Literal["accept", "check"] = Field(
         default="accept",
         description="a literal reference to this server that resolves to nothing: accepted and "
@@ -227,8 +258,8 @@ class Settings(BaseSettings):
     rate_address: int = Field(
         default=6_000,
         ge=0,
-        description="what one address (of IPv6: 64 bits) may ask in as many seconds where nobody is "
-        "known yet: pages, tokens, requests without a valid token; 0 for no limit",
+        description="what one address (of IPv6: 64 bits) may ask in as many seconds where nobody "
+        "is known yet: pages, tokens, requests without a valid token; 0 for no limit",
     )
     rate_seconds: int = Field(
         default=60, ge=1, le=3600, description="seconds that the rates are counted in"
@@ -343,6 +374,22 @@ class Settings(BaseSettings):
                 f"--open serves everybody who can connect, so it listens on a loopback address "
                 f"only, not on {self.host}; leave --host away"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _signed_and_witnessed(self) -> Settings:
+        """A signer and witnesses are named wholly."""
+        if self.log_signer and not (self.log_signer_key and self.log_signer_token):
+            raise ValueError(
+                "SALUS_LOG_SIGNER needs SALUS_LOG_SIGNER_KEY and SALUS_LOG_SIGNER_TOKEN: `salus "
+                "audit signer` prints both when it starts"
+            )
+        for each in self.log_witness:
+            if len(each.split()) != 2:
+                raise ValueError(
+                    "SALUS_LOG_WITNESS takes, of each witness, its verifier key, a space and its "
+                    f"address, not {each}"
+                )
         return self
 
     @model_validator(mode="after")
