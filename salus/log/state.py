@@ -50,8 +50,11 @@ class Signed:
 
     def remember(self, checkpoint: Checkpoint, note: Note) -> None:
         """Durable on return. OSError, and then nothing was remembered."""
-        self._write({**self._notes, checkpoint.origin: note.encode().decode()})
-        self._notes[checkpoint.origin] = note.encode().decode()
+        text = note.encode().decode()
+        if self._notes.get(checkpoint.origin) == text:
+            return  # asked again, as anybody may
+        self._write({**self._notes, checkpoint.origin: text})
+        self._notes[checkpoint.origin] = text
         self._heads[checkpoint.origin] = checkpoint.head
 
     def keep(self, request: bytes) -> Path | None:
