@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 
 from fhir_server.storage import keydb
-from fhir_server.storage.keydb import BACKUPS_UNTIL, KEYS_DB
+from fhir_server.storage.keydb import BACKUP, BACKUPS_UNTIL, KEYS_DB
 from fhir_server.storage.keys import FileKeys, KeyProvider, write_durably
 from fhir_server.storage.store import StoreError, Unavailable
 from fhir_server.storage.vault import intermediate_context, open_key
@@ -97,7 +97,7 @@ def back_up(
             held = _read(conn, keys.held() if isinstance(keys, FileKeys) else [])
             # Noted before it exists: an erasure must not promise an earlier day than it can keep.
             sql = "INSERT OR REPLACE INTO happened VALUES (?, ?)"
-            conn.executemany(sql, [("backup", made), (BACKUPS_UNTIL, until)])
+            conn.executemany(sql, [(BACKUP, made), (BACKUPS_UNTIL, until)])
     finally:
         conn.close()
     head, nonce = msgspec.json.encode(header) + b"\n", secrets.token_bytes(_NONCE)

@@ -26,6 +26,9 @@ DATA = "data"
 SECRETS = "secrets"
 
 # What happened, by its name in the table; times in seconds since 1970.
+SERVICE_KEY = "service key"  # everything was wrapped by a new key of the key service
+INTERMEDIATE_KEYS = "intermediate keys"  # they were replaced
+BACKUP = "backup"  # one was made
 BACKUPS_UNTIL = "backups until"  # when the last backup made so far will be refused
 
 BUSY_MILLISECONDS = 10_000  # how long one process waits for the lock of another

@@ -15,7 +15,7 @@ import apsw
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from fhir_server.storage import keydb
-from fhir_server.storage.keydb import DATA, SECRETS
+from fhir_server.storage.keydb import DATA, INTERMEDIATE_KEYS, SECRETS, SERVICE_KEY
 from fhir_server.storage.keys import (
     PAGE_KEY,
     PAGES,
@@ -46,6 +46,52 @@ class Renewed(NamedTuple):
     remaining: str
 
 
+class Overview(NamedTuple):
+    """What is in the file of wrapped keys; times in seconds since 1970. `renewed`: when the key
+    service's key was last replaced, or the keys were made."""
+
+    intermediates: list[tuple[int, str, bytes, bool]]
+    keys: int
+    destroyed: int
+    made: int
+    renewed: int
+    happened: dict[str, int]
+
+    def prove(self, keys: KeyProvider) -> None:
+        """That the key service opens every intermediate key. StoreError, Unavailable."""
+        for number, purpose, wrapped, _ in self.intermediates:
+            keys.unwrap(wrapped, intermediate_context(number, purpose))
+
+
+def overview(folder: Path) -> Overview:
+    """StoreError where there are no keys."""
+    _present(folder)
+    conn = keydb.connect(folder)
+    try:
+        with keydb.refusals(folder):
+            rows = _rows(
+                conn, "SELECT number, purpose, wrapped, current, made FROM intermediate ORDER BY 1"
+            )
+            ((keys, destroyed),) = _rows(
+                conn, "SELECT (SELECT count(*) FROM key), (SELECT count(*) FROM destroyed)"
+            )
+            happened = dict(_rows(conn, "SELECT what, at FROM happened"))
+    finally:
+        conn.close()
+    made = min((row[4] for row in rows), default=0)
+    return Overview(
+        [
+            (number, purpose, wrapped, bool(current))
+            for number, purpose, wrapped, current, _ in rows
+        ],
+        keys,
+        destroyed,
+        made,
+        max(made, happened.get(SERVICE_KEY, 0)),
+        happened,
+    )
+
+
 def renew_service_key(
     folder: Path,
     data: Path,
@@ -56,10 +102,7 @@ def renew_service_key(
     """Wrap everything by a new key of the key service; or, where `former` wrapped it, move it from
     there to `keys`. What was interrupted is completed by doing it again. StoreError, Unavailable.
     """
-    if not (folder / keydb.KEYS_DB).is_file():
-        raise StoreError(
-            f"There are no keys in {folder}: name their folder with --keys, or start a server once"
-        )
+    _present(folder)
     remaining = keys.renew() if former is None else ""
     openers = (keys,) if former is None else (keys, former)
     conn = keydb.connect(folder)
@@ -75,7 +118,7 @@ def renew_service_key(
                 wrapped = keys.wrap(opened[number], intermediate_context(number, purpose))
                 sql = "UPDATE intermediate SET wrapped = ? WHERE number = ?"
                 conn.execute(sql, (wrapped, number))
-            _note(conn, "key service", clock)
+            _note(conn, SERVICE_KEY, clock)
     finally:
         conn.close()
     page = data / PAGE_KEY
@@ -93,6 +136,7 @@ def renew_intermediates(
 ) -> int:
     """Make new intermediate keys and wrap every data key by them; how many data keys. Former
     intermediate keys of small secrets stay, since secrets name them. StoreError, Unavailable."""
+    _present(folder)
     conn = keydb.connect(folder)
     try:
         with keydb.refusals(folder):
@@ -112,7 +156,7 @@ def renew_intermediates(
                     "AND number NOT IN (SELECT intermediate FROM key)",
                     (DATA,),
                 )
-                _note(conn, "intermediate keys", clock)
+                _note(conn, INTERMEDIATE_KEYS, clock)
             return done
     finally:
         conn.close()
@@ -169,6 +213,13 @@ def _keep_outer(
 
 def _rows(conn: apsw.Connection, sql: str, *bound: str) -> list[Any]:
     return conn.execute(sql, bound).fetchall()
+
+
+def _present(folder: Path) -> None:
+    if not (folder / keydb.KEYS_DB).is_file():
+        raise StoreError(
+            f"There are no keys in {folder}: name their folder with --keys, or start a server once"
+        )
 
 
 def _note(conn: apsw.Connection, what: str, clock: Callable[[], float]) -> None:

@@ -1,0 +1,65 @@
+"""The keys of a server, as its settings choose them; and whether they may lie where they do.
+
+https://www.law.cornell.edu/cfr/text/45/164.312 (a)(2)(iv)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from fhir_server.storage.keydb import KEYS_DB
+from fhir_server.storage.keys import KeyProvider
+from fhir_server.storage.keyservices.choice import Kind, provider
+from fhir_server.storage.rotation import overview
+from fhir_server.storage.store import StoreError, Unavailable
+from salus.folders import Finding
+from salus.program import called
+from salus.settings import Settings, SettingsError, is_loopback
+
+OLD_DAYS = 365  # after which the key that wraps all others should be replaced
+_DAY = 86_400
+
+
+def key_provider(settings: Settings, kind: Kind | None = None) -> KeyProvider:
+    """What wraps this server's keys; or what the same settings say of another kind. StoreError
+    where a setting is missing."""
+    service = settings.key_service
+    return provider(service if kind is None else replace(service, provider=kind), settings.keys)
+
+
+def keys_allowed(settings: Settings) -> bool:
+    """Whether the server starts only because the operator said --keys-on-this-machine, which
+    belongs into the audit. SettingsError where the key file lies on a machine that serves others
+    and nobody said so."""
+    if settings.key_provider != "file" or is_loopback(settings.host):
+        return False
+    if not settings.keys_on_this_machine:
+        raise SettingsError(
+            f"beyond this machine ({settings.host}) whoever takes the machine has the data and the "
+            "key that opens it: name a key service with SALUS_KEY_PROVIDER (pkcs11, vault or "
+            "aws-kms), or say --keys-on-this-machine, which the audit tells at each start"
+        )
+    return True
+
+
+def findings(settings: Settings, now: float) -> Iterator[Finding]:
+    """What is wrong with the keys, asked of the key service itself."""
+    if not (settings.keys / KEYS_DB).is_file():
+        return
+    try:
+        found = overview(settings.keys)
+        found.prove(key_provider(settings))
+    except Unavailable as error:
+        yield Finding(f"The key service does not serve: {error}", "bring it back")
+        return
+    except StoreError as error:
+        wrong, _, remedy = str(error).rpartition(": ")
+        yield Finding(f"The keys do not open: {wrong}", remedy)
+        return
+    if now - found.renewed > OLD_DAYS * _DAY:
+        days = int(now - found.renewed) // _DAY
+        yield Finding(
+            f"The key that wraps all others was last replaced {days} days ago",
+            f"{called()} keys rotate, at any time",
+        )
