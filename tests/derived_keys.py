@@ -26,3 +26,6 @@ class DerivedKeys:
         if id not in self._ciphers:
             self._ciphers[id] = AESGCM(hashlib.sha256(self.secret + id).digest())
         return self._ciphers[id]
+
+    def destroy(self, ids, why: str = "") -> None:
+        self.gone.update(ids)

@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import cmp_to_key, partial
 from typing import NamedTuple, TypeAlias, TypeVar, cast
 
@@ -22,10 +23,13 @@ from fhir_server.storage.store import (
     ANY,
     EVENT_TIME,
     EVENTS,
+    Aged,
     Conflict,
     Entry,
     Event,
+    Expired,
     Found,
+    Gone,
     Kept,
     Logged,
     Notice,
@@ -61,7 +65,8 @@ class _State:
     versions: dict[Key, tuple[Version, ...]] = field(default_factory=dict)
     entries: dict[Key, tuple[Entry, ...]] = field(default_factory=dict)
     created: dict[Key, int] = field(default_factory=dict)
-    events: list[Event] = field(default_factory=list)
+    events: list[Event | None] = field(default_factory=list)  # None: expired
+    months: list[str] = field(default_factory=list)  # of each event, when it was recorded
     records: dict[Key, Kept] = field(default_factory=dict)
     owners: dict[Key, str | None] = field(default_factory=dict)  # of records
     leaves: list[bytes] = field(default_factory=list)
@@ -81,8 +86,9 @@ class _State:
         self.salts[len(self.leaves) - 1] = salt
         return len(self.leaves) - 1
 
-    def record(self, event: Event) -> str:
+    def record(self, event: Event, now: int) -> str:
         self.events.append(event)
+        self.months.append(datetime.fromtimestamp(now // 1_000_000, UTC).strftime("%Y-%m"))
         id = str(len(self.events))
         self.logged.append(self.append(event.head + id.encode() + event.tail))
         return id
@@ -123,7 +129,20 @@ class MemoryStore:
         async with self._turn:
             self._state = self._state.copy()
             for event in events:
-                self._state.record(event)
+                self._state.record(event, self._clock())
+
+    async def expire(self, month: str, notice: Expired) -> Gone:
+        async with self._turn:
+            state = self._state.copy()
+            gone = [n for n, of in enumerate(state.months) if of == month and state.events[n]]
+            leaves = tuple(state.logged[n] for n in gone)
+            for n in gone:
+                state.events[n] = None
+            if gone:
+                content = notice(leaves, ())
+                state.notices.append(Notice(state.append(content, salted=False), content))
+            self._state = state
+        return Gone((), leaves)
 
     async def close(self) -> None:
         pass
@@ -169,16 +188,69 @@ class _MemoryTransaction:
         if self._live((type, id)):
             self._state.entries[type, id] = tuple(entries)
 
-    async def erase(self, owner: str) -> int:
+    async def erase(self, owner: str) -> Gone:
+        state = self._state
+        leaves, names = [], []
+        for key, versions in [*state.versions.items()]:
+            gone = versions[-1].owner == owner
+            leaves += [each.leaf for each in versions if gone or each.owner == owner]
+            state.versions[key] = tuple(each for each in versions if each.owner != owner)
+            if gone:
+                names.append(key)
+                del state.versions[key], state.entries[key]
+        for record in [record for record, of in state.owners.items() if of == owner]:
+            del state.records[record], state.owners[record]
+        self._strip({*names, cast(Key, tuple(owner.split("/", 1)))})
+        return Gone(tuple(sorted(names)), tuple(sorted(leaves)))
+
+    async def purge(self, type: str, id: str) -> Gone:
+        versions = self._state.versions.pop((type, id), ())
+        self._state.entries.pop((type, id), None)
+        self._strip({(type, id)})
+        return Gone(((type, id),) if versions else (), tuple(each.leaf for each in versions))
+
+    def _strip(self, names: set[Key]) -> None:
+        """Events that name these lose what they have apart."""
+        for number, event in enumerate(self._state.events):
+            if event is None:
+                continue
+            named = {(each.system, each.code) for each in event.entries if each.shape == "link"}
+            if event.apart is not None and named & names:
+                self._state.events[number] = event._replace(apart=None)
+
+    async def redact(self, type: str, id: str, number: int, body: bytes) -> tuple[int, bytes]:
+        versions = self._versions(type, id)
+        places = [n for n, each in enumerate(versions) if each.number == number]
+        if not places:
+            raise LookupError(f"{type}/{id}/_history/{number}")
+        (place,) = places
+        made = structs.replace(versions[place], body=body)
+        self._state.versions[type, id] = (*versions[:place], made, *versions[place + 1 :])
+        salt = self._state.salts[made.leaf] = secrets.token_bytes(SALT)
+        return made.leaf, leaf_hash(salt, body)
+
+    async def veil(self, names: Iterable[Key]) -> int:
+        absent = {name for name in names if name not in self._state.versions}
+        targets = {
+            (entry.system, entry.code)
+            for entries in self._state.entries.values()
+            for entry in entries
+            if entry.shape == "link"
+        }
+        return len(absent & targets)
+
+    async def owned(self, owner: str) -> list[Key]:
         every = self._state.versions.items()
-        theirs = [(key, all) for key, all in every if any(each.owner == owner for each in all)]
-        for key, versions in theirs:
-            self._state.versions[key] = tuple(each for each in versions if each.owner != owner)
-            if versions[-1].owner == owner:
-                del self._state.versions[key], self._state.entries[key]
-        for record in [record for record, of in self._state.owners.items() if of == owner]:
-            del self._state.records[record], self._state.owners[record]
-        return len(theirs)
+        return sorted(key for key, versions in every if versions[-1].owner == owner)
+
+    async def aged(self, type: str, before: int, limit: int, after: int = 0) -> list[Aged]:
+        newest = [each[-1] for key, each in self._state.versions.items() if key[0] == type]
+        found = [v for v in newest if v.updated < before and v.sequence > after]
+        found.sort(key=lambda version: version.sequence)
+        return [Aged(v.type, v.id, v.owner, v.sequence) for v in found[:limit]]
+
+    async def sealers(self) -> list[tuple[str, bytes]]:
+        return []
 
     async def history(
         self,
@@ -232,7 +304,8 @@ class _MemoryTransaction:
         return len(list(self._all(type, query))[:bound])
 
     def _all(self, type: str, query: Query) -> Iterator[Key]:
-        events = ((EVENTS, str(n)) for n in range(1, len(self._state.events) + 1))
+        recorded = enumerate(self._state.events, start=1)
+        events = ((EVENTS, str(n)) for n, event in recorded if event is not None)
         keys = (key for key in (*self._state.versions, *events) if key[0] == type)
         return (key for key in keys if self._live(key) and self._holds(key, query))
 
@@ -253,7 +326,7 @@ class _MemoryTransaction:
         version = self._current(key)
         if key[0] != EVENTS:
             return self._state.entries[key] + own_entries(version)
-        event = self._state.events[int(key[1]) - 1]
+        event = cast(Event, self._state.events[int(key[1]) - 1])
         time = Entry("range", EVENT_TIME, low=event.at, high=event.at)
         return (*event.entries, time, *own_entries(version))
 
@@ -265,7 +338,8 @@ class _MemoryTransaction:
     def _versions(self, type: str, id: str) -> tuple[Version, ...]:
         if type != EVENTS:
             return self._state.versions.get((type, id), ())
-        numbered = {str(n): (n, event) for n, event in enumerate(self._state.events, start=1)}
+        recorded = enumerate(self._state.events, start=1)
+        numbered = {str(n): (n, event) for n, event in recorded if event is not None}
         if id not in numbered:
             return ()
         n, event = numbered[id]
@@ -281,7 +355,7 @@ class _MemoryTransaction:
         return bool(versions) and not versions[-1].deleted
 
     async def record(self, event: Event) -> str:
-        return self._state.record(event)
+        return self._state.record(event, self.now)
 
     async def logged(self, type: str, id: str, number: int | None = None) -> Logged | None:
         version = await self.get(type, id, number)

@@ -195,6 +195,25 @@ class Notice(NamedTuple):
     content: bytes
 
 
+class Gone(NamedTuple):
+    """What was removed for good. `names`: type and id of the resources that are no more; `leaves`:
+    of every record that went; `keys`: ids of the data keys under which nothing is left, to be
+    destroyed once the removal is durable."""
+
+    names: tuple[tuple[str, str], ...] = ()
+    leaves: tuple[int, ...] = ()
+    keys: tuple[bytes, ...] = ()
+
+
+class Aged(NamedTuple):
+    """A resource, deleted ones included, whose newest version is of some age."""
+
+    type: str
+    id: str
+    owner: str | None
+    sequence: int
+
+
 def deletion(type: str, id: str, number: int, updated: int) -> bytes:
     """What stands in the log for a version that has no body."""
     return b"deleted %s/%s/_history/%d at %d" % (type.encode(), id.encode(), number, updated)
@@ -285,8 +304,37 @@ class Transaction(Protocol):
         """Replace the entries of the current version without a new version."""
         ...
 
-    async def erase(self, owner: str) -> int:
-        """Remove every version of every resource of an owner, with entries; how many resources."""
+    async def erase(self, owner: str) -> Gone:
+        """Remove every version of every resource of an owner, with entries, what is kept of them,
+        and what events that name them have apart. Events still find them by their names."""
+        ...
+
+    async def purge(self, type: str, id: str) -> Gone:
+        """Remove every version of one resource, with entries."""
+        ...
+
+    async def redact(self, type: str, id: str, number: int, body: bytes) -> tuple[int, bytes]:
+        """Put another body in the place of a version's; its leaf, which stays, and the hash that
+        the leaf of what is there now would have. LookupError."""
+        ...
+
+    async def veil(self, names: Iterable[tuple[str, str]]) -> int:
+        """Forget the ids of resources that are no more, where nothing but events names them any
+        longer; how many others still refer to."""
+        ...
+
+    async def owned(self, owner: str) -> list[tuple[str, str]]:
+        """Type and id of every resource whose current version is an owner's, deleted ones too."""
+        ...
+
+    async def aged(self, type: str, before: int, limit: int, after: int = 0) -> list[Aged]:
+        """The resources of a type whose newest version is older than `before`, by `sequence`, from
+        beyond `after`."""
+        ...
+
+    async def sealers(self) -> list[tuple[str, bytes]]:
+        """Every owner and the id of a data key of theirs: "Patient/id", "" for what is nobody's,
+        "audit/2026-11" for the events of a month. Of an engine that seals nothing, none."""
         ...
 
     def walk(self, after: int = 0) -> AsyncIterator[Version]:
@@ -347,6 +395,10 @@ class Transaction(Protocol):
         ...
 
 
+# The content of the notice for these leaves and these keys, under which nothing is left.
+Expired: TypeAlias = Callable[[Sequence[int], Sequence[bytes]], bytes]
+
+
 class Store(Protocol):
     async def transaction(
         self, work: Callable[[Transaction], Awaitable[T]], write: bool = False
@@ -357,6 +409,11 @@ class Store(Protocol):
 
     async def record(self, events: Sequence[Event]) -> None:
         """Append audit events; durable on return, in one commit with whatever else is waiting."""
+        ...
+
+    async def expire(self, month: str, notice: Expired) -> Gone:
+        """Remove the events that were recorded in a month ("2026-11"), with their entries, in small
+        transactions, each with the notice that says so."""
         ...
 
     async def close(self) -> None: ...

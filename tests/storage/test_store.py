@@ -438,13 +438,18 @@ def test_erasing_an_owner_leaves_nothing_of_theirs(with_store):
         bob = await put(
             store, "bob", code("x"), Entry("link", "of", "Patient", "ann"), owner="Patient/bob"
         )
-        assert await store.transaction(lambda tx: tx.erase("Patient/ann"), write=True) == 3
+        gone = await store.transaction(lambda tx: tx.erase("Patient/ann"), write=True)
+        assert gone.names == (("Group", "o"), ("Patient", "ann"))
+        assert len(gone.leaves) == 4
         assert await get(store, "ann") is await get(store, "o", type="Group") is None
         assert await get(store, "moved", 1) is None
         assert await store.transaction(lambda tx: tx.history(None, None, 10)) == [bob, moved]
         assert await ids(store, has_code("x")) == ["bob"]
         assert await ids(store, Match("of", "link", (Condition("code", "eq", "ann"),))) == ["bob"]
-        assert await store.transaction(lambda tx: tx.erase("Patient/ann"), write=True) == 0
+        assert (await store.transaction(lambda tx: tx.erase("Patient/ann"), write=True))[:2] == (
+            (),
+            (),
+        )
         again = await put(store, "ann", code("x"), Entry("text", "name", text="ann"))
         assert again.number == 1
         assert again.sequence > bob.sequence

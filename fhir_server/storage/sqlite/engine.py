@@ -5,6 +5,7 @@ https://www.sqlite.org/wal.html
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
@@ -14,7 +15,7 @@ from typing import TypeVar
 import apsw
 
 from fhir_server.storage.sealed import Keys, Owners
-from fhir_server.storage.sqlite import codec, doctor, log
+from fhir_server.storage.sqlite import codec, doctor, expiry, log, pages, strays
 from fhir_server.storage.sqlite.folder import Lock
 from fhir_server.storage.sqlite.lane import Lane
 from fhir_server.storage.sqlite.migrations import prepare
@@ -31,7 +32,8 @@ from fhir_server.storage.sqlite.schema import (
 from fhir_server.storage.sqlite.state import Reach, Shared
 from fhir_server.storage.sqlite.threads import Threads
 from fhir_server.storage.sqlite.transaction import SqliteTransaction
-from fhir_server.storage.store import Event, StoreError, Transaction
+from fhir_server.storage.sqlite.veil import load_veil
+from fhir_server.storage.store import Event, Expired, Gone, StoreError, Transaction
 
 T = TypeVar("T")
 
@@ -137,6 +139,41 @@ class SqliteStore:
     async def record(self, events: Sequence[Event]) -> None:
         await self._lane.record(events)
 
+    async def expire(self, month: str, notice: Expired) -> Gone:
+        leaves: list[int] = []
+        while True:
+            found = await self._looked(lambda conn: expiry.expiring(conn, month))
+            if not found.events:
+                break
+            for part in expiry.chunks(found):
+                await self._erasing(partial(expiry.remove, part=part, notice=notice))
+            leaves += [leaf for _, leaf in found.events]
+        return await self._erasing(
+            partial(expiry.finish, month=month, leaves=leaves, notice=notice)
+        )
+
+    async def tidy(self, most: int | None = None) -> bool:
+        """Leave nothing in the files of what was removed for good: names and values that nobody has
+        go, the file is rebuilt unless it has more bytes than `most`, and the write-ahead log is
+        emptied. Whether all of that was done; writers wait while the file is rebuilt. Unavailable.
+        """
+        found = await self._looked(strays.look)
+        for part in found.parts():
+            await self._erasing(partial(strays.remove, part=part))
+
+        def job(conn: apsw.Connection) -> bool:
+            if most is None or pages.size(conn) <= most:
+                return pages.rebuild(conn)
+            pages.empty(conn)
+            return False
+
+        return await self._lane.alone(job)
+
+    @property
+    def untidy(self) -> bool:
+        """Whether something was removed for good since `tidy` last did all."""
+        return pages.due(self._writer)
+
     async def finish_reindex(self, extraction: str) -> None:
         """Note that all entries are made by this version of the extraction."""
 
@@ -174,6 +211,31 @@ class SqliteStore:
         self._writer.close()
         self._lock.close()
 
+    async def _erasing(self, work: Callable[[Reach], T]) -> T:
+        """A write that frees numbers."""
+
+        async def free(reach: Reach) -> T:
+            self._lane.erasing()
+            pages.mark(reach.conn)
+            return work(reach)
+
+        return await self._lane.run(free)
+
+    async def _looked(self, look: Callable[[apsw.Connection], T]) -> T:
+        """What a long look at the store finds, in a thread and on a connection of its own."""
+
+        def run() -> T:
+            conn = self._connect(writes=False)
+            try:
+                return look(conn)
+            finally:
+                conn.close()
+
+        try:
+            return await asyncio.to_thread(run)
+        except REFUSALS as error:
+            raise unavailable(error) from error
+
     def _written(self, work: Callable[[Transaction], Awaitable[T]], reach: Reach) -> Awaitable[T]:
         now = self._shared.updated
         return work(SqliteTransaction(reach, now, self._patience, self._lane.erasing))
@@ -192,8 +254,10 @@ def _load(conn: apsw.Connection, folder: Path, keys: Keys, clock: Callable[[], i
         "SELECT coalesce(max(updated), 0), coalesce(max(t), 0) FROM"
         " (SELECT updated, t FROM resource WHERE ver > 0 ORDER BY t DESC LIMIT 1)"
     ).get
+    names = Names(conn)
+    names.secret = load_veil(conn, keys)
     return Shared(
-        names=Names(conn),
+        names=names,
         bodies=codec.load_bodies(conn),
         sealing=Owners(keys),
         leaves=log.load(conn),

@@ -12,7 +12,7 @@ from typing import TypeAlias
 import apsw
 
 from fhir_server.storage.sqlite.codec import pack_keys, unpack_keys
-from fhir_server.storage.sqlite.names import Naming
+from fhir_server.storage.sqlite.names import Names, Naming
 from fhir_server.storage.store import EVENTS, Entry
 
 Pair: TypeAlias = tuple[int, int]
@@ -73,6 +73,8 @@ def rows_of(conn: apsw.Connection, names: Naming, type: str, entries: Iterable[E
             p = make_param(conn, kind, param, shape)
             texts.add(names.make_phrase(conn, p, text, code))
         params.add(p)
+    if ranges and names.units is not None:
+        names.units.update([unit for _, _, _, unit in ranges])
     return Rows(tokens, texts, ranges, links, names.make_mix(conn, params))
 
 
@@ -80,6 +82,12 @@ def destination(conn: apsw.Connection, names: Naming, type: str, id: str) -> int
     """The pk that a link points at: an event's is its number below zero."""
     number = event_number(id) if type == EVENTS else 0
     return -number if number else names.make_resource(conn, type, id)
+
+
+def mentioned(conn: apsw.Connection, names: Names, type: str, id: str) -> int:
+    """The same of an event's link."""
+    number = event_number(id) if type == EVENTS else 0
+    return -number if number else names.mention(conn, type, id)
 
 
 def event_number(id: str) -> int:

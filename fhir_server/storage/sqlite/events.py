@@ -11,7 +11,7 @@ from functools import lru_cache
 
 from fhir_server.storage.leaves import SALT, leaf_hash
 from fhir_server.storage.sealed import apart_place, event_place, unseal
-from fhir_server.storage.sqlite.entries import destination, event_number
+from fhir_server.storage.sqlite.entries import event_number, mentioned
 from fhir_server.storage.sqlite.state import Reach, Shared
 from fhir_server.storage.store import EVENTS, Erased, Event, Logged, Version
 
@@ -70,7 +70,7 @@ def logged(reach: Reach, id: str, number: int | None) -> Logged | None:
     return Logged(row[2], opened[:SALT], shared.bodies.unpack(opened[SALT:]))
 
 
-def record(reach: Reach, events: Sequence[Event]) -> list[str]:
+def record(reach: Reach, now: int, events: Sequence[Event]) -> list[str]:
     """Append events; their ids. Their links carry the time of the event, so that a search by
     patient walks them in order. Unavailable."""
     conn, shared = reach.conn, reach.shared
@@ -79,7 +79,7 @@ def record(reach: Reach, events: Sequence[Event]) -> list[str]:
     links: set[tuple[int, int, int, int]] = set()
     names, pack = shared.names, shared.bodies.pack_event
     kind = names.make_kind(conn, EVENTS)
-    owner, append = month(shared.clock()), shared.leaves.append
+    owner, append = month(now), shared.leaves.append
     for at, head, tail, entries, apart, whose in events:
         shared.event += 1
         n = shared.event
@@ -90,7 +90,7 @@ def record(reach: Reach, events: Sequence[Event]) -> list[str]:
         for shape, param, system, code, _, _, _ in entries:
             p = names.make_param(conn, kind, param, shape)
             if shape == "link":
-                links.add((destination(conn, names, system or "", code or ""), p, at, -n))
+                links.add((mentioned(conn, names, system or "", code or ""), p, at, -n))
             elif shape == "token":
                 tokens.add((p, names.make_value(conn, system, code), -n))
             else:

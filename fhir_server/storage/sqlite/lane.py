@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from time import monotonic
 from typing import TypeVar
 
@@ -78,6 +79,20 @@ class Lane:
                 return result
             except _Again:
                 continue
+
+    async def alone(self, job: Callable[[apsw.Connection], T]) -> T:
+        """Run a job outside of every transaction, in the thread that commits, while nobody writes.
+        Unavailable."""
+        if self._closed:
+            raise StoreError("The store is closed")
+        await self._turn()
+        try:
+            await self._finish()
+            return await self._thread.run(partial(job, self._conn))
+        except REFUSALS as error:
+            raise unavailable(error) from error
+        finally:
+            self._pass_on()
 
     async def record(self, waiting: Sequence[Event]) -> None:
         """Append events in the next commit."""
@@ -214,6 +229,12 @@ class Lane:
             task.add_done_callback(lambda done: done.result())
 
     async def _commit(self) -> None:
+        await self._finish()
+        if not self._grant():
+            self._rest()
+
+    async def _finish(self) -> None:
+        """End the batch, with the events that wait."""
         batch, self._batch = self._batch, []
         try:
             batch += self._append()
@@ -231,8 +252,6 @@ class Lane:
             self._lose(batch, cause)
         else:
             self._keep(batch)
-        if not self._grant():
-            self._rest()
 
     def _commit_here(self) -> None:
         self._conn.execute("COMMIT")
@@ -244,8 +263,8 @@ class Lane:
             return []
         self._begin()
         try:
-            reach = Reach(self._conn, self._shared)
-            events.record(reach, [event for each, _ in asked for event in each])
+            reach, now = Reach(self._conn, self._shared), self._shared.clock()
+            events.record(reach, now, [event for each, _ in asked for event in each])
         except BaseException as error:
             self._lose([done for _, done in asked], error)
             raise
@@ -260,6 +279,7 @@ class Lane:
             shared.names.drop()
             shared.owners.clear()
             shared.counted.clear()
+            shared.totals.clear()
         if shared.reindexed:
             shared.reindexed = False
             shared.names.era += 1

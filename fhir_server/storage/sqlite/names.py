@@ -6,6 +6,7 @@ knows which integer stands for what.
 
 from __future__ import annotations
 
+import hmac
 from collections.abc import Iterable
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
@@ -63,6 +64,12 @@ _TABLES = {
     ),
 }
 _BOUND = 100_000  # how many of each table are remembered
+_VEILED = 32  # bytes of a name that is veiled; a UUID has 16, and every other id is text
+
+
+def veiled_id(packed: str | bytes) -> bool:
+    """Whether an id in a row is no id any more."""
+    return isinstance(packed, bytes) and len(packed) == _VEILED
 
 
 class Numbers:
@@ -116,7 +123,9 @@ class Numbers:
 
 
 class Naming(Protocol):
-    """Gives the numbers that entries are written with."""
+    """Gives the numbers that entries are written with, and is told of units once it remembers."""
+
+    units: set[int] | None
 
     def make_kind(self, conn: apsw.Connection, type: str) -> int: ...
 
@@ -142,6 +151,8 @@ class Names:
     def __init__(self, conn: apsw.Connection) -> None:
         self._made: list[tuple[Numbers, Key]] = []
         self.era = 0
+        self.secret: bytes | None = None  # names are veiled with it, once something was erased
+        self.units: set[int] | None = None  # values that ranges have as units, once that was asked
         self.shortcuts: dict[Any, Any] = {}
         self.kinds = Numbers("kind", conn, self._made)
         self.params = Numbers("param", conn, self._made)
@@ -212,9 +223,40 @@ class Names:
         key = (type, id, None)
         known: int | None = self.shortcuts.get(key)
         if known is None:
-            kind = self.kinds.number(conn, (type,))
-            known = self._short(key, self.resources.number(conn, (kind, pack_id(id))))
+            kind, packed = self.kinds.number(conn, (type,)), pack_id(id)
+            if self.secret is not None:
+                self.unveil(conn, type, id)
+            known = self._short(key, self.resources.number(conn, (kind, packed)))
         return known
+
+    def mention(self, conn: apsw.Connection, type: str, id: str) -> int:
+        """The same for an event, whose mention leaves a veiled name as it is."""
+        if self.secret is not None and (type, id, None) not in self.shortcuts:
+            known = self.veiled(conn, type, id)
+            if known is not None:
+                return known
+        return self.make_resource(conn, type, id)
+
+    def veiled(self, conn: apsw.Connection, type: str, id: str) -> int | None:
+        """The pk of a name that is veiled."""
+        if self.secret is None:
+            return None
+        kind = self.kinds.find(conn, (type,), remember=False)
+        sql = "SELECT pk FROM resource WHERE type = ? AND id = ?"
+        found: int | None = conn.execute(sql, (kind, self.pseudonym(self.secret, type, id))).get
+        return found
+
+    def unveil(self, conn: apsw.Connection, type: str, id: str) -> int | None:
+        """The pk of a name that was veiled and stands in the clear again: a resource has it now."""
+        pk = self.veiled(conn, type, id)
+        if pk is not None:
+            conn.execute("UPDATE resource SET id = ? WHERE pk = ?", (pack_id(id), pk))
+        return pk
+
+    @staticmethod
+    def pseudonym(secret: bytes, type: str, id: str) -> bytes:
+        """What stands in a row in place of an id that nobody is to learn."""
+        return hmac.digest(secret, f"{type}/{id}".encode(), "sha256")
 
     def new_resource(self, type: str, id: str, kind: int, packed: str | bytes) -> int:
         """The pk of a resource that is not there; the caller makes its row."""
@@ -246,6 +288,7 @@ class Known:
     def __init__(self, names: Names, remember: bool) -> None:
         self._names = names
         self._remember = remember
+        self.units: set[int] | None = None
 
     def make_kind(self, conn: apsw.Connection, type: str) -> int:
         return self._found(self._names.kinds, conn, (type,))

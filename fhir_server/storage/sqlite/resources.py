@@ -75,6 +75,9 @@ def put(
         raise ValueError("events are recorded, not put")
     kind, id = names.kinds.number(conn, (version.type,)), pack_id(version.id)
     state = conn.execute(_STATE, (kind, id)).fetchone()
+    if state is None and names.secret is not None:
+        names.unveil(conn, version.type, version.id)
+        state = conn.execute(_STATE, (kind, id)).fetchone()
     pk, current, keys, mix = state or (0, 0, None, None)
     if current != (version.number - 1 if expect is None else expect):
         raise Conflict(version.type, version.id, current)

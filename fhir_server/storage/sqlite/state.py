@@ -89,7 +89,8 @@ class Reach:
         kind = self.kind(type)
         if kind is None:
             return None
-        return names.resources.find(self.conn, (kind, pack_id(id)), self.era == names.era)
+        found = names.resources.find(self.conn, (kind, pack_id(id)), self.era == names.era)
+        return names.veiled(self.conn, type, id) if found is None else found
 
     def value(self, system: str | None, code: str | None) -> int | None:
         names = self.shared.names

@@ -6,7 +6,7 @@ https://www.sqlite.org/lang_transaction.html
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 
 from fhir_server.storage.sqlite import erasure, events, log, records, resources, search
 from fhir_server.storage.sqlite.readers import Patience
@@ -14,9 +14,11 @@ from fhir_server.storage.sqlite.state import Reach
 from fhir_server.storage.store import (
     ANY,
     EVENTS,
+    Aged,
     Entry,
     Event,
     Found,
+    Gone,
     Kept,
     Logged,
     Notice,
@@ -79,11 +81,30 @@ class SqliteTransaction:
         """Whether a live resource is indexed by exactly these entries."""
         return resources.agrees(self._reach, type, id, entries)
 
-    async def erase(self, owner: str) -> int:
-        self._check_writes()
-        if self._erasing:
-            self._erasing()
+    async def erase(self, owner: str) -> Gone:
+        self._frees()
         return erasure.erase(self._reach, owner)
+
+    async def purge(self, type: str, id: str) -> Gone:
+        self._frees()
+        return erasure.purge(self._reach, type, id)
+
+    async def redact(self, type: str, id: str, number: int, body: bytes) -> tuple[int, bytes]:
+        self._check_writes()
+        return erasure.redact(self._reach, type, id, number, body)
+
+    async def veil(self, names: Iterable[tuple[str, str]]) -> int:
+        self._frees()
+        return erasure.veil(self._reach, names)
+
+    async def owned(self, owner: str) -> list[tuple[str, str]]:
+        return erasure.owned(self._reach, owner)
+
+    async def aged(self, type: str, before: int, limit: int, after: int = 0) -> list[Aged]:
+        return erasure.aged(self._reach, type, before, limit, after)
+
+    async def sealers(self) -> list[tuple[str, bytes]]:
+        return erasure.sealers(self._reach)
 
     async def walk(self, after: int = 0) -> AsyncIterator[Version]:
         while versions := resources.walk(self._reach, after):
@@ -94,7 +115,7 @@ class SqliteTransaction:
 
     async def record(self, event: Event) -> str:
         self._check_writes()
-        return events.record(self._reach, (event,))[0]
+        return events.record(self._reach, self.now, (event,))[0]
 
     async def logged(self, type: str, id: str, number: int | None = None) -> Logged | None:
         if type == EVENTS:
@@ -139,6 +160,11 @@ class SqliteTransaction:
     async def clear(self, space: str, low: str, high: str) -> int:
         self._check_writes()
         return records.clear(self._reach, self.now, space, low, high)
+
+    def _frees(self) -> None:
+        self._check_writes()
+        if self._erasing:
+            self._erasing()
 
     def _check_writes(self) -> None:
         if self._erasing is None:
