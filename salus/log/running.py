@@ -49,7 +49,7 @@ def witness(
             for origin in logs:
                 _said(f"  {origin}: {_reached(signed.heads.get(origin, NOTHING))}")
 
-        serve(witnessing.witness(key, logs, signed, _aloud), where, ready)
+        serve(witnessing.witness(key, logs, signed, _aloud), where, ready, _aloud)
 
 
 def signer(
@@ -81,7 +81,7 @@ def signer(
             _said(f"  {held.name}: {_reached(signed.heads.get(held.name, NOTHING))}")
             _said(f"  the token, for the server's host, is in {token_file}")
 
-        serve(signing.signer(held, token, signed, _aloud), where, ready)
+        serve(signing.signer(held, token, signed, _aloud), where, ready, _aloud)
 
 
 def _reached(head: Head) -> str:

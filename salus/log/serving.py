@@ -51,14 +51,25 @@ def listening(text: str, cert: Path | None, key: Path | None) -> Listening:
     return Listening(host.removeprefix("[").removesuffix("]"), int(port), pair)
 
 
-def serve(app: Application, where: Listening, ready: Callable[[], None]) -> None:
+def serve(
+    app: Application,
+    where: Listening,
+    ready: Callable[[], None],
+    told: Callable[[str], None],
+) -> None:
     """Serve until SIGTERM or SIGINT. Problem."""
     _port_is_free(where.host, where.port)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(app, where, ready))
+        runner.run(serving(app, where, ready, told))
 
 
-async def _serve(app: Application, where: Listening, ready: Callable[[], None]) -> None:
+async def serving(
+    app: Application,
+    where: Listening,
+    ready: Callable[[], None],
+    told: Callable[[str], None],
+) -> None:
+    """The same, in a loop that runs."""
     cert, key = where.tls or (None, None)
     server = Server(
         app,
@@ -82,23 +93,40 @@ async def _serve(app: Application, where: Listening, ready: Callable[[], None]) 
     loop = asyncio.get_running_loop()
     for each in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(each, stop)
-    serving = asyncio.create_task(server.serve())
-    await _answering(where, serving)
+    running = asyncio.create_task(server.serve())
+    await _answering(where, running)
+    following = asyncio.create_task(_follow(server, where, told))
     ready()
     waiting = asyncio.create_task(stopped.wait())
-    await asyncio.wait({serving, waiting}, return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.wait({running, waiting}, return_when=asyncio.FIRST_COMPLETED)
     waiting.cancel()
-    await asyncio.wait({serving}, timeout=GRACE_SECONDS)
-    serving.cancel()
+    following.cancel()
+    await asyncio.wait({running}, timeout=GRACE_SECONDS)
+    running.cancel()
     if not stopped.is_set():
         raise Problem("The HTTP server ended by itself; please report this")
 
 
-async def _answering(where: Listening, serving: asyncio.Task[None]) -> None:
+async def _follow(server: Server, where: Listening, told: Callable[[str], None]) -> None:
+    """Serve another certificate once it is there, as `salus serve` does."""
+    if where.tls is None:
+        return
+    from salus import tls
+
+    cert, key = where.tls
+
+    def renewed() -> None:
+        server.build_ssl_context(cert, key, None, SSLProtocols.tls12, None, [], False)
+        server.reload()  # type: ignore[no-untyped-call]
+
+    await tls.follow(where.tls, renewed, told)
+
+
+async def _answering(where: Listening, running: asyncio.Task[None]) -> None:
     """Wait until the port accepts connections."""
     loop = asyncio.get_running_loop()
     until = loop.time() + 10
-    while loop.time() < until and not serving.done():
+    while loop.time() < until and not running.done():
         try:
             _, writer = await asyncio.open_connection(where.host, where.port)
         except OSError:
