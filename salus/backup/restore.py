@@ -5,7 +5,6 @@ https://www.rfc-editor.org/rfc/rfc9162#section-2.1, https://gdpr-info.eu/art-17-
 
 from __future__ import annotations
 
-import base64
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -18,9 +17,8 @@ import msgspec
 from conformance import definitions
 from conformance.json import parse
 from fhir_server.audit.links import entries_of
-from fhir_server.audit.proven import Report, Signed
+from fhir_server.audit.proven import Report
 from fhir_server.audit.verify import verify
-from fhir_server.log.checkpoint import Checkpoint
 from fhir_server.log.tombstone import Kind, Tombstone
 from fhir_server.search.index import Index
 from fhir_server.storage import archive
@@ -31,6 +29,7 @@ from fhir_server.storage.sqlite.restoring import Removed, Restoring
 from fhir_server.storage.store import Entry, StoreError, Unavailable
 from fhir_server.storage.vault import Vault
 from salus.backup import folder, manifest
+from salus.backup.continuing import continued, signed
 from salus.backup.erased import Newer, newer, spans, tombstones
 from salus.backup.keyring import Keyring, keyring
 from salus.backup.manifest import MAGIC, Manifest
@@ -48,15 +47,22 @@ _BASIS = "Destroyed before a backup was restored that still had it"
 
 class Restored(NamedTuple):
     """What a restore did. `resources` and `events` that are there; `removed` since their keys were
-    destroyed or a newer log says so, of `owners` who have nothing any more; what is proven."""
+    destroyed or a newer log says so, of `patients` who have nothing any more; what is proven, which
+    checkpoints are false, and the new name of the log, where it got one."""
 
     manifest: Manifest
     resources: int
     events: int
     removed: Removed
-    owners: int
+    patients: int
     log_of: Newer | None
     report: Report
+    false: tuple[str, ...]
+    name: str | None
+
+    @property
+    def well(self) -> bool:
+        return self.report.well and not self.false
 
 
 def restore(settings: Settings, backup: Path, log_of: Path | None, progress: Progress) -> Restored:
@@ -135,9 +141,17 @@ class _Restore:
             removed, owners = self._erase(store)
             self._have_keys(store)
             resources, events = self._index_all(store)
+            store.forget(owners, removed.names)
             store.indexed(self._index.version)
-            report = self._prove(store)
-        return Restored(self._about, resources, events, removed, len(owners), self._newer, report)
+            if removed.names or removed.events or owners:
+                store.rebuild()
+        vault, version = self._keys.vault, self._index.version
+        name = continued(self._settings, self._pages, vault, version)
+        report, false = self._prove()
+        patients = len([each for each in owners if each.startswith("Patient/")])
+        return Restored(
+            self._about, resources, events, removed, patients, self._newer, report, false, name
+        )
 
     # --- rows ----------------------------------------------------------------------------------
 
@@ -232,23 +246,18 @@ class _Restore:
         resources = store.index(resource, told("indexing resources", tables["resource"]))
         return resources, events
 
-    def _prove(self, store: Restoring) -> Report:
-        """Hold every record to the log, and that to the state that was backed up."""
-        about, vault = self._about, self._keys.vault
-        root = base64.b64decode(about.root)
-        state = Signed(Checkpoint("", about.leaves, root), "the backup", about.made * 1_000_000)
+    def _prove(self) -> tuple[Report, tuple[str, ...]]:
+        """Hold every record to the log, and that to what was signed and to what was backed up."""
+        vault = self._keys.vault
         with closing(Reading(self._settings.data, self._pages, vault)) as reading:
+            states, false = signed(reading, self._about)
             total = reading.count()
 
             def told(done: int) -> None:
                 self._progress("proving", done, total)
 
-            return verify(
-                reading,
-                [state] if about.leaves else [],
-                {each.id for each in vault.destroyed()},
-                progress=told,
-            )
+            destroyed = {each.id for each in vault.destroyed()}
+            return verify(reading, states, destroyed, progress=told), tuple(false)
 
 
 def _destroy(vault: Vault, found: Sequence[Tombstone]) -> None:

@@ -81,7 +81,7 @@ def restore(
     with explained(), _bar() as told:
         made = run(read_settings(data=data, keys=keys), backup, log_of, told)
     _back(made, data)
-    if not made.report.well:
+    if not made.well:
         raise typer.Exit(1)
 
 
@@ -131,7 +131,7 @@ def _back(made: Restored, data: Path) -> None:
         _line(
             f"  Removed, since it was erased after the backup: {gone[0]:,} versions, {gone[1]:,} "
             f"events, what {gone[2]:,} events had apart, {gone[3]:,} kept records; "
-            f"{made.owners:,} patients have nothing any more"
+            f"{made.patients:,} patients have nothing any more"
         )
     if made.log_of is None:
         _line("  Erasures were taken from the keys; --log-of a newer folder names them all")
@@ -140,6 +140,10 @@ def _back(made: Restored, data: Path) -> None:
         f"  Proven: {proven:,} records against the log of {report.size:,} leaves, which begins "
         f"with the {made.manifest.leaves:,} that were backed up (root {made.manifest.root})"
     )
+    if made.name:
+        _line(f"  More was signed than the backup has: the log is now {made.name}, with a new key")
+    for false in made.false:
+        _line(false, "[bold red]Wrong:[/] ")
     for each in report.findings[:20]:
         _line(f"{each.record or 'the log'}: {each.text}", "[bold red]Wrong:[/] ")
     if len(report.findings) > 20:

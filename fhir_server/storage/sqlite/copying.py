@@ -40,10 +40,11 @@ REBUILT = frozenset(
 )
 _REBUILT_COLUMNS = {"resource": frozenset({"mix", "keys"})}
 
-# Of these tables not every row: a row that is only reserved counts where it is somebody's owner;
-# by which extraction the entries were made says nothing where there are none.
+# Of these tables not every row: one that is only reserved counts where it is somebody's owner, or
+# when its name is veiled; by which extraction entries were made says nothing where there are none.
+VEILED = "(ver = 0 AND typeof(id) = 'blob' AND length(id) > 16)"
 _WHERE = {
-    "resource": "ver > 0"
+    "resource": f"ver > 0 OR {VEILED}"
     " OR EXISTS (SELECT 1 FROM resource o WHERE o.owner = resource.pk)"
     " OR EXISTS (SELECT 1 FROM old o WHERE o.owner = resource.pk)"
     " OR EXISTS (SELECT 1 FROM kept o WHERE o.owner = resource.pk)",

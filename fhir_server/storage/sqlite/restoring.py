@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 from fhir_server.storage.sealed import KEY_ID, Keys
-from fhir_server.storage.sqlite import events, log, resources
-from fhir_server.storage.sqlite.copying import Copy, Row, Table, finish, insert, make
+from fhir_server.storage.sqlite import erasure, events, log, pages, resources
+from fhir_server.storage.sqlite.codec import unpack_id
+from fhir_server.storage.sqlite.copying import VEILED, Copy, Row, Table, finish, insert, make
 from fhir_server.storage.sqlite.doctor import write_meta
 from fhir_server.storage.sqlite.engine import _load
-from fhir_server.storage.sqlite.entries import destination
+from fhir_server.storage.sqlite.entries import mentioned
 from fhir_server.storage.sqlite.folder import Lock
 from fhir_server.storage.sqlite.schema import APPLICATION, DEFAULT_CIPHER, FILE, connect, writing
 from fhir_server.storage.sqlite.state import Reach
@@ -30,12 +31,14 @@ _FIRST_SCHEMA = 2  # before it nothing was sealed, and nothing was backed up
 
 
 class Removed(NamedTuple):
-    """What was removed, and the leaves that have no record any more for it, by what they were."""
+    """What was removed: the leaves of versions and of events, how many events lost what they had
+    apart, how many kept records; and the names, as type and id, of resources that are no more."""
 
     versions: tuple[int, ...]
     events: tuple[int, ...]
-    details: int  # what events had apart
+    details: int
     kept: int
+    names: tuple[tuple[str, str], ...]
 
 
 class Restoring:
@@ -115,10 +118,14 @@ class Restoring:
         whose current version goes goes with all its versions."""
         conn = self.conn
         with writing(conn):
+            # The newest may be among those that go: time and sequence still never return.
+            write_meta(conn, "sequence", self.reach.shared.sequence)
+            write_meta(conn, "updated", self.reach.shared.updated)
             conn.execute(_MARKS)
             conn.executemany("INSERT OR IGNORE INTO temp.gone VALUES (?)", [(k,) for k in keys])
             conn.executemany("INSERT OR IGNORE INTO temp.span VALUES (?, ?)", list(spans))
             conn.execute(_MARK_RESOURCES)
+            names = [(name, unpack_id(id)) for name, id in conn.execute(_NAMES)]
             versions = {leaf for (leaf,) in conn.execute(_LEAVES_OF_VERSIONS)}
             recorded = {leaf for (leaf,) in conn.execute(_LEAVES_OF_EVENTS)}
             for statement in _REMOVALS:
@@ -127,7 +134,26 @@ class Restoring:
             for statement in _RELEASES:
                 conn.execute(statement)
         conn.execute("DROP TABLE temp.gone; DROP TABLE temp.span; DROP TABLE temp.whole")
-        return Removed(tuple(sorted(versions)), tuple(sorted(recorded)), details, kept)
+        return Removed(
+            tuple(sorted(versions)), tuple(sorted(recorded)), details, kept, tuple(names)
+        )
+
+    def forget(self, owners: Iterable[str], names: Iterable[tuple[str, str]]) -> None:
+        """Finish the erasure of owners and of resources that are no more, when events are indexed:
+        these go on naming them, but say nothing more, and their names are veiled."""
+        reach, named = self.reach, list(names)
+        with writing(self.conn):
+            for owner in owners:
+                erasure.erase(reach, owner)
+            for type, id in named:
+                self.conn.execute(_STRIP, (reach.pk(type, id),))
+            erasure.veil(reach, named)
+        reach.shared.names.drop()
+        reach.shared.owners.clear()
+
+    def rebuild(self) -> None:
+        """Leave nothing in unused parts of the file."""
+        pages.rebuild(self.conn)
 
     def _changed(self, statement: str) -> int:
         self.conn.execute(statement)
@@ -220,6 +246,7 @@ _GOES = (
 )
 _MARK_RESOURCES = "INSERT INTO temp.whole SELECT pk FROM resource r WHERE ver > 0 AND "
 _MARK_RESOURCES += _GOES.format("r")
+_NAMES = "SELECT k.name, r.id FROM resource r JOIN kind k ON k.k = r.type WHERE r.pk IN temp.whole"
 _OLD_GOES = f"(o.pk IN temp.whole OR {_GOES.format('o')})"
 _LEAVES_OF_VERSIONS = (
     "SELECT leaf FROM resource WHERE pk IN temp.whole UNION ALL"
@@ -236,10 +263,14 @@ _APART = f"UPDATE event SET apart = NULL WHERE substr(apart, 1, {KEY_ID}) IN tem
 _KEPT = f"DELETE FROM kept WHERE substr(value, 1, {KEY_ID}) IN temp.gone"
 _RELEASES = (
     "DELETE FROM sealing WHERE id IN temp.gone",
-    "DELETE FROM resource AS r WHERE ver = 0"
+    f"DELETE FROM resource AS r WHERE ver = 0 AND NOT {VEILED}"
     " AND NOT EXISTS (SELECT 1 FROM resource WHERE owner = r.pk)"
     " AND NOT EXISTS (SELECT 1 FROM old WHERE owner = r.pk)"
     " AND NOT EXISTS (SELECT 1 FROM kept WHERE owner = r.pk)",
+)
+_STRIP = (
+    "UPDATE event SET apart = NULL WHERE apart IS NOT NULL"
+    " AND n IN (SELECT -src FROM link WHERE dst = ? AND src < 0)"
 )
 
 
@@ -256,7 +287,7 @@ def _index_event(reach: Reach, event: Version, entries: Iterable[Entry]) -> None
     for entry in entries:
         p = names.make_param(conn, kind, entry.param, entry.shape)
         if entry.shape == "link":
-            dst = destination(conn, names, entry.system or "", entry.code or "")
+            dst = mentioned(conn, names, entry.system or "", entry.code or "")
             sql = "INSERT OR IGNORE INTO link (dst, p, at, src) VALUES (?, ?, ?, ?)"
             conn.execute(sql, (dst, p, event.updated, -n))
         else:
