@@ -65,3 +65,12 @@ class Step(Struct, frozen=True):
     grant: Grant
     core: Core
     written: list[Any] | None = None  # changes.Written, which is made of Steps itself
+
+
+class Later(Exception):
+    """What was asked for can be answered once a checkpoint of the log covers this leaf, in another
+    transaction."""
+
+    def __init__(self, leaf: int) -> None:
+        super().__init__(f"No checkpoint covers leaf {leaf} yet")
+        self.leaf = leaf

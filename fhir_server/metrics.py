@@ -33,6 +33,10 @@ class Metrics(Collector):
         self._registry = CollectorRegistry()
         self._registry.register(self)
 
+    def also(self, collector: Collector) -> None:
+        """Tell what another one knows, too."""
+        self._registry.register(collector)
+
     def observe(self, code: str, status: int, seconds: float) -> None:
         """Count one answer."""
         self._answers[code, status] += 1

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Iterator, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from conformance.outcome import FhirError
 from fhir_server import access, once, patch
@@ -18,7 +18,7 @@ from fhir_server.audit.strangers import Strangers
 from fhir_server.batch import batch
 from fhir_server.bundle import Act
 from fhir_server.changes import Written
-from fhir_server.core import Core, Step
+from fhir_server.core import Core, Later, Step
 from fhir_server.handlers import HANDLERS
 from fhir_server.interaction import (
     CONDITIONAL,
@@ -44,8 +44,18 @@ _BUNDLES = {"batch": batch, "transaction": transaction}
 HEAVY = 256 * 1024  # bytes of a body that is prepared in a thread of its own
 
 
+class Log(Protocol):
+    """The log of a store as it is signed."""
+
+    async def covered(self, leaf: int) -> None:
+        """Wait, not for long, until a leaf is in a checkpoint."""
+        ...
+
+
 class Server:
-    """Performs interactions on a store."""
+    """Performs interactions on a store. `log`: where it is signed, while it is."""
+
+    log: Log | None = None
 
     def __init__(self, store: Store, core: Core, recording: Recording | None = None) -> None:
         self.store = store
@@ -140,7 +150,7 @@ class Server:
         before the answer; a write with a repeated `once` key gets the Result of the first time.
         FhirError 422 when that key belongs to another request."""
         if not writes:
-            result = await self.store.transaction(act)
+            result = await self._read(act)
             if caller.grant is not NOBODY or self._strangers.single(caller):
                 await self._recording.record(self.audited(asked, caller, result))
             return result
@@ -156,6 +166,16 @@ class Server:
             return result
 
         return await self.store.transaction(work, write=True)
+
+    async def _read(self, act: Act) -> Result:
+        """What `act` gives; once more when it had to wait for the log's next checkpoint."""
+        try:
+            return await self.store.transaction(act)
+        except Later as later:
+            if self.log is None:
+                raise
+            await self.log.covered(later.leaf)
+        return await self.store.transaction(act)
 
     async def repeated(self, asked: Interaction, caller: Caller) -> Result | None:
         """The Result that a Bundle's `once` key has already, before it is prepared once more."""
@@ -244,6 +264,9 @@ def refusal_of(error: Exception) -> FhirError | None:
                 "The search took longer than this server allows; add a more selective parameter",
                 status=422,
             )
+        case Later():
+            text = "The log has not been signed since; try again in a moment"
+            return FhirError("transient", text, status=503)
         case Unavailable():
             return FhirError("transient", "The store cannot be used now; try again", status=503)
         case Erased():

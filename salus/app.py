@@ -44,6 +44,7 @@ from salus.directory import FhirDirectory
 from salus.edge import Edge, admit
 from salus.forwarded import Forwarded, Network
 from salus.happenings import audit_of
+from salus.log.publishing import LogMetrics, published
 from salus.operator.channel import channel_key
 from salus.operator.endpoint import router as operator_router
 from salus.operator.tokens import OWN
@@ -52,6 +53,7 @@ from salus.rates import Quotas, Rates
 from salus.rebinding import ThisMachine
 from salus.reindex import reindex
 from salus.settings import Settings
+from salus.transparency import router as transparency
 from smart_auth.authority import Authority, Policy, Site
 from smart_auth.discovery import oauth_uris
 from smart_auth.endpoints import router as protocol
@@ -108,7 +110,8 @@ class SalusApp(FastAPI):
 def create_app(settings: Settings, progress: Progress | None = None) -> SalusApp:
     """The application; its lifespan opens and closes the store. StoreError when that fails."""
     prefix = urlsplit(settings.fhir_base).path
-    metrics = Metrics()
+    metrics, log_metrics = Metrics(), LogMetrics()
+    metrics.also(log_metrics)
     rates = None if settings.open else Rates(_quotas(settings), metrics.throttled)
 
     @asynccontextmanager
@@ -119,7 +122,7 @@ def create_app(settings: Settings, progress: Progress | None = None) -> SalusApp
             http = Http(server, prefix, caller, metrics, meter)
             made.fhir = Cors(http, product.tokens, f"{prefix}/metadata")
             made.state.authority, made.state.tokens = product.authority, product.tokens
-            made.state.product = product
+            made.state.product, log_metrics.publisher = product, product.log
             yield
             made.fhir = None
             made.state = State()
@@ -148,6 +151,7 @@ def create_app(settings: Settings, progress: Progress | None = None) -> SalusApp
     )
     made.include_router(operator_router, prefix=root)
     made.include_router(protocol, prefix=root)
+    made.include_router(transparency, prefix=root)
     made.include_router(console, prefix=root)
     return made
 
@@ -222,7 +226,8 @@ async def open_product(
         authority = _authority(settings, server, vault, changed)
         tokens = Tokens(authority, admit(rates))
         heard.append(tokens.changed)
-        yield Product(settings, server, authority, tokens, channel_key(settings))
+        async with published(settings, server, vault) as log:
+            yield Product(settings, server, authority, tokens, channel_key(settings), log)
 
 
 def _authority(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from fhir_server.audit.publishing import Publisher
 from fhir_server.server import Server
 from salus.settings import Settings
 from smart_auth.authority import Authority
@@ -16,10 +17,11 @@ from smart_auth.tokens import Tokens
 @dataclass(frozen=True, slots=True)
 class Product:
     """Made once when the store opens. `operator`: the key of the operator's channel, known to
-    whoever can read the data and the keys."""
+    whoever can read the data and the keys. `log`: where the log is signed."""
 
     settings: Settings
     server: Server
     authority: Authority
     tokens: Tokens
     operator: bytes
+    log: Publisher

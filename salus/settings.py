@@ -219,7 +219,9 @@ class Settings(KeySettings):
         description="address of a `salus audit signer` that has the log's key, away from the data; "
         "without it the key is here",
     )
-    log_signer_key: str = Field(default="", description="the signer's verifier key, as it prints it")
+    log_signer_key: str = Field(
+        default="", description="the signer's verifier key, as it prints it"
+    )
     log_signer_token: Path | None = Field(
         default=None, description="file of the token that the signer asks for"
     )

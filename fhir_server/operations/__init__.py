@@ -7,6 +7,6 @@ scope it needs, reads through `sight` and searches with `results.context`, so th
 from __future__ import annotations
 
 from fhir_server.core import Operation
-from fhir_server.operations import validate
+from fhir_server.operations import proof, validate
 
-ALL: dict[str, Operation] = {each.code: each for each in (validate.OPERATION,)}
+ALL: dict[str, Operation] = {each.code: each for each in (proof.OPERATION, validate.OPERATION)}
