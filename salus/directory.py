@@ -61,15 +61,7 @@ class FhirDirectory:
 
     async def patients(self, who: str, text: str, limit: int) -> list[Patient]:
         """Patients whose name or identifier begins with `text` (empty: any), by name."""
-        caller = await self._user(who)
-        words = tuple(("name", _escaped(word)) for word in text.split())
-        shown = (("_sort", "family,given"), ("_count", str(limit)))
-        found = await self._search(caller, "Patient", (*words, *shown))
-        if text.strip() and len(found) < limit:
-            numbered = (("identifier", _escaped(text.strip())), *shown)
-            found += await self._search(caller, "Patient", numbered)
-        unique = {each["id"]: each for each in found}
-        return [_patient(each) for each in unique.values()][:limit]
+        return await matching(self._server, await self._user(who), text, limit)
 
     async def patient(self, who: str, id: str) -> Patient | None:
         """A patient that the user may see; None for any other."""
@@ -79,7 +71,7 @@ class FhirDirectory:
     async def encounters(self, who: str, patient: str, limit: int) -> list[tuple[str, str]]:
         """Id and description of a patient's encounters, newest first."""
         asked = (("patient", f"Patient/{patient}"), ("_sort", "-date"), ("_count", str(limit)))
-        found = await self._search(await self._user(who), "Encounter", asked)
+        found = await _search(self._server, await self._user(who), "Encounter", asked)
         return [(each["id"], _encounter(each)) for each in found]
 
     def ungrantable(self, scope: Scope) -> str | None:
@@ -145,22 +137,36 @@ class FhirDirectory:
             raise
         return self._parsed(result.body)
 
-    async def _search(self, caller: Caller, type: str, asked: Parameters) -> list[dict[str, Any]]:
-        result = await self._server.perform(
-            Interaction("search-type", type, parameters=asked), caller
-        )
-        entries = self._parsed(result.body).get("entry", ())
-        return [
-            each["resource"]
-            for each in entries
-            if each.get("search", {}).get("mode") == "match" and "resource" in each
-        ]
-
     def _parsed(self, body: bytes) -> dict[str, Any]:
         return parse(body, self._server.core.limits.depth)
 
 
-def _escaped(text: str) -> str:
+async def matching(server: Server, caller: Caller, text: str, limit: int) -> list[Patient]:
+    """Patients whom a caller may see and whose name or identifier begins with `text` (empty: any),
+    by name. FhirError."""
+    words = tuple(("name", escaped(word)) for word in text.split())
+    shown = (("_sort", "family,given"), ("_count", str(limit)))
+    found = await _search(server, caller, "Patient", (*words, *shown))
+    if text.strip() and len(found) < limit:
+        numbered = (("identifier", escaped(text.strip())), *shown)
+        found += await _search(server, caller, "Patient", numbered)
+    unique = {each["id"]: each for each in found}
+    return [_patient(each) for each in unique.values()][:limit]
+
+
+async def _search(
+    server: Server, caller: Caller, type: str, asked: Parameters
+) -> list[dict[str, Any]]:
+    result = await server.perform(Interaction("search-type", type, parameters=asked), caller)
+    entries = parse(result.body, server.core.limits.depth).get("entry", ())
+    return [
+        each["resource"]
+        for each in entries
+        if each.get("search", {}).get("mode") == "match" and "resource" in each
+    ]
+
+
+def escaped(text: str) -> str:
     """A value in which nothing separates (https://hl7.org/fhir/R4/search.html#escaping)."""
     for mark in "\\,|$":
         text = text.replace(mark, f"\\{mark}")

@@ -6,7 +6,7 @@ https://hl7.org/fhir/R4/auditevent.html, https://eur-lex.europa.eu/eli/reg/2016/
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from datetime import date
 from typing import Any
 
@@ -55,7 +55,7 @@ async def _list(visit: Visit, signed: Signed) -> Response:
     if visit.request.method == "POST":
         return go(visit, ACCESS, **chosen(visit, _FIELDS))
     try:
-        asked = read_filter(visit)
+        asked = read_filter(visit.sent)
     except Unread as wrong:
         return _shown(visit, trail, str(wrong))
     try:
@@ -105,7 +105,7 @@ async def _entry(visit: Visit, signed: Signed) -> Response:
 async def _export(visit: Visit, signed: Signed) -> Response:
     trail = await own(visit, signed)
     try:
-        asked = read_filter(visit)
+        asked = read_filter(visit.sent)
     except Unread as wrong:
         raise OAuthError("invalid_request", str(wrong)) from None
     return await exported(visit, signed, trail, asked)
@@ -119,9 +119,8 @@ def chosen(visit: Visit, fields: tuple[str, ...]) -> dict[str, str]:
     return {name: visit.sent[name] for name in fields if visit.sent.get(name)}
 
 
-def read_filter(visit: Visit) -> Filter:
+def read_filter(sent: Mapping[str, str]) -> Filter:
     """What of the list is asked for. Unread."""
-    sent = visit.sent
     since, until = _day(sent.get("from", "")), _day(sent.get("to", ""))
     if since and until and until < since:
         raise Unread("The first day comes after the last")

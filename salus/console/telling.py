@@ -19,6 +19,7 @@ _OWN_CODES = "urn:salus:audit"
 _PERSON = "1"  # the type of an entity that is a person, and its role of the patient
 _REFUSED = frozenset({"forbidden", "login", "not-found", "security", "suppressed"})
 CLOSELY = frozenset({"Patient", "Person", "RelatedPerson"})  # who is nobody else's business
+_AND = "’s and "  # between whose records are
 _MOST_NAMES = 3  # patients who are named in a sentence; of others the number
 
 
@@ -131,12 +132,14 @@ _STRANGERS: Mapping[str, str] = {  # whom no name is known of, by type
 
 @dataclass(frozen=True, slots=True)
 class Viewer:
-    """Who reads the words. `who`: their own resource; `patients`: names by id of those whose
-    record is meant; `all`: whether logins, addresses and whatever was named may be told."""
+    """Who reads the words. `who`: their own resource, `account`: their login; `patients`: names by
+    id of those whose record is meant; `all`: whether logins, addresses and whatever was named may
+    be told."""
 
     who: str | None
     patients: Mapping[str, str]
     zone: tzinfo
+    account: str = ""
     all: bool = False
 
 
@@ -192,7 +195,7 @@ def told(event: Mapping[str, Any], names: Names, viewer: Viewer) -> Told:
     user, client = parties(event)
     ended = _end(event)
     whose = _whose(event, names, viewer)
-    record = f"{whose} record" if whose else "a record"
+    record = _record(whose) or "a record"
     who = _who(user or client, names, viewer, reported)
     codes = _codes(event)
     account = "your account" if who == "You" else f"the account of {who}"
@@ -290,6 +293,8 @@ def _who(named: Mapping[str, Any], names: Names, viewer: Viewer, reported: bool)
     if reported and not viewer.all:
         return "Somebody, as another system says,"
     login = named.get("identifier", {}).get("value")
+    if login and login == viewer.account and login not in names.apps:
+        return "You"
     if login in names.apps:
         return _program(named, names, viewer)
     return _nameless(named, names, viewer, login)
@@ -360,7 +365,9 @@ def _object(event: Mapping[str, Any], whose: str) -> str:
         return f"{whose} {', '.join(map(kind_words, own))}"
     if things:
         return ", ".join(map(kind_words, own or things))
-    return f"{whose} record" if whose else "records"
+    if not whose:
+        return "records"
+    return f"{whose} record{'s' if ' and ' in whose else ''}"
 
 
 def kind_words(type: str) -> str:

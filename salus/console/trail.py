@@ -9,8 +9,8 @@ from __future__ import annotations
 import base64
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import date
-from typing import Any, Literal, NamedTuple
+from datetime import UTC, date, datetime
+from typing import Any, Literal, NamedTuple, TypeAlias
 from urllib.parse import parse_qsl, urlsplit
 
 from starlette.exceptions import HTTPException
@@ -19,14 +19,17 @@ from conformance.json import encode, parse
 from conformance.outcome import FhirError
 from fhir_server import owners
 from fhir_server.audit.event import Caller
+from fhir_server.audit.publishing import Newest, newest
 from fhir_server.ids import is_id
 from fhir_server.interaction import Interaction, Parameters
 from fhir_server.search.results import PAGE
-from fhir_server.storage.store import EVENTS
+from fhir_server.storage.store import EVENTS, Transaction
 from salus.console.page import Visit
 from salus.console.telling import CLOSELY, PAGES, Names, Told, Viewer, parties, told
+from salus.directory import matching
 from salus.product import Product
 from smart_auth import clients
+from smart_auth.authority import Patient
 from smart_auth.errors import OAuthError
 from smart_auth.grant import Grant, Scope
 from smart_auth.sessions import Signed
@@ -89,11 +92,33 @@ class Page(NamedTuple):
     older: str
 
 
+# Withheld: it is in the log, but its receipt would show what concerns others.
+State: TypeAlias = Literal["sealed", "waiting", "withheld", "not"]
+_UNPROVEN: Mapping[str, State] = {
+    "forbidden": "withheld",
+    "lock-error": "waiting",
+    "throttled": "waiting",
+    "timeout": "waiting",
+    "transient": "waiting",
+}
+
+
 class Proof(NamedTuple):
     """Whether an event can be proven, and by what."""
 
-    state: Literal["sealed", "waiting", "not"]
+    state: State
     receipt: str = ""
+
+
+class Sealed(NamedTuple):
+    """The state of the log: how many entries it has, and of its last checkpoint how many that one
+    seals, when it was signed, by whom, and who cosigned it."""
+
+    size: int
+    sealed: int
+    at: datetime | None = None
+    by: str = ""
+    witnesses: tuple[str, ...] = ()
 
 
 class Gone(Exception):
@@ -144,9 +169,32 @@ class Trail:
         try:
             result = await self.product.server.perform(asked, self.caller)
         except FhirError as error:
-            return Proof("waiting" if error.issues[0].code in _LATER else "not")
+            return Proof(_UNPROVEN.get(error.issues[0].code, "not"))
         receipt = _receipt(parse(result.body))
         return Proof("sealed", receipt) if receipt else Proof("waiting")
+
+    async def find(self, text: str, limit: int) -> list[Patient]:
+        """Patients whose name or number begins with `text`, by name. OAuthError."""
+        try:
+            return await matching(self.product.server, self.caller, text, limit)
+        except FhirError as error:
+            raise _refusal(error) from None
+
+    async def sealed(self) -> Sealed:
+        """The state of the log, and its last checkpoint as it is kept."""
+        store = self.product.server.store
+
+        async def read(tx: Transaction) -> tuple[int, Newest | None]:
+            return await tx.size(), await newest(tx)
+
+        size, last = await store.transaction(read)
+        if last is None:
+            return Sealed(size, 0)
+        state = last.checkpoint
+        at = datetime.fromtimestamp(last.at / 1_000_000, UTC).astimezone(self.viewer.zone)
+        names = dict.fromkeys(each.name for each in last.note.signatures)
+        others = tuple(name for name in names if name != state.origin)
+        return Sealed(size, state.size, at, state.origin, others)
 
     async def patients(self, ids: Iterable[str]) -> dict[str, str]:
         """Names of patients by id, of those whom the user may see."""
@@ -220,9 +268,6 @@ class Trail:
         return parse(result.body)
 
 
-_LATER = frozenset({"transient", "incomplete", "lock-error", "timeout", "throttled"})
-
-
 def _refusal(error: FhirError) -> OAuthError:
     if error.issues[0].code == "too-costly":
         text = "That is too much to look through at once. Choose a shorter period, or one patient"
@@ -281,7 +326,7 @@ def whole(visit: Visit, signed: Signed) -> Trail:
         reach=None,
         account=account.name,
     )
-    viewer = Viewer(account.who, {}, product.server.core.timezone, all=True)
+    viewer = Viewer(account.who, {}, product.server.core.timezone, account.name, all=True)
     return Trail(product, _caller(visit, product, grant), viewer)
 
 
