@@ -365,9 +365,13 @@ def _object(event: Mapping[str, Any], whose: str) -> str:
         return f"{whose} {', '.join(map(kind_words, own))}"
     if things:
         return ", ".join(map(kind_words, own or things))
+    return _record(whose) or "records"
+
+
+def _record(whose: str) -> str:
     if not whose:
-        return "records"
-    return f"{whose} record{'s' if ' and ' in whose else ''}"
+        return ""
+    return f"{whose} records" if _AND in whose else f"{whose} record"
 
 
 def kind_words(type: str) -> str:
