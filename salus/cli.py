@@ -14,7 +14,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from salus.commands import clients, tokens, users
+from salus.commands import audit, clients, tokens, users
 from salus.settings import Variable, read_settings, variables
 from salus.terminal import INTERRUPTED, command, explained, group, option, out
 
@@ -22,6 +22,7 @@ app = group(
     "salus", "A FHIR R4 server: one program, started with one command, trusted with patient data."
 )
 app.add_typer(clients.app)
+app.add_typer(audit.app)
 app.add_typer(users.app)
 command(app)(tokens.token)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol
 
@@ -18,7 +19,7 @@ from fhir_server.log.checkpoint import Checkpoint, Head
 from fhir_server.log.note import LOG, Malformed, SigningKey
 from fhir_server.log.signing import LocalSigner
 from fhir_server.storage.keys import write_durably
-from fhir_server.storage.store import Store, StoreError, Transaction
+from fhir_server.storage.store import Kept, Store, StoreError, Transaction
 
 SIGNED = "log.signed"  # in the key folder: what the key signed last
 KEY = "signing"  # of the kept record that is the wrapped key
@@ -80,6 +81,12 @@ def last_signed(keys: Path) -> Signed | None:
         ) from None
 
 
+def name_of(kept: Iterable[Kept], sealer: Sealer) -> str | None:
+    """The name of the store's own key, among the kept records of the log. StoreError."""
+    found = next((each.value for each in kept if each.key == KEY), None)
+    return None if found is None else _opened(found, sealer).name
+
+
 async def begin_anew(store: Store, sealer: Sealer, host: str) -> str:
     """Give the log another name and key, since it is rightly another than was signed, as after a
     backup was restored; the name. What was signed under the old one can still be verified, as far
@@ -102,8 +109,12 @@ async def _key(store: Store, sealer: Sealer, host: str) -> SigningKey:
     if there is None:
         await begin_anew(store, sealer, host)
         return await _key(store, sealer, host)
+    return _opened(there.value, sealer)
+
+
+def _opened(wrapped: bytes, sealer: Sealer) -> SigningKey:
     try:
-        return SigningKey.parse(sealer.unwrap(there.value, _PURPOSE).decode())
+        return SigningKey.parse(sealer.unwrap(wrapped, _PURPOSE).decode())
     except (Malformed, UnicodeDecodeError) as error:
         raise StoreError(f"The key of the log is damaged ({error}): restore a backup") from None
 

@@ -26,7 +26,6 @@ from fhir_server.storage.sealed import (
 from fhir_server.storage.sqlite import codec
 from fhir_server.storage.sqlite.codec import unpack_id
 from fhir_server.storage.sqlite.schema import (
-    DEFAULT_CIPHER,
     FILE,
     REFUSALS,
     VERSION,
@@ -87,7 +86,7 @@ class Reading:
     Damaged or Unavailable where its pages cannot be read."""
 
     def __init__(
-        self, folder: Path, page_key: bytes, keys: Keys, cipher: str = DEFAULT_CIPHER
+        self, folder: Path, page_key: bytes, keys: Keys, cipher: str | None = None
     ) -> None:
         if not (folder / FILE).is_file():
             raise StoreError(f"There is no data in {folder}: name another folder with --data")

@@ -1,0 +1,233 @@
+"""Verifying the log of a data folder, beside its server or without it, and saying what was found.
+
+https://www.rfc-editor.org/rfc/rfc9162#section-2.1
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from fhir_server.audit.proven import Finding, Report, Signed, trusted
+from fhir_server.audit.publishing import HOURLY, NEWEST, SPACE, VERIFIER, stamped
+from fhir_server.audit.verify import verify
+from fhir_server.log import note as notes
+from fhir_server.log.note import Malformed, Note, Untrusted, Verifier
+from fhir_server.storage.keydb import KEYS_DB
+from fhir_server.storage.keys import page_key
+from fhir_server.storage.sqlite.proving import Reading
+from fhir_server.storage.store import Kept, StoreError
+from fhir_server.storage.vault import Vault
+from fhir_server.times import instant
+from salus.keyring import key_provider
+from salus.log.checking import log_verifier, verifier
+from salus.log.own import last_signed, name_of
+from salus.operator.running import needs_data
+from salus.problem import Problem
+from salus.settings import Settings
+
+_ALONE = (
+    "All that this was held against lies with the data or its keys. Who has both can make it all "
+    "anew: name what others have with --checkpoint, and the log's key with --log"
+)
+
+
+class Asked(NamedTuple):
+    """What a verification is to hold the log against besides what the server keeps: files of
+    checkpoints, the log's key and those of witnesses, who must have cosigned these files; and the
+    first leaf whose record is to be looked at."""
+
+    checkpoints: Sequence[Path] = ()
+    log: str | None = None
+    witnesses: Sequence[str] = ()
+    since: int = 0
+
+
+class Verified(NamedTuple):
+    """What was found; what of it is about checkpoints alone; whether something was compared that
+    does not lie with the data."""
+
+    report: Report
+    alone: bool
+
+    @property
+    def well(self) -> bool:
+        return self.report.well
+
+
+@contextmanager
+def opened(settings: Settings) -> Iterator[tuple[Reading, Vault]]:
+    """The store of the settings and its keys, read beside its server. Problem, StoreError."""
+    needs_data(settings)
+    if not (settings.keys / KEYS_DB).is_file():
+        raise Problem(
+            f"There are no keys in {settings.keys}: name their folder with --keys or SALUS_KEYS"
+        )
+    provider = key_provider(settings)
+    with closing(Vault.open(settings.keys, provider)) as vault:
+        pages = page_key(settings.data, provider)
+        with closing(Reading(settings.data, pages, vault)) as reading:
+            yield reading, vault
+
+
+def verify_data(
+    settings: Settings, asked: Asked, progress: Callable[[int, int], None] = lambda done, all: None
+) -> Verified:
+    """Verify the log of the data folder. `progress(done, all)` hears of records. Problem,
+    StoreError."""
+    own = last_signed(settings.keys)  # before the store: what is signed later is not in this state
+    logs = [log_verifier(asked.log)] if asked.log else []
+    witnesses = [verifier(each) for each in asked.witnesses]
+    with opened(settings) as (reading, vault):
+        kept = reading.kept(SPACE)
+        logs = logs or verifiers(kept)
+        found, false = _kept(kept, logs)
+        if own is not None and own.origin == name_of(kept, vault):
+            found.append(Signed(own.checkpoint, "what its key signed last"))
+        for file in asked.checkpoints:
+            states, wrong = _of_file(file, logs, witnesses)
+            found += states
+            false += wrong
+        total = reading.count()
+        destroyed = {each.id for each in vault.destroyed()}
+        report = verify(reading, found, destroyed, asked.since, lambda done: progress(done, total))
+    findings = (*report.findings, *false)
+    return Verified(msgspec.structs.replace(report, findings=findings), alone=not asked.checkpoints)
+
+
+def verifiers(kept: Sequence[Kept]) -> list[Verifier]:
+    """The keys that the log was signed with, as the store has them. StoreError."""
+    try:
+        return [
+            Verifier.parse(each.value.decode()) for each in kept if each.key.startswith(VERIFIER)
+        ]
+    except (Malformed, UnicodeDecodeError) as error:
+        raise StoreError(f"A key of the log is damaged in the store: {error}") from None
+
+
+def current(settings: Settings) -> list[Verifier]:
+    """The keys that the log was signed with, the one of now first. Problem, StoreError."""
+    with opened(settings) as (reading, vault):
+        kept = reading.kept(SPACE)
+        now = name_of(kept, vault)
+        signed = next((stamped(each.value) for each in kept if each.key == NEWEST), None)
+        names = (now, signed.checkpoint.origin if signed else None)
+        return sorted(verifiers(kept), key=lambda each: each.name not in names)
+
+
+def _kept(kept: Sequence[Kept], logs: Sequence[Verifier]) -> tuple[list[Signed], list[Finding]]:
+    """The states that the server keeps."""
+    found, false = list[Signed](), list[Finding]()
+    for each in kept:
+        if each.key == NEWEST or each.key.startswith(HOURLY):
+            state = stamped(each.value)
+            _take(state.note, "kept by the server", state.at, logs, (), found, false)
+    return found, false
+
+
+def _of_file(
+    file: Path, logs: Sequence[Verifier], witnesses: Sequence[Verifier]
+) -> tuple[list[Signed], list[Finding]]:
+    """The states in a file, of one or more notes with an empty line between them. Problem."""
+    found, false = list[Signed](), list[Finding]()
+    parts = file.read_text().strip("\n").split("\n\n")
+    if len(parts) % 2:
+        raise Problem(f"{file} holds no checkpoints: each is a text and lines of signature")
+    for text, lines in zip(parts[::2], parts[1::2], strict=True):
+        try:
+            note = notes.parse(f"{text}\n\n{lines}\n".encode())
+        except Malformed as error:
+            raise Problem(f"{file} holds no checkpoints: {error}") from None
+        _take(note, str(file), None, logs, witnesses, found, false)
+    return found, false
+
+
+def _take(
+    note: Note,
+    source: str,
+    at: int | None,
+    logs: Sequence[Verifier],
+    witnesses: Sequence[Verifier],
+    found: list[Signed],
+    false: list[Finding],
+) -> None:
+    try:
+        found.append(trusted(note, source, at, logs, witnesses))
+    except (Malformed, Untrusted) as error:
+        size = note.text.split("\n")[1:2]
+        text = f"A checkpoint of {''.join(size)} leaves ({source}) is not to be trusted: {error}"
+        false.append(Finding("checkpoint false", text))
+
+
+# --- in words ------------------------------------------------------------------------------------
+
+
+def sentences(verified: Verified) -> Iterator[str]:
+    """What was found, without the findings themselves."""
+    report = verified.report
+    seconds = max(report.seconds, 0.001)
+    yield (
+        f"{report.size:,} leaves, {report.records:,} records and {report.notices:,} notices; of "
+        f"{report.erased:,} leaves the record is gone, as notices say "
+        f"({report.seconds:.1f} s, {report.records / seconds:,.0f} records a second)."
+    )
+    if report.since:
+        yield f"Of the records before leaf {report.since:,} none was looked at."
+    yield standing(report)
+    if verified.alone:
+        yield f"{_ALONE}."
+
+
+def standing(report: Report) -> str:
+    """What still is as it was signed."""
+    if report.stands is None or report.stands.checkpoint.size == 0:
+        return "Nothing of it is proven: no state of it that was signed is known."
+    state, at = report.stands.checkpoint, report.stands.at
+    last = state.size - 1
+    when = f" at {instant(at)}" if at else ""
+    by = f", cosigned by {', '.join(report.stands.cosigned)}" if report.stands.cosigned else ""
+    named = {each.leaf for each in report.findings if each.leaf is not None}
+    but = f", but for the {len(named):,} named" if any(leaf <= last for leaf in named) else ""
+    after = report.size - state.size
+    rest = f" {after:,} came after it and are not signed yet." if after > 0 else ""
+    return f"Leaves 0 to {last:,} stand as {state.origin or 'it was'} signed{when}{by}{but}.{rest}"
+
+
+def described(finding: Finding) -> str:
+    """A finding in a line."""
+    what = finding.record or "the log"
+    where = f" (leaf {finding.leaf:,})" if finding.leaf is not None else ""
+    return f"{what}{where}, {finding.kind}: {finding.text}"
+
+
+def as_json(verified: Verified) -> bytes:
+    """For programs."""
+    report = verified.report
+    stands = report.stands
+    first = report.first
+    said = {
+        "well": verified.well,
+        "leaves": report.size,
+        "since": report.since,
+        "records": report.records,
+        "notices": report.notices,
+        "erased": report.erased,
+        "seconds": round(report.seconds, 3),
+        "compared": report.signed,
+        "stands": stands
+        and {
+            "origin": stands.checkpoint.origin,
+            "leaves": stands.checkpoint.size,
+            "root": stands.checkpoint.root,
+            "at": instant(stands.at) if stands.at else None,
+            "source": stands.source,
+            "cosigned": stands.cosigned,
+        },
+        "first": first,
+        "findings": report.findings,
+    }
+    return msgspec.json.format(msgspec.json.encode(said))
