@@ -102,6 +102,25 @@ class IssueToken(Struct, frozen=True, kw_only=True, tag="issue-token"):
     minutes: int = 60
 
 
+KeysHappening: TypeAlias = Literal[
+    "key service's key replaced",
+    "keys moved to another key service",
+    "intermediate keys replaced",
+    "keys backed up",
+    "keys restored",
+]
+
+
+class NoteKeys(Struct, frozen=True, tag="note-keys"):
+    """Tell the audit what happens to the keys."""
+
+    what: KeysHappening
+
+
+class RenewDataKeys(Struct, frozen=True, tag="renew-data-keys"):
+    """Let every owner have a new data key at the next write."""
+
+
 class FirstStart(Struct, frozen=True, tag="first-start"):
     """Make an administrator where there is nobody yet."""
 
@@ -120,6 +139,8 @@ Asked: TypeAlias = (
     | LinkUser
     | IssueToken
     | FirstStart
+    | NoteKeys
+    | RenewDataKeys
 )
 
 # --- what is answered ----------------------------------------------------------------------------
@@ -195,6 +216,12 @@ class Token(Struct, frozen=True):
     token: str
     scope: str
     expires_in: int
+
+
+class DataKeysRenewed(Struct, frozen=True):
+    """How many owners had a data key."""
+
+    owners: int
 
 
 class First(Struct, frozen=True):

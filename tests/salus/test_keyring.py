@@ -1,0 +1,248 @@
+"""`salus keys`: what an operator sees of rotation, backup and return, and what a server reads
+meanwhile."""
+
+from __future__ import annotations
+
+import re
+import threading
+from typing import NamedTuple
+
+import pytest
+from typer.testing import CliRunner
+
+from fhir_server.storage.keydb import KEYS_DB
+from fhir_server.storage.keys import KEY_FILE
+from salus.commands.keyring import app
+from salus.keyring import findings, key_provider, keys_allowed
+from salus.settings import Settings, SettingsError
+from tests.secured import Secured, patient
+from tests.storage.keyservices.servers import Transit
+
+FHIR = {"content-type": "application/fhir+json"}
+PASS = "a passphrase of the test"
+
+
+class Told(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+class Operated(Secured):
+    """A server whose keys the operator looks after."""
+
+    def keys_command(self, *arguments, input=None, **environment):
+        own = {"SALUS_DATA": str(self.data), "SALUS_KEYS": str(self.keys), "COLUMNS": "200"}
+        told = CliRunner().invoke(app, arguments, input, {**own, **environment})
+        assert told.exception is None or isinstance(told.exception, SystemExit), told.exception
+        return Told(told.exit_code, told.stdout, told.stderr)
+
+    def write(self, token, id):
+        with self.client(token) as client:
+            answer = client.put(f"Patient/{id}", content=patient(id), headers=FHIR)
+        assert answer.status_code in (200, 201), answer.text
+
+    def reads(self, token, id):
+        with self.client(token) as client:
+            answer = client.get(f"Patient/{id}")
+        return answer.status_code, answer.json().get("id")
+
+    def audited(self):
+        """What the audit tells about keys, in order."""
+        with self.client(self.token("system/AuditEvent.rs")) as client:
+            found = client.get("AuditEvent", params={"_count": 200, "_sort": "date"}).json()
+        events = [each["resource"] for each in found["entry"]]
+        return [
+            each["outcomeDesc"]
+            for each in events
+            if any(code["code"] == "keys" for code in each.get("subtype", ()))
+        ]
+
+
+@pytest.fixture
+def server(tmp_path):
+    served = Operated(tmp_path)
+    served.start()
+    yield served
+    served.stop()
+
+
+@pytest.fixture
+def passphrase(tmp_path):
+    file = tmp_path / "passphrase"
+    file.write_text(PASS)
+    file.chmod(0o600)
+    return str(file)
+
+
+def test_keys_rotate_under_load_and_the_audit_tells_it(server):
+    token = server.token("system/*.cruds")
+    server.write(token, "ann")
+    before = (server.keys / KEY_FILE).read_bytes()
+    answers, stop = [], threading.Event()
+
+    def load():
+        number = 0
+        while not stop.is_set():
+            number += 1
+            server.write(token, f"p{number}")
+            answers.append(server.reads(token, "ann"))
+
+    thread = threading.Thread(target=load)
+    thread.start()
+    told = [
+        server.keys_command("rotate"),
+        server.keys_command("rotate", "--intermediates"),
+        server.keys_command("rotate", "--data-keys"),
+        server.keys_command("rotate"),
+    ]
+    stop.set()
+    thread.join()
+
+    assert [each.code for each in told] == [0, 0, 0, 0], told
+    assert "5 intermediate keys are wrapped anew by the file" in told[0].out
+    assert re.search(r"There are new intermediate keys; \d+ data keys are wrapped", told[1].out)
+    assert re.search(r"\d+ owners get a new data key at their next write", told[2].out)
+    assert answers and set(answers) == {(200, "ann")}
+    after = (server.keys / KEY_FILE).read_bytes()
+    assert after != before and len(after) == 40
+    assert server.audited() == [
+        "key service's key replaced",
+        "intermediate keys replaced",
+        "data keys renewed",
+        "key service's key replaced",
+    ]
+    server.stop()
+    server.start()
+    assert server.reads(token, "ann") == (200, "ann")
+    assert server.reads(token, "p1") == (200, "p1")
+
+
+def test_status_tells_what_there_is(server):
+    told = server.keys_command("status")
+    assert told.code == 0
+    assert f"Key service:       the file {server.keys / KEY_FILE}" in told.out
+    assert re.search(r"Intermediate keys: +5, all open\n", told.out)
+    assert re.search(r"Last backup: +none\n", told.out)
+    server.keys_command("rotate", "--intermediates")
+    told = server.keys_command("status")
+    assert re.search(r"Intermediate keys: +6, all open \(1 of before, for secrets\)\n", told.out)
+
+
+def test_lost_keys_come_back_from_their_backup(server, tmp_path, passphrase):
+    token = server.token("system/*.cruds")
+    server.write(token, "ann")
+    file = str(tmp_path / "keys.backup")
+    told = server.keys_command("backup", file, "--passphrase-file", passphrase)
+    assert told.code == 0
+    assert re.search(r"can be restored until 20\d\d-\d\d-\d\d \d\d:\d\d UTC", told.out)
+    running = server.keys_command("restore", file, "--passphrase-file", passphrase)
+    assert running.code == 2 and "is in use by" in running.err
+    server.stop()
+    for each in server.keys.iterdir():
+        each.unlink()
+    lost = server.keys_command("status")
+    assert lost.code == 2 and "There are no keys in" in lost.err
+
+    wrong = server.keys_command("restore", file, input="another passphrase\n")
+    restored = server.keys_command("restore", file, input=f"{PASS}\n")
+    assert wrong.code == 2 and "the passphrase is another" in wrong.err
+    assert restored.code == 0
+    assert re.search(r"\d+ data keys are there; 0 of the backup stay destroyed", restored.out)
+    server.start()
+    assert server.reads(token, "ann") == (200, "ann")
+    assert server.audited() == ["keys backed up", "keys restored"]
+
+
+def test_a_backup_lies_neither_with_the_data_nor_under_a_short_passphrase(server, tmp_path):
+    inside = server.keys_command("backup", str(server.data / "keys.backup"))
+    short = server.keys_command("backup", str(tmp_path / "b"), input="short\nshort\n")
+    assert (inside.code, short.code) == (2, 2)
+    assert "name a place outside the data folder" in inside.err
+    assert "at least 12 characters" in short.err
+    assert not (tmp_path / "b").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (("--intermediates", "--data-keys"), "Choose one of"),
+        (("--from", "file"), "SALUS_KEY_PROVIDER (file) another"),
+        (("--from", "nothing"), "one of file, pkcs11, vault, aws-kms"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(server, arguments, words):
+    told = server.keys_command("rotate", *arguments)
+    assert told.code == 2
+    assert words in told.err
+
+
+def test_a_misspelt_folder_is_not_made(tmp_path):
+    server = Operated(tmp_path)
+    for command in ("rotate",), ("backup", str(tmp_path / "b")), ("status",):
+        told = server.keys_command(*command)
+        assert told.code == 2
+        assert "There is no data in" in told.err or "There are no keys in" in told.err
+    assert not server.data.exists() and not server.keys.exists()
+
+
+@pytest.mark.parametrize("command", ["status", "rotate", "backup", "restore"])
+def test_every_command_has_examples(command):
+    told = CliRunner().invoke(app, [command, "--help"])
+    assert told.exit_code == 0
+    assert f"salus keys {command}" in told.stdout
+
+
+# --- where keys may be ---------------------------------------------------------------------------
+
+
+def settings(tmp_path, **more):
+    made = {"data": tmp_path / "data", "keys": tmp_path / "keys", "behind_proxy": True}
+    return Settings(**{**made, "base_url": "https://fhir.example", **more})
+
+
+def test_a_key_file_beside_a_server_for_others_is_refused_unless_meant(tmp_path):
+    assert not keys_allowed(settings(tmp_path))
+    with pytest.raises(
+        SettingsError, match=r"beyond this machine \(0\.0\.0\.0\) .* --keys-on-this"
+    ):
+        keys_allowed(settings(tmp_path, host="0.0.0.0"))
+    assert keys_allowed(settings(tmp_path, host="0.0.0.0", keys_on_this_machine=True))
+    assert not keys_allowed(settings(tmp_path, host="0.0.0.0", key_provider="vault"))
+    assert not keys_allowed(settings(tmp_path, host="127.0.0.1", keys_on_this_machine=True))
+
+
+def test_settings_reach_the_key_service(tmp_path):
+    chosen = settings(
+        tmp_path, key_provider="aws-kms", aws_kms_key="one", aws_kms_former_keys="two, three"
+    )
+    assert chosen.key_service.aws_kms_former_keys == ("two", "three")
+    assert key_provider(chosen).where == "AWS KMS, key one"
+    assert key_provider(chosen, "file").where == f"the file {tmp_path / 'keys' / KEY_FILE}"
+
+
+def test_doctor_asks_the_key_service(server, tmp_path):
+    assert list(findings(server.settings, 0)) == []
+    years = 400 * 86_400
+    import time
+
+    (old,) = findings(server.settings, time.time() + years)
+    assert "was last replaced 400 days ago" in old.wrong
+    token = tmp_path / "token"
+    token.write_text(Transit.token)
+    token.chmod(0o600)
+    with Transit() as served:
+        served.fault = 503
+        away = Settings(
+            data=server.data,
+            keys=server.keys,
+            key_provider="vault",
+            vault_address=served.address,
+            vault_token_file=token,
+        )
+        (other,) = findings(away, 0)
+    assert "was not wrapped by HashiCorp Vault" in other.wrong
+    (server.keys / KEYS_DB).write_bytes(b"damaged" * 1000)
+    (damaged,) = findings(server.settings, 0)
+    assert "is damaged" in damaged.wrong
+    assert damaged.remedy == "restore it with `salus keys restore`"
