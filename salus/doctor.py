@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import platform
 import shutil
+import time
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -27,6 +28,7 @@ from salus.advice import advice, urgent
 from salus.bench.machine import filesystem
 from salus.deep import disagreements
 from salus.folders import Finding, exposed, named
+from salus.keyring import tighter, unopened
 from salus.operator.running import address, holder
 from salus.problem import Problem
 from salus.program import called
@@ -56,10 +58,11 @@ def examine(settings: Settings, deep: bool, console: Console) -> bool:
     """Print what is where and what is wrong; whether nothing is. Problem when `deep` is asked of a
     folder that a running server has."""
     console.print(_places(settings))
-    findings = [*exposed(settings), *_space(settings), *urgent(settings)]
+    locked = list(unopened(settings))
+    findings = [*exposed(settings), *_space(settings), *urgent(settings), *locked]
     if found := holder(settings.data):
         _in_use(settings, found, deep, console)
-    else:
+    elif not locked:
         findings += _inside(settings, deep, console)
     for each in findings:
         _print("[bold red]Wrong:[/]", each, console)
@@ -80,7 +83,7 @@ def _advice(settings: Settings) -> list[Finding]:
     if not (settings.data / LOCK).is_file():
         return []
     try:
-        return list(advice(settings))
+        return [*advice(settings), *tighter(settings, time.time())]
     except Problem:
         return []
 

@@ -43,22 +43,30 @@ def keys_allowed(settings: Settings) -> bool:
     return True
 
 
-def findings(settings: Settings, now: float) -> Iterator[Finding]:
-    """What is wrong with the keys, asked of the key service itself."""
+def unopened(settings: Settings) -> Iterator[Finding]:
+    """Why the keys do not open, asked of the key service itself."""
     if not (settings.keys / KEYS_DB).is_file():
         return
     try:
-        found = overview(settings.keys)
-        found.prove(key_provider(settings))
+        overview(settings.keys).prove(key_provider(settings))
     except Unavailable as error:
         yield Finding(f"The key service does not serve: {error}", "bring it back")
-        return
     except StoreError as error:
         wrong, _, remedy = str(error).rpartition(": ")
         yield Finding(f"The keys do not open: {wrong}", remedy)
+
+
+def tighter(settings: Settings, now: float) -> Iterator[Finding]:
+    """What could be better about keys that open; `now` in seconds since 1970. StoreError."""
+    if settings.keys_on_this_machine and not is_loopback(settings.host):
+        yield Finding(
+            "Whoever takes this machine has the data and the key that opens it",
+            "name a key service with SALUS_KEY_PROVIDER, and `salus keys rotate --from file`",
+        )
+    if not (settings.keys / KEYS_DB).is_file():
         return
-    if now - found.renewed > OLD_DAYS * _DAY:
-        days = int(now - found.renewed) // _DAY
+    days = int(now - overview(settings.keys).renewed) // _DAY
+    if days > OLD_DAYS:
         yield Finding(
             f"The key that wraps all others was last replaced {days} days ago",
             f"{called()} keys rotate, at any time",

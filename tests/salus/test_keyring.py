@@ -5,15 +5,19 @@ from __future__ import annotations
 
 import re
 import threading
+import time
 from typing import NamedTuple
 
 import pytest
 from typer.testing import CliRunner
 
 from fhir_server.storage.keydb import KEYS_DB
-from fhir_server.storage.keys import KEY_FILE
+from fhir_server.storage.keys import KEY_FILE, FileKeys
+from fhir_server.storage.rotation import renew_intermediates, renew_service_key
+from fhir_server.storage.sqlite.folder import LOCK
+from fhir_server.storage.vault import Vault
 from salus.commands.keyring import app
-from salus.keyring import findings, key_provider, keys_allowed
+from salus.keyring import key_provider, keys_allowed, tighter, unopened
 from salus.settings import Settings, SettingsError
 from tests.secured import Secured, patient
 from tests.storage.keyservices.servers import Transit
@@ -68,6 +72,16 @@ def server(tmp_path):
 
 
 @pytest.fixture
+def folders(tmp_path):
+    """The folders of a server that does not run."""
+    made = Operated(tmp_path)
+    Vault.open(made.keys, FileKeys(made.keys)).close()
+    made.data.mkdir()
+    (made.data / LOCK).touch()
+    return made
+
+
+@pytest.fixture
 def passphrase(tmp_path):
     file = tmp_path / "passphrase"
     file.write_text(PASS)
@@ -118,15 +132,18 @@ def test_keys_rotate_under_load_and_the_audit_tells_it(server):
     assert server.reads(token, "p1") == (200, "p1")
 
 
-def test_status_tells_what_there_is(server):
-    told = server.keys_command("status")
+def test_status_tells_what_there_is(folders):
+    told = folders.keys_command("status")
     assert told.code == 0
-    assert f"Key service:       the file {server.keys / KEY_FILE}" in told.out
+    assert f"Key service:       the file {folders.keys / KEY_FILE}" in told.out
     assert re.search(r"Intermediate keys: +5, all open\n", told.out)
     assert re.search(r"Last backup: +none\n", told.out)
-    server.keys_command("rotate", "--intermediates")
-    told = server.keys_command("status")
+    renew_intermediates(folders.keys, FileKeys(folders.keys))
+    told = folders.keys_command("status")
     assert re.search(r"Intermediate keys: +6, all open \(1 of before, for secrets\)\n", told.out)
+    (folders.keys / KEY_FILE).unlink()
+    lost = folders.keys_command("status")
+    assert lost.code == 2 and f"{folders.keys / KEY_FILE} is missing" in lost.err
 
 
 def test_lost_keys_come_back_from_their_backup(server, tmp_path, passphrase):
@@ -154,9 +171,9 @@ def test_lost_keys_come_back_from_their_backup(server, tmp_path, passphrase):
     assert server.audited() == ["keys backed up", "keys restored"]
 
 
-def test_a_backup_lies_neither_with_the_data_nor_under_a_short_passphrase(server, tmp_path):
-    inside = server.keys_command("backup", str(server.data / "keys.backup"))
-    short = server.keys_command("backup", str(tmp_path / "b"), input="short\nshort\n")
+def test_a_backup_lies_neither_with_the_data_nor_under_a_short_passphrase(folders, tmp_path):
+    inside = folders.keys_command("backup", str(folders.data / "keys.backup"))
+    short = folders.keys_command("backup", str(tmp_path / "b"), input="short\nshort\n")
     assert (inside.code, short.code) == (2, 2)
     assert "name a place outside the data folder" in inside.err
     assert "at least 12 characters" in short.err
@@ -171,8 +188,8 @@ def test_a_backup_lies_neither_with_the_data_nor_under_a_short_passphrase(server
         (("--from", "nothing"), "one of file, pkcs11, vault, aws-kms"),
     ],
 )
-def test_what_cannot_be_meant_is_refused(server, arguments, words):
-    told = server.keys_command("rotate", *arguments)
+def test_what_cannot_be_meant_is_refused(folders, arguments, words):
+    told = folders.keys_command("rotate", *arguments)
     assert told.code == 2
     assert words in told.err
 
@@ -221,28 +238,43 @@ def test_settings_reach_the_key_service(tmp_path):
     assert key_provider(chosen, "file").where == f"the file {tmp_path / 'keys' / KEY_FILE}"
 
 
-def test_doctor_asks_the_key_service(server, tmp_path):
-    assert list(findings(server.settings, 0)) == []
-    years = 400 * 86_400
-    import time
-
-    (old,) = findings(server.settings, time.time() + years)
-    assert "was last replaced 400 days ago" in old.wrong
+def test_doctor_asks_the_key_service(folders, tmp_path):
+    asked = folders.settings
+    assert list(unopened(asked)) == list(tighter(asked, time.time())) == []
     token = tmp_path / "token"
     token.write_text(Transit.token)
     token.chmod(0o600)
     with Transit() as served:
-        served.fault = 503
-        away = Settings(
-            data=server.data,
-            keys=server.keys,
+        moved = Settings(
+            data=folders.data,
+            keys=folders.keys,
             key_provider="vault",
             vault_address=served.address,
             vault_token_file=token,
         )
-        (other,) = findings(away, 0)
-    assert "was not wrapped by HashiCorp Vault" in other.wrong
-    (server.keys / KEYS_DB).write_bytes(b"damaged" * 1000)
-    (damaged,) = findings(server.settings, 0)
+        (other,) = unopened(moved)
+        assert "was not wrapped by HashiCorp Vault" in other.wrong
+        renew_service_key(folders.keys, folders.data, key_provider(moved), FileKeys(folders.keys))
+        assert list(unopened(moved)) == []
+        served.fault = 503
+        (away,) = unopened(moved)
+        assert away.wrong.startswith("The key service does not serve: HashiCorp Vault at")
+    (folders.keys / KEYS_DB).write_bytes(b"damaged" * 1000)
+    (damaged,) = unopened(asked)
     assert "is damaged" in damaged.wrong
     assert damaged.remedy == "restore it with `salus keys restore`"
+
+
+def test_doctor_tells_what_could_be_better_about_keys(folders, tmp_path):
+    (old,) = tighter(folders.settings, time.time() + 400 * 86_400)
+    assert old.wrong == "The key that wraps all others was last replaced 400 days ago"
+    (here,) = tighter(settings(tmp_path, host="0.0.0.0", keys_on_this_machine=True), time.time())
+    assert here.wrong == "Whoever takes this machine has the data and the key that opens it"
+
+
+def test_doctor_says_once_that_the_keys_do_not_open(folders):
+    (folders.keys / KEY_FILE).unlink()
+    told = folders.command("doctor")
+    assert told.returncode == 1
+    assert told.stdout.count("is missing") == 1
+    assert f"The keys do not open: {folders.keys / KEY_FILE} is missing" in told.stdout
