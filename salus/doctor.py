@@ -58,8 +58,9 @@ def examine(settings: Settings, deep: bool, console: Console) -> bool:
     """Print what is where and what is wrong; whether nothing is. Problem when `deep` is asked of a
     folder that a running server has."""
     console.print(_places(settings))
-    locked = list(unopened(settings))
-    findings = [*exposed(settings), *_space(settings), *urgent(settings), *locked]
+    findings = [*exposed(settings), *_space(settings), *urgent(settings)]
+    if locked := unopened(settings):
+        findings.append(_closed(locked))
     if found := holder(settings.data):
         _in_use(settings, found, deep, console)
     elif not locked:

@@ -12,7 +12,7 @@ from fhir_server.storage.keydb import KEYS_DB
 from fhir_server.storage.keys import KeyProvider
 from fhir_server.storage.keyservices.choice import Kind, provider
 from fhir_server.storage.rotation import overview
-from fhir_server.storage.store import StoreError, Unavailable
+from fhir_server.storage.store import StoreError
 from salus.folders import Finding
 from salus.program import called
 from salus.settings import Settings, SettingsError, is_loopback
@@ -43,17 +43,15 @@ def keys_allowed(settings: Settings) -> bool:
     return True
 
 
-def unopened(settings: Settings) -> Iterator[Finding]:
-    """Why the keys do not open, asked of the key service itself."""
+def unopened(settings: Settings) -> StoreError | None:
+    """Why the keys do not open, asked of the key service itself; None when they do."""
     if not (settings.keys / KEYS_DB).is_file():
-        return
+        return None
     try:
         overview(settings.keys).prove(key_provider(settings))
-    except Unavailable as error:
-        yield Finding(f"The key service does not serve: {error}", "bring it back")
     except StoreError as error:
-        wrong, _, remedy = str(error).rpartition(": ")
-        yield Finding(f"The keys do not open: {wrong}", remedy)
+        return error
+    return None
 
 
 def tighter(settings: Settings, now: float) -> Iterator[Finding]:
