@@ -15,8 +15,8 @@ from urllib.parse import urlsplit
 from conformance.json import encode
 from conformance.outcome import FhirError
 from fhir_server.audit.balp import APPLICATION, DICOM, OURS, PATIENT_ROLE, PERSON
-from fhir_server.audit.event import MINOR, PRIVATE, SUCCESS, network, role, user_of
-from fhir_server.audit.links import AGENT, ENTITY
+from fhir_server.audit.event import MINOR, PRIVATE, SUCCESS, agent_entries, network, role, user_of
+from fhir_server.audit.links import ENTITY
 from fhir_server.search.place import link_entry
 from fhir_server.server import Server
 from fhir_server.storage.store import EVENTS, Entry, Event
@@ -147,6 +147,5 @@ def _keys(happening: Happening) -> list[Entry]:
     if happening.patient:
         keys.append(link_entry(ENTITY, "Patient", happening.patient))
     if happening.who:
-        type, _, id = happening.who.partition("/")
-        keys.append(link_entry(AGENT, type, id))
+        keys += agent_entries(happening.who)
     return keys

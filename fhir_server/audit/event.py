@@ -46,6 +46,11 @@ class Caller(NamedTuple):
     token: str = ""
 
 
+_AGENTS = frozenset(
+    {"Device", "Organization", "Patient", "Practitioner", "PractitionerRole", "RelatedPerson"}
+)
+
+
 class _Made(NamedTuple):
     """The entity of a query, and what is kept apart of it."""
 
@@ -162,8 +167,7 @@ def _event(
     tail = f"{_LEAD}{stamp}{before}{stamp}{after}{end}".encode()
     entries = [*keys.values()]
     if grant.agent is not None:
-        type, _, id = grant.agent.partition("/")
-        entries.append(link_entry(AGENT, type, id))
+        entries += agent_entries(grant.agent)
     if kept is None:
         return _new(Event, (at, _HEAD, tail, tuple(entries), None, None))
     return _new(Event, (at, _HEAD, tail, tuple(entries), kept.content, owner))
@@ -276,10 +280,18 @@ def is_user(grant: Grant) -> bool:
 
 
 def user_of(who: str | None, account: str | None) -> dict[str, Any]:
-    """The user by its own resource, else by its login, which is staff's."""
-    if who is not None:
+    """The user by its own resource, else by its login, which is staff's. An agent of R4 is no
+    Person, so one that is is named, not referred to."""
+    if who is not None and agent_entries(who):
         return {"who": {"reference": who}}
-    return {"who": {"identifier": {"value": account}}}
+    return {"who": {"identifier": {"value": who or account}}}
+
+
+@lru_cache(4096)
+def agent_entries(who: str) -> tuple[Entry, ...]:
+    """The key by which the events of a user are found."""
+    type, _, id = who.partition("/")
+    return (link_entry(AGENT, type, id),) if type in _AGENTS else ()
 
 
 def _client(grant: Grant) -> dict[str, Any]:

@@ -120,13 +120,28 @@ class World:
         every = [each["resource"] for each in newest]
         return [event for event in every if request in json.dumps(event.get("entity", ()))]
 
+    def _made(self) -> dict[str, str]:
+        """The ids of what a case is about: two patients, an Observation, an Organization."""
+        patient = {"resourceType": "Patient"}
+        subject = {"reference": "urn:uuid:00000000-0000-4000-8000-000000000001"}
+        entries = [
+            _entry(subject["reference"], patient),
+            _entry("urn:uuid:00000000-0000-4000-8000-000000000002", patient),
+            _entry("urn:uuid:00000000-0000-4000-8000-000000000003", _observation(subject)),
+            _entry(
+                "urn:uuid:00000000-0000-4000-8000-000000000004",
+                {"resourceType": "Organization", "name": "x"},
+            ),
+        ]
+        sent = {"resourceType": "Bundle", "type": "transaction", "entry": entries}
+        with self.secured.client(self.tokens["service"]) as fhir:
+            made = fhir.post(self.secured.url, json=sent).raise_for_status().json()["entry"]
+        ids = [each["response"]["location"].split("/")[-3] for each in made]
+        return dict(zip("pqog", ids, strict=True))
+
     def _ask(self, token: str, method: str, path: str, body: Any) -> tuple[str, httpx.Response]:
         request = f"case-{secrets.token_hex(8)}"
-        with self.secured.client(self.tokens["service"]) as fhir:
-            ids = {"p": _made(fhir, {"resourceType": "Patient"})}
-            ids["q"] = _made(fhir, {"resourceType": "Patient"})
-            ids["o"] = _made(fhir, _observation(ids["p"]))
-            ids["g"] = _made(fhir, {"resourceType": "Organization", "name": "x"})
+        ids = self._made()
         named = {} if "nobody" in path else ids
         method, _, condition = method.partition("?")
         method, star, _ = method.partition("*")
@@ -144,14 +159,13 @@ class World:
             return request, fhir.request(method, url, content=content, headers=headers)
 
 
-def _made(fhir: httpx.Client, resource: dict[str, Any]) -> str:
-    made = fhir.post(f"/{resource['resourceType']}", json=resource)
-    return str(made.raise_for_status().json()["id"])
+def _entry(url: str, resource: dict[str, Any]) -> dict[str, Any]:
+    type = resource["resourceType"]
+    return {"fullUrl": url, "request": {"method": "POST", "url": type}, "resource": resource}
 
 
-def _observation(patient: str, **more: Any) -> dict[str, Any]:
+def _observation(subject: dict[str, str], **more: Any) -> dict[str, Any]:
     code = {"coding": [{"system": "urn:codes", "code": "1"}]}
-    subject = {"reference": f"Patient/{patient}"}
     return {
         "resourceType": "Observation",
         "status": "final",
@@ -166,15 +180,16 @@ def _content(body: Any, path: str, ids: dict[str, str]) -> bytes | None:
         return None
     if isinstance(body, str) and path.endswith("_search"):
         return body.format(**ids).encode()
+    subject = {"reference": f"Patient/{ids['p']}"}
     put = {"id": ids["o"]} if path.startswith("Observation/") else {}
     own = {"id": ids["g"]} if path.startswith("Organization/") else {}
     entry = {
         "request": {"method": "POST", "url": "Observation"},
-        "resource": _observation(ids["p"]),
+        "resource": _observation(subject),
     }
     bundle = {"resourceType": "Bundle", "entry": [entry]}
     known: dict[str, Any] = {
-        "observation": _observation(ids["p"], **put),
+        "observation": _observation(subject, **put),
         "organization": {"resourceType": "Organization", "name": "y", **own},
         "patch": [{"op": "replace", "path": "/status", "value": "amended"}],
         "bad patch": [{"op": "replace", "path": "/nothing", "value": "x"}],
