@@ -92,7 +92,7 @@ class _Verification:
     ) -> None:
         self._reading, self._destroyed = reading, destroyed
         self._since, self._progress = since, progress
-        self._signed = sorted(signed, key=lambda each: each.checkpoint.size)
+        self._signed = sorted(signed, key=lambda each: (each.checkpoint.size, each.at is not None))
         self.findings: list[Finding] = []
         most = max((each.checkpoint.size for each in signed), default=0)
         self.tiles = Tiles(reading, most)
