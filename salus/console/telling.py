@@ -17,6 +17,7 @@ from salus.operator.tokens import OWN
 PAGES = "Salus: who looked"  # what the audit calls the pages that show it
 _OWN_CODES = "urn:salus:audit"
 _PERSON = "1"  # the type of an entity that is a person, and its role of the patient
+_QUERY = "24"  # the role of an entity that is a query
 _REFUSED = frozenset({"forbidden", "login", "not-found", "security", "suppressed"})
 CLOSELY = frozenset({"Patient", "Person", "RelatedPerson"})  # who is nobody else's business
 _AND = "’s and "  # between whose records are
@@ -389,7 +390,15 @@ def _things(event: Mapping[str, Any]) -> list[str]:
         type = each.get("what", {}).get("reference", "").partition("/")[0]
         if type and not _is_whose(each):
             found[type] = None
-    return list(found)
+    return list(found) or [type for each in event.get("entity", ()) for type in _searched(each)]
+
+
+def _searched(entity: Mapping[str, Any]) -> Iterator[str]:
+    """The type that was searched, where an entity is a query and says so: the last of its path."""
+    if entity.get("role", {}).get("code") == _QUERY:
+        type = entity.get("description", "").partition("?")[0].rpartition("/")[2]
+        if type[:1].isupper() and type.isalpha():
+            yield type
 
 
 def _is_whose(entity: Mapping[str, Any]) -> bool:

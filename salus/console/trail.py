@@ -178,7 +178,7 @@ class Trail:
         try:
             return await matching(self.product.server, self.caller, text, limit)
         except FhirError as error:
-            raise _refusal(error) from None
+            raise refusal(error) from None
 
     async def sealed(self) -> Sealed:
         """The state of the log, and its last checkpoint as it is kept."""
@@ -264,11 +264,12 @@ class Trail:
         except FhirError as error:
             if error.status in _ABSENT:
                 raise HTTPException(404) from None
-            raise _refusal(error) from None
+            raise refusal(error) from None
         return parse(result.body)
 
 
-def _refusal(error: FhirError) -> OAuthError:
+def refusal(error: FhirError) -> OAuthError:
+    """How a page says why it cannot be shown."""
     if error.issues[0].code == "too-costly":
         text = "That is too much to look through at once. Choose a shorter period, or one patient"
         return OAuthError("invalid_request", text, status=422)
