@@ -42,6 +42,7 @@ from fhir_server.metering import FREE, Bill, Meter, Throttled, cost
 from fhir_server.metrics import Metrics
 from fhir_server.request_id import REQUEST_ID, request_id, request_of
 from fhir_server.server import HEAVY, UNFORESEEN, Server, refusal_of
+from fhir_server.storage.effort import counted
 from fhir_server.times import http_date
 from smart_auth.grant import NOBODY, Grant
 
@@ -98,7 +99,7 @@ class Http:
         request = headers[REQUEST_ID] = request_id(headers)
         method = scope["method"]
         code = "refused"
-        form, caller, bill = _Form(), None, _FREE
+        form, caller, bill, effort = _Form(), None, _FREE, None
         try:
             query: bytes = scope["query_string"]
             path = scope["path"][self._skip :].strip("/")
@@ -110,8 +111,9 @@ class Http:
             form = _form_of(query, headers.get(b"accept", b""))
             made = await self._asked(form, method, path, query, headers, receive, caller)
             code = made.code
-            if code != "read":
+            if code not in _QUICK:
                 bill.charge(cost(made))
+                effort = counted()
             result = await self._performed(made, caller, form)
         except Throttled as error:
             bill = _FREE
@@ -122,9 +124,9 @@ class Http:
             result = self._metrics.incident(error, code)
         said = ((REQUEST_ID, request), *bill.headers())
         await self._send(result, form, said, method == "HEAD", send)
-        took = time.perf_counter() - began
-        bill.settle(took)
-        self._metrics.observe(code, result.status, took)
+        if effort is not None and effort.seconds:
+            bill.settle(effort.seconds)
+        self._metrics.observe(code, result.status, time.perf_counter() - began)
 
     async def _performed(self, asked: Interaction, caller: Caller, form: _Form) -> Result:
         """The result, in time. FhirError 503 when it takes too long: nothing is half done then, but

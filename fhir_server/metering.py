@@ -69,7 +69,7 @@ class Bill(Protocol):
         ...
 
     def settle(self, seconds: float) -> None:
-        """What it took beyond what was paid, afterwards; never refused."""
+        """What the engine worked beyond what was paid, afterwards; never refused."""
         ...
 
     def headers(self) -> Headers:

@@ -24,7 +24,6 @@ MOST = 50_000  # buckets of a policy that are not full
 OTHERS = "others"  # all keys beyond those share this one
 TOLD_AGAIN = 60.0  # seconds after which one more refusal of the same key is told to the audit
 DEBT = 2  # what was taken unpaid is at most as much as comes in these times of the policy's seconds
-FREE_MS = 100  # milliseconds that a request may take beyond what it paid, since it waits for others
 _SWEEP = 1.0  # seconds between two looks for buckets that are full
 
 
@@ -145,8 +144,8 @@ class Account:
         self._paid += cost
 
     def settle(self, seconds: float) -> None:
-        """A unit for each millisecond beyond what was paid and the time that is free."""
-        more = seconds * 1000 - self._paid - FREE_MS
+        """A unit for each millisecond beyond what was paid."""
+        more = seconds * 1000 - self._paid
         if more > 0:
             self.owe(more)
 

@@ -1,12 +1,17 @@
 """Buckets: what they hold, what they give, that they stay few; and what requests cost."""
 
+import asyncio
+import threading
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fhir_server.interaction import Interaction
 from fhir_server.metering import FREE, Throttled, cost
-from salus.rates import DEBT, FREE_MS, OTHERS, TOLD_AGAIN, Buckets, Policy, Quotas, Rates
+from fhir_server.storage.effort import counted, counting
+from salus.rates import DEBT, OTHERS, TOLD_AGAIN, Buckets, Policy, Quotas, Rates
 from smart_auth.grant import Grant
 
 APP = Grant("an app", client="charts")
@@ -171,11 +176,33 @@ def test_who_is_refused_is_counted_each_time_and_told_once_a_minute():
 def test_what_took_long_is_charged_afterwards():
     made = rates(client=1000)
     bill = made.known(APP)
-    bill.settle(FREE_MS / 1000)
+    bill.settle(0.001)
     assert said(made.known(APP))["ratelimit"] == '"client";r=998;t=1'
 
-    bill.settle((FREE_MS + 1 + 300) / 1000)
+    bill.settle(0.301)
     assert said(made.known(APP))["ratelimit"] == '"client";r=697;t=4'
+
+
+def test_what_a_thread_works_for_a_request_is_counted_for_it_alone():
+    def work():
+        until = time.thread_time() + 0.02
+        while time.thread_time() < until:
+            pass
+        return threading.get_ident()
+
+    async def request(works):
+        effort = counted()
+        if works:
+            assert await asyncio.to_thread(counting(work)) != threading.get_ident()
+        return effort.seconds
+
+    async def both():
+        return await asyncio.gather(request(True), request(False))
+
+    busy, idle = asyncio.run(both())
+    assert 0.02 <= busy < 1
+    assert idle == 0
+    assert counting(work) is work  # nobody counts
 
 
 def test_no_rate_holds_the_operator_an_exempt_app_and_a_quota_of_nothing():

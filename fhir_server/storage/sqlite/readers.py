@@ -13,6 +13,7 @@ from typing import TypeVar
 
 import apsw
 
+from fhir_server.storage.effort import counting
 from fhir_server.storage.sqlite.threads import Threads
 from fhir_server.storage.store import TooCostly
 
@@ -50,7 +51,7 @@ class Patience:
     async def _run_long(self, search: Callable[[], T]) -> T:
         self._deadline = monotonic() + self._seconds
         self._conn.set_progress_handler(self._over, THREAD_STEPS)
-        running = self._threads.run(search)
+        running = self._threads.run(counting(search))
         try:
             return await asyncio.shield(running)
         except apsw.InterruptError:
