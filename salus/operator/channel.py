@@ -18,7 +18,8 @@ from joserfc import jwe
 from joserfc.errors import JoseError
 from joserfc.jwk import OctKey
 
-from fhir_server.storage.keys import FileKeys, page_key
+from fhir_server.storage.keys import page_key
+from salus.keyring import key_provider
 from salus.settings import Settings
 from smart_auth.authority import Authority
 from smart_auth.model import JTI, SECOND, Text
@@ -33,7 +34,7 @@ _LIVES = 60 * SECOND
 
 def channel_key(settings: Settings) -> bytes:
     """The key of the channel of a data folder. StoreError when its keys cannot be read."""
-    pages = page_key(settings.data, FileKeys(settings.keys))
+    pages = page_key(settings.data, key_provider(settings))
     return HKDF(SHA256(), 32, None, b"salus operator channel").derive(pages)
 
 

@@ -121,7 +121,7 @@ def test_a_data_key_is_durable_before_it_is_given(opened, folder):
 
 def test_many_owners_need_few_calls(opened, service):
     first = opened()
-    made = [(id, sealed(first, id)) for id in (first.fresh() for _ in range(3000))]
+    made = [(id, sealed(first, id)) for id in (first.fresh() for _ in range(10_000))]
     assert service.calls == first.calls == 2 * (SPREAD + 1)
     first.close()
     service.calls = 0
