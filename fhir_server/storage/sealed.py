@@ -20,7 +20,7 @@ from fhir_server.storage.store import StoreError
 KEY_ID = 8
 _NONCE = 12
 _HEAD = KEY_ID + _NONCE
-_RANDOM = SALT + _NONCE
+RANDOM = SALT + _NONCE  # bytes that each seal needs
 
 
 class Keys(Protocol):
@@ -63,9 +63,13 @@ def kept_place(owner: str | None, space: str, key: str) -> bytes:
 
 def seal(keys: Keys, id: bytes, place: bytes, content: bytes) -> Sealed:
     """The blob of a content under the key of that id, and its salt. Unavailable."""
-    random = urandom(_RANDOM)
+    return sealed(keys.cipher(id), id, place, content, urandom(RANDOM))
+
+
+def sealed(cipher: AESGCM, id: bytes, place: bytes, content: bytes, random: bytes) -> Sealed:
+    """The blob and the salt, by a cipher that is at hand and RANDOM bytes that nobody has seen."""
     salt, nonce = random[:SALT], random[SALT:]
-    return Sealed(id + nonce + keys.cipher(id).encrypt(nonce, salt + content, place), salt)
+    return Sealed(id + nonce + cipher.encrypt(nonce, salt + content, place), salt)
 
 
 def unseal(keys: Keys, blob: bytes, place: bytes) -> bytes:

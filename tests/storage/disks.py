@@ -16,8 +16,11 @@ class Disk(apsw.VFS):
     """A real folder whose writes are recorded. `log` has ("write" or "sync", file name) in order;
     `unsynced` how many writes of a file no sync has followed yet."""
 
+    _made: list[Disk] = []  # for ever: the cipher's VFS above one keeps pointing at it
+
     def __init__(self, name: str) -> None:
         super().__init__(name, "unix")
+        self._made.append(self)
         self.name = f"multipleciphers-{name}"
         self.log: list[tuple[str, str]] = []
         self.unsynced: dict[str, int] = {}

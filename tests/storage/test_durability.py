@@ -18,9 +18,7 @@ from tests.storage.test_store import code, has_code, ids, put
 
 @pytest.fixture
 def disk():
-    made = disks.Disk(disks.name())
-    yield made
-    made.unregister()
+    return disks.Disk(disks.name())
 
 
 @pytest.fixture(params=["off", "normal"])

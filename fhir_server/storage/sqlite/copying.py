@@ -14,7 +14,6 @@ from msgspec import Struct
 
 from fhir_server.storage.leaves import HASH, WIDTH
 from fhir_server.storage.sqlite.schema import (
-    DEFAULT_CIPHER,
     FILE,
     REFUSALS,
     VERSION,
@@ -76,9 +75,9 @@ class Snapshot:
     """One state of the store in a folder, whether a server has it or not. Close it soon: while it
     is open the server's log of changes can only grow."""
 
-    def __init__(self, folder: Path, page_key: bytes, cipher: str = DEFAULT_CIPHER) -> None:
+    def __init__(self, folder: Path, page_key: bytes) -> None:
         try:
-            self._conn = connect(folder / FILE, page_key, writes=False, cipher=cipher)
+            self._conn = connect(folder / FILE, page_key, writes=False)
         except REFUSALS as error:
             raise unavailable(error) from error
         try:

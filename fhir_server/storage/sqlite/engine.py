@@ -16,6 +16,7 @@ import apsw
 
 from fhir_server.storage.sealed import Keys, Owners
 from fhir_server.storage.sqlite import codec, doctor, expiry, log, pages, strays
+from fhir_server.storage.sqlite.current import Current
 from fhir_server.storage.sqlite.folder import Lock
 from fhir_server.storage.sqlite.lane import Lane
 from fhir_server.storage.sqlite.migrations import prepare
@@ -31,7 +32,7 @@ from fhir_server.storage.sqlite.schema import (
 )
 from fhir_server.storage.sqlite.state import Reach, Shared
 from fhir_server.storage.sqlite.threads import Threads
-from fhir_server.storage.sqlite.transaction import SqliteTransaction
+from fhir_server.storage.sqlite.transaction import Moved, SqliteTransaction
 from fhir_server.storage.sqlite.veil import load_veil
 from fhir_server.storage.store import Event, Expired, Gone, StoreError, Transaction
 
@@ -122,13 +123,20 @@ class SqliteStore:
             return await self._lane.run(partial(self._written, work))
         if self._closed:
             raise StoreError("The store is closed")
-        reader = await self._readers.take()
-        conn = reader.conn
         try:
-            conn.execute("BEGIN")
-            now = self._shared.clock()
-            reach = Reach(conn, self._shared, reads=True)
-            return await work(SqliteTransaction(reach, now, reader.patience, None))
+            return await self._read(work, begun=False)
+        except Moved:
+            return await self._read(work, begun=True)
+
+    async def _read(self, work: Callable[[Transaction], Awaitable[T]], begun: bool) -> T:
+        """A transaction that looks at the database from its beginning, or when it must."""
+        reader = self._readers.idle() or await self._readers.take()
+        conn, shared = reader.conn, self._shared
+        tx = SqliteTransaction(Reach(conn, shared, reads=True), shared.clock(), reader.patience)
+        try:
+            if begun:
+                tx.begin()
+            return await work(tx)
         except REFUSALS as error:
             raise unavailable(error) from error
         finally:
@@ -261,6 +269,7 @@ def _load(conn: apsw.Connection, folder: Path, keys: Keys, clock: Callable[[], i
         bodies=codec.load_bodies(conn),
         sealing=Owners(keys),
         leaves=log.load(conn),
+        current=Current(keys),
         clock=clock,
         sequence=max(sequence, doctor.read_meta(conn, "sequence") or 0),
         event=conn.execute("SELECT max(n) FROM event").get or 0,

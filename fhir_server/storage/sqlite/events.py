@@ -8,9 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
+from os import urandom
 
 from fhir_server.storage.leaves import SALT, leaf_hash
-from fhir_server.storage.sealed import apart_place, event_place, unseal
+from fhir_server.storage.sealed import RANDOM, apart_place, event_place, unseal
+from fhir_server.storage.sealed import sealed as seal
 from fhir_server.storage.sqlite.entries import event_number, mentioned
 from fhir_server.storage.sqlite.state import Reach, Shared
 from fhir_server.storage.store import EVENTS, Erased, Event, Logged, Version
@@ -79,12 +81,14 @@ def record(reach: Reach, now: int, events: Sequence[Event]) -> list[str]:
     links: set[tuple[int, int, int, int]] = set()
     names, pack = shared.names, shared.bodies.pack_event
     kind = names.make_kind(conn, EVENTS)
-    owner, append = month(now), shared.leaves.append
+    append, key = shared.leaves.append, reach.key(month(now))
+    cipher, random = shared.sealing.keys.cipher(key), urandom(RANDOM * len(events))
     for at, head, tail, entries, apart, whose in events:
         shared.event += 1
         n = shared.event
         content = b"%s%d%s" % (head, n, tail)
-        blob, salt = reach.seal(owner, event_place(n), pack(content))
+        own, random = random[:RANDOM], random[RANDOM:]
+        blob, salt = seal(cipher, key, event_place(n), pack(content), own)
         sealed = None if apart is None else reach.seal(whose or "", apart_place(n), apart)[0]
         rows.append((n, at, blob, append(leaf_hash(salt, content)), sealed))
         for shape, param, system, code, _, _, _ in entries:

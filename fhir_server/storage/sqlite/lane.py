@@ -114,6 +114,7 @@ class Lane:
         self._erased = True
         self._shared.names.drop()
         self._shared.owners.clear()
+        self._shared.current.clear()
 
     async def close(self) -> None:
         """Wait for everything that was begun."""
@@ -236,6 +237,8 @@ class Lane:
     async def _finish(self) -> None:
         """End the batch, with the events that wait."""
         batch, self._batch = self._batch, []
+        if batch:
+            self._shared.current.committing()
         try:
             batch += self._append()
             if monotonic() - self._swept > SWEEP_SECONDS:
@@ -278,12 +281,14 @@ class Lane:
             self._erased = False
             shared.names.drop()
             shared.owners.clear()
+            shared.current.clear()
             shared.counted.clear()
             shared.totals.clear()
         if shared.reindexed:
             shared.reindexed = False
             shared.names.era += 1
         self._committed = (shared.sequence, shared.event)
+        shared.current.settled()
         for done in batch:
             if not done.done():
                 done.set_result(None)
@@ -295,6 +300,7 @@ class Lane:
         self._shared.sequence, self._shared.event = self._committed
         self._shared.leaves.undo(self._shared.leaves.committed)
         self._shared.sealing.forget()
+        self._shared.current.settled()
         for done in batch:
             if not done.done():
                 done.set_exception(error)

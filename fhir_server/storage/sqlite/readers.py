@@ -88,6 +88,10 @@ class Readers:
         self._count = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
 
+    def idle(self) -> Reader | None:
+        """One that nobody has, if there is one."""
+        return self._idle.pop() if self._idle else None
+
     async def take(self) -> Reader:
         while not self._idle:
             if self._count < LIMIT:

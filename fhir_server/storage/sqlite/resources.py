@@ -10,7 +10,7 @@ from heapq import merge
 from itertools import islice
 
 from fhir_server.storage.leaves import leaf_hash
-from fhir_server.storage.sealed import version_place
+from fhir_server.storage.sealed import KEY_ID, version_place
 from fhir_server.storage.sqlite.codec import pack_id
 from fhir_server.storage.sqlite.entries import (
     NONE,
@@ -49,6 +49,16 @@ _UPDATE = (
 def get(reach: Reach, type: str, id: str, number: int | None = None) -> Version | None:
     row = _row(reach, type, id, number)
     return None if row is None else reach.version(type, row, id)
+
+
+def get_current(reach: Reach, type: str, id: str, seen: int) -> Version | None:
+    """The current version, which is kept in memory too; `seen`: when the transaction began."""
+    row = _row(reach, type, id, None)
+    if row is None:
+        return None
+    version = reach.version(type, row, id)
+    reach.shared.current.add(version, row[3][:KEY_ID], seen)
+    return version
 
 
 def logged(reach: Reach, type: str, id: str, number: int | None) -> Logged | None:
@@ -93,6 +103,7 @@ def put(
         pk = names.resources.find(conn, (kind, id)) or 0
         state = (pk,) if pk else None
     shared.sequence += 1
+    shared.current.written((version.type, version.id))
     body, leaf = _sealed(reach, version)
     values = (version.number, shared.sequence, now, int(version.deleted), owner, rows.mix)
     if state is None:

@@ -19,7 +19,7 @@ from fhir_server.storage.sqlite.doctor import write_meta
 from fhir_server.storage.sqlite.engine import _load
 from fhir_server.storage.sqlite.entries import mentioned
 from fhir_server.storage.sqlite.folder import Lock
-from fhir_server.storage.sqlite.schema import APPLICATION, DEFAULT_CIPHER, FILE, connect, writing
+from fhir_server.storage.sqlite.schema import APPLICATION, FILE, choose_cipher, connect, writing
 from fhir_server.storage.sqlite.state import Reach
 from fhir_server.storage.store import EVENTS, Entry, Notice, Version
 
@@ -30,25 +30,35 @@ _BATCH = 500  # records in one commit
 _FIRST_SCHEMA = 2  # before it nothing was sealed, and nothing was backed up
 
 
+class Held(NamedTuple):
+    """How many versions, events, events with something apart, and kept records there are of what
+    the log had before some leaf."""
+
+    versions: int
+    events: int
+    details: int
+    kept: int
+
+
 class Removed(NamedTuple):
-    """What was removed: the leaves of versions and of events, how many events lost what they had
-    apart, how many kept records; and the names, as type and id, of resources that are no more."""
+    """The leaves of versions and of events that were removed, and the names, as type and id, of
+    resources that are no more."""
 
     versions: tuple[int, ...]
     events: tuple[int, ...]
-    details: int
-    kept: int
     names: tuple[tuple[str, str], ...]
 
 
 class Restoring:
-    """The writer of a new data folder, which nobody else may have meanwhile. StoreError."""
+    """The writer of a new data folder, which nobody else may have meanwhile; `cipher` as the engine
+    takes it. StoreError."""
 
-    def __init__(self, folder: Path, page_key: bytes, cipher: str = DEFAULT_CIPHER) -> None:
+    def __init__(self, folder: Path, page_key: bytes, cipher: str | None = None) -> None:
         self.folder = folder
         self._lock = Lock(folder)
         try:
-            self.conn = connect(folder / FILE, page_key, writes=True, cipher=cipher)
+            choose_cipher(folder, cipher)
+            self.conn = connect(folder / FILE, page_key, writes=True)
         except BaseException:
             self._lock.close()
             raise
@@ -93,6 +103,11 @@ class Restoring:
 
     # --- keys and erasure ----------------------------------------------------------------------
 
+    def held(self, leaves: int) -> Held:
+        """What is there of what has a leaf below some number."""
+        row: Any = self.conn.execute(_HELD, {"leaves": leaves}).fetchone()
+        return Held(*row)
+
     def sealed_under(self) -> Counter[bytes]:
         """The ids of all keys that something is sealed under, with how many records."""
         found: Counter[bytes] = Counter()
@@ -130,13 +145,10 @@ class Restoring:
             recorded = {leaf for (leaf,) in conn.execute(_LEAVES_OF_EVENTS)}
             for statement in _REMOVALS:
                 conn.execute(statement)
-            details, kept = self._changed(_APART), self._changed(_KEPT)
             for statement in _RELEASES:
                 conn.execute(statement)
         conn.execute("DROP TABLE temp.gone; DROP TABLE temp.span; DROP TABLE temp.whole")
-        return Removed(
-            tuple(sorted(versions)), tuple(sorted(recorded)), details, kept, tuple(names)
-        )
+        return Removed(tuple(sorted(versions)), tuple(sorted(recorded)), tuple(names))
 
     def forget(self, owners: Iterable[str], names: Iterable[tuple[str, str]]) -> None:
         """Finish the erasure of owners and of resources that are no more, when events are indexed:
@@ -154,10 +166,6 @@ class Restoring:
     def rebuild(self) -> None:
         """Leave nothing in unused parts of the file."""
         pages.rebuild(self.conn)
-
-    def _changed(self, statement: str) -> int:
-        self.conn.execute(statement)
-        return self.conn.changes()
 
     def replace(self, blobs: Mapping[int, bytes], keys: Iterable[tuple[str, bytes]]) -> int:
         """Put other blobs in place of those that stand at leaves, sealed under keys of owners; how
@@ -222,6 +230,13 @@ class Restoring:
             write_meta(self.conn, "extraction", extraction)
 
 
+_HELD = (
+    "SELECT (SELECT count(*) FROM resource WHERE leaf < :leaves)"
+    " + (SELECT count(*) FROM old WHERE leaf < :leaves),"
+    " (SELECT count(*) FROM event WHERE leaf < :leaves),"
+    " (SELECT count(*) FROM event WHERE leaf < :leaves AND apart IS NOT NULL),"
+    " (SELECT count(*) FROM kept)"
+)
 _BLOBS = (
     ("resource", "body"),
     ("old", "body"),
@@ -258,9 +273,9 @@ _REMOVALS = (
     "UPDATE resource SET ver = 0, t = 0, updated = 0, deleted = 1, owner = NULL, mix = NULL,"
     " keys = NULL, body = NULL, leaf = NULL WHERE pk IN temp.whole",
     f"DELETE FROM event AS e WHERE {_GOES.format('e')}",
+    f"UPDATE event SET apart = NULL WHERE substr(apart, 1, {KEY_ID}) IN temp.gone",
+    f"DELETE FROM kept WHERE substr(value, 1, {KEY_ID}) IN temp.gone",
 )
-_APART = f"UPDATE event SET apart = NULL WHERE substr(apart, 1, {KEY_ID}) IN temp.gone"
-_KEPT = f"DELETE FROM kept WHERE substr(value, 1, {KEY_ID}) IN temp.gone"
 _RELEASES = (
     "DELETE FROM sealing WHERE id IN temp.gone",
     f"DELETE FROM resource AS r WHERE ver = 0 AND NOT {VEILED}"

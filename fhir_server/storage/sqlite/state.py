@@ -15,6 +15,7 @@ import apsw
 from fhir_server.storage.leaves import SALT, Leaves
 from fhir_server.storage.sealed import Owners, seal, unseal, version_place
 from fhir_server.storage.sqlite.codec import Bodies, pack_id, unpack_id
+from fhir_server.storage.sqlite.current import Current
 from fhir_server.storage.sqlite.entries import event_number
 from fhir_server.storage.sqlite.names import Names
 from fhir_server.storage.sqlite.shapes import Plan
@@ -41,6 +42,7 @@ class Shared:
     bodies: Bodies
     sealing: Owners
     leaves: Leaves
+    current: Current
     clock: Callable[[], int]
     sequence: int  # of the newest version
     event: int  # number of the newest event
@@ -124,9 +126,11 @@ class Reach:
 
     def seal(self, owner: str, place: bytes, content: bytes) -> tuple[bytes, bytes]:
         """The blob and the salt of a content under the key that is the owner's now. Unavailable."""
-        sealing = self.shared.sealing
-        id = sealing.current(owner, self._sealed_by, self._note_key)
-        return seal(sealing.keys, id, place, content)
+        return seal(self.shared.sealing.keys, self.key(owner), place, content)
+
+    def key(self, owner: str) -> bytes:
+        """The id of the key that is the owner's now. Unavailable."""
+        return self.shared.sealing.current(owner, self._sealed_by, self._note_key)
 
     def _sealed_by(self, owner: str) -> bytes | None:
         sql = "SELECT id FROM sealing WHERE owner = ? AND current = 1"

@@ -29,32 +29,67 @@ from fhir_server.storage.store import (
 )
 
 
+class Moved(Exception):
+    """What was read from memory may not be what the database holds by now: read again."""
+
+
 class SqliteTransaction:
     """What the work of a transaction sees. `erasing` is called before numbers are freed; a
-    transaction without it only reads."""
+    transaction without it only reads, and begins in the database with the first question that
+    memory cannot answer. Moved when a commit came in between."""
 
-    __slots__ = ("_erasing", "_patience", "_reach", "now")
+    __slots__ = ("_erasing", "_lazy", "_patience", "_reach", "_seen", "now")
 
     def __init__(
-        self, reach: Reach, now: int, patience: Patience, erasing: Callable[[], None] | None
+        self,
+        reach: Reach,
+        now: int,
+        patience: Patience,
+        erasing: Callable[[], None] | None = None,
     ) -> None:
         self._reach = reach
         self._patience = patience
         self._erasing = erasing
+        self._lazy = erasing is None
+        self._seen = -1  # `moved` when something was read
         self.now = now
+
+    def begin(self) -> None:
+        """Look at one state of the database from here on."""
+        self._look()
+        self._lazy = False
+        self._reach.conn.execute("BEGIN")
+
+    def _look(self) -> None:
+        moved = self._reach.shared.current.moved
+        if self._seen not in (-1, moved):
+            raise Moved
+        self._seen = moved
+
+    def _at(self) -> Reach:
+        if self._lazy:
+            self.begin()
+        return self._reach
 
     async def get(self, type: str, id: str, number: int | None = None) -> Version | None:
         if type == EVENTS:
-            return events.get(self._reach, id, number)
-        return resources.get(self._reach, type, id, number)
+            return events.get(self._at(), id, number)
+        if number is not None or self._erasing is not None:
+            return resources.get(self._at(), type, id, number)
+        if self._lazy:
+            self._look()
+            known = self._reach.shared.current.get((type, id))
+            if known is not None:
+                return known
+        return resources.get_current(self._at(), type, id, self._seen)
 
     async def find(self, type: str, query: Query, sort: Sequence[Sort], page: Page) -> Found:
-        return await self._patience.run(
-            lambda: search.find(self._reach, type, query, tuple(sort), page)
-        )
+        reach = self._at()
+        return await self._patience.run(lambda: search.find(reach, type, query, tuple(sort), page))
 
     async def count(self, type: str, query: Query, bound: int | None = None) -> int:
-        return await self._patience.run(lambda: search.count(self._reach, type, query, bound))
+        reach = self._at()
+        return await self._patience.run(lambda: search.count(reach, type, query, bound))
 
     async def history(
         self,
@@ -65,49 +100,49 @@ class SqliteTransaction:
         since: int | None = None,
         until: int | None = None,
     ) -> list[Version]:
-        return resources.history(self._reach, type, id, limit, before, since, until)
+        return resources.history(self._at(), type, id, limit, before, since, until)
 
     async def put(
         self, version: Version, entries: Sequence[Entry], expect: int | None = None
     ) -> Version:
         self._check_writes()
-        return resources.put(self._reach, self.now, version, entries, expect)
+        return resources.put(self._at(), self.now, version, entries, expect)
 
     async def reindex(self, type: str, id: str, entries: Sequence[Entry]) -> None:
         self._check_writes()
-        resources.reindex(self._reach, type, id, entries)
+        resources.reindex(self._at(), type, id, entries)
 
     async def agrees(self, type: str, id: str, entries: Sequence[Entry]) -> bool:
         """Whether a live resource is indexed by exactly these entries."""
-        return resources.agrees(self._reach, type, id, entries)
+        return resources.agrees(self._at(), type, id, entries)
 
     async def erase(self, owner: str) -> Gone:
         self._frees()
-        return erasure.erase(self._reach, owner)
+        return erasure.erase(self._at(), owner)
 
     async def purge(self, type: str, id: str) -> Gone:
         self._frees()
-        return erasure.purge(self._reach, type, id)
+        return erasure.purge(self._at(), type, id)
 
     async def redact(self, type: str, id: str, number: int, body: bytes) -> tuple[int, bytes]:
         self._check_writes()
-        return erasure.redact(self._reach, type, id, number, body)
+        return erasure.redact(self._at(), type, id, number, body)
 
     async def veil(self, names: Iterable[tuple[str, str]]) -> int:
         self._frees()
-        return erasure.veil(self._reach, names)
+        return erasure.veil(self._at(), names)
 
     async def owned(self, owner: str) -> list[tuple[str, str]]:
-        return erasure.owned(self._reach, owner)
+        return erasure.owned(self._at(), owner)
 
     async def aged(self, type: str, before: int, limit: int, after: int = 0) -> list[Aged]:
-        return erasure.aged(self._reach, type, before, limit, after)
+        return erasure.aged(self._at(), type, before, limit, after)
 
     async def sealers(self) -> list[tuple[str, bytes]]:
-        return erasure.sealers(self._reach)
+        return erasure.sealers(self._at())
 
     async def walk(self, after: int = 0) -> AsyncIterator[Version]:
-        while versions := resources.walk(self._reach, after):
+        while versions := resources.walk(self._at(), after):
             for version in versions:
                 yield version
             after = versions[-1].sequence
@@ -115,25 +150,25 @@ class SqliteTransaction:
 
     async def record(self, event: Event) -> str:
         self._check_writes()
-        return events.record(self._reach, self.now, (event,))[0]
+        return events.record(self._at(), self.now, (event,))[0]
 
     async def logged(self, type: str, id: str, number: int | None = None) -> Logged | None:
         if type == EVENTS:
-            return events.logged(self._reach, id, number)
-        return resources.logged(self._reach, type, id, number)
+            return events.logged(self._at(), id, number)
+        return resources.logged(self._at(), type, id, number)
 
     async def size(self) -> int:
-        return log.size(self._reach, self._erasing is not None)
+        return log.size(self._at(), self._erasing is not None)
 
     async def tile(self, level: int, number: int) -> bytes:
-        return log.tile(self._reach, level, number, self._erasing is not None)
+        return log.tile(self._at(), level, number, self._erasing is not None)
 
     async def note(self, content: bytes) -> int:
         self._check_writes()
-        return log.note(self._reach, content)
+        return log.note(self._at(), content)
 
     async def notices(self, after: int = -1) -> list[Notice]:
-        return log.notices(self._reach, after)
+        return log.notices(self._at(), after)
 
     async def keep(
         self,
@@ -145,21 +180,21 @@ class SqliteTransaction:
         owner: str | None = None,
     ) -> int:
         self._check_writes()
-        return records.keep(self._reach, self.now, space, key, value, expect, until, owner)
+        return records.keep(self._at(), self.now, space, key, value, expect, until, owner)
 
     async def kept(self, space: str, key: str) -> Kept | None:
-        return records.kept(self._reach, self.now, space, key)
+        return records.kept(self._at(), self.now, space, key)
 
     async def take(self, space: str, key: str) -> Kept | None:
         self._check_writes()
-        return records.take(self._reach, self.now, space, key)
+        return records.take(self._at(), self.now, space, key)
 
     async def range(self, space: str, low: str, high: str, limit: int = 1000) -> list[Kept]:
-        return records.between(self._reach, self.now, space, low, high, limit)
+        return records.between(self._at(), self.now, space, low, high, limit)
 
     async def clear(self, space: str, low: str, high: str) -> int:
         self._check_writes()
-        return records.clear(self._reach, self.now, space, low, high)
+        return records.clear(self._at(), self.now, space, low, high)
 
     def _frees(self) -> None:
         self._check_writes()
