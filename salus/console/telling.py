@@ -5,6 +5,7 @@ https://hl7.org/fhir/R4/auditevent.html, https://www.w3.org/WAI/WCAG22/Understan
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, tzinfo
@@ -20,7 +21,7 @@ _PERSON = "1"  # the type of an entity that is a person, and its role of the pat
 _QUERY = "24"  # the role of an entity that is a query
 _REFUSED = frozenset({"forbidden", "login", "not-found", "security", "suppressed"})
 CLOSELY = frozenset({"Patient", "Person", "RelatedPerson"})  # who is nobody else's business
-_AND = "’s and "  # between whose records are
+_SEVERAL = re.compile(r"(’s|your) and ")  # between whose records there are
 _MOST_NAMES = 3  # patients who are named in a sentence; of others the number
 
 
@@ -372,7 +373,7 @@ def _object(event: Mapping[str, Any], whose: str) -> str:
 def _record(whose: str) -> str:
     if not whose:
         return ""
-    return f"{whose} records" if _AND in whose else f"{whose} record"
+    return f"{whose} records" if _SEVERAL.search(whose) else f"{whose} record"
 
 
 def kind_words(type: str) -> str:
@@ -425,8 +426,15 @@ def _whose(event: Mapping[str, Any], names: Names, viewer: Viewer) -> str:
             ids = list(viewer.patients)
     said = [_possessive(id, names, viewer) for id in ids[:_MOST_NAMES]]
     if len(ids) > _MOST_NAMES:
-        said.append(f"{len(ids) - _MOST_NAMES} other patients’")
-    return " and ".join(said)
+        rest = len(ids) - _MOST_NAMES
+        said.append(f"{rest} other patients’" if rest > 1 else "another patient’s")
+    return _listed(said)
+
+
+def _listed(said: Sequence[str]) -> str:
+    """As one lists in a sentence."""
+    *most, last = said or [""]
+    return f"{', '.join(most)} and {last}" if most else last
 
 
 def _possessive(id: str, names: Names, viewer: Viewer) -> str:

@@ -14,6 +14,7 @@ import msgspec
 from fhir_server.audit.event import Caller
 from fhir_server.interaction import Interaction, Parameters
 from fhir_server.server import Server
+from salus.demo.looking import look
 from smart_auth import accounts, clients
 from smart_auth.authority import Authority, Site
 from smart_auth.grant import Grant
@@ -29,7 +30,7 @@ _SCOPES = (
 
 class Person(NamedTuple):
     """A demo account: what is typed to sign in, and the search that finds its own resource; what
-    comes first is tried first."""
+    comes first is tried first. Who has no type of resource administers."""
 
     account: str
     password: str
@@ -45,32 +46,40 @@ _FIRST = (("identifier", "JSC-1"),)
 PEOPLE = (
     Person("doctor", "juniper-street-1", "practitioner", "Practitioner", (_FIRST,)),
     Person("patient", "linden-walk-2026", "patient", "Patient", ((_TREATED, _ONE), (_ONE,))),
+    Person("office", "cedar-lane-1812", "clinic administrator", "", ()),
 )
 
 
 async def settle(server: Server, authority: Authority) -> None:
-    """Make the accounts that are not there yet, and register the sample app at this address."""
+    """Make the accounts that are not there yet, and register the sample app at this address. To
+    begin with, somebody has looked at the record of the one who is a patient."""
+    made: dict[str, str] = {}
     for person in PEOPLE:
         if await accounts.read(authority, person.account) is None:
-            await _make(server, authority, person)
+            made[person.type] = await _make(server, authority, person)
     app = _app(authority.site)
     if await clients.client(authority, APP) is None:
         await clients.register(authority, app, id=APP)
     else:
         await clients.update(authority, APP, app)
+    if {"Practitioner", "Patient"} <= made.keys():
+        await look(server, APP, made["Practitioner"], made["Patient"])
 
 
-async def _make(server: Server, authority: Authority, person: Person) -> None:
-    found = await _own(server, person)
+async def _make(server: Server, authority: Authority, person: Person) -> str:
+    """The id of the resource of an account that is made."""
+    found = await _own(server, person) if person.type else None
     made = partial(
         accounts.create,
         authority,
         name=person.account,
-        who=f"{person.type}/{found['id']}",
-        display=_name(found),
+        who=f"{person.type}/{found['id']}" if found else None,
+        display=_name(found) if found else "The office",
+        administrator=found is None,
     )
     await authority.keeper.transaction(made, write=True)
     await accounts.set_password(authority, person.account, person.password)
+    return str(found["id"]) if found else ""
 
 
 async def _own(server: Server, person: Person) -> dict[str, Any]:
