@@ -6,7 +6,6 @@ https://c2sp.org/tlog-checkpoint: a log signs no state that is inconsistent with
 
 from __future__ import annotations
 
-import asyncio
 import base64
 from collections.abc import Iterator
 from urllib.parse import urlsplit
@@ -16,15 +15,15 @@ from fhir_server.audit.publishing import HOURLY, NEWEST, SPACE, VERIFIER, stampe
 from fhir_server.log import merkle
 from fhir_server.log.checkpoint import Checkpoint
 from fhir_server.log.note import Malformed, Untrusted, Verifier
-from fhir_server.storage.sqlite import SqliteStore
 from fhir_server.storage.sqlite.proving import Reading
 from fhir_server.storage.store import Store, Transaction
 from fhir_server.storage.vault import Vault
 from salus.backup.manifest import Manifest
-from salus.log.own import begin_anew, last_signed
+from salus.log.own import KEY, begin_anew, last_signed, name_of
 from salus.settings import Settings
 
 _MANIFEST = "the backup"
+_AFTER = "\x7f"
 
 
 def signed(reading: Reading, about: Manifest) -> tuple[list[Signed], list[str]]:
@@ -53,29 +52,23 @@ def _backed_up(about: Manifest) -> Iterator[Signed]:
         yield Signed(state, _MANIFEST, about.made * 1_000_000)
 
 
-def continued(settings: Settings, pages: bytes, vault: Vault, extraction: str) -> str | None:
-    """Give the log of a folder another name and key when its own key has signed what is not in it,
-    for that key never signs an older state; the new name."""
-
-    async def work() -> str | None:
-        store = await SqliteStore.open(settings.data, pages, vault, extraction=extraction)
-        try:
-            if await _begins_with_signed(store, settings):
-                return None
-            return await begin_anew(store, vault, urlsplit(settings.base_url).netloc)
-        finally:
-            await store.close()
-
-    return asyncio.run(work())
+async def continued(store: Store, settings: Settings, vault: Vault) -> str | None:
+    """Give the log of a store another name and key when its own key may have signed what is not in
+    it, for that key signs no older state; the new name."""
+    if settings.log_signer or await _begins_with_signed(store, settings, vault):
+        return None
+    return await begin_anew(store, vault, urlsplit(settings.base_url).netloc)
 
 
-async def _begins_with_signed(store: Store, settings: Settings) -> bool:
+async def _begins_with_signed(store: Store, settings: Settings, vault: Vault) -> bool:
+    """Whether the log begins with what its key signed last, which the key folder remembers."""
     state = last_signed(settings.keys)
-    if state is None or settings.log_signer:
-        return True
 
     async def work(tx: Transaction) -> bool:
-        if await tx.size() < state.size:
+        kept = await tx.range(SPACE, "", _AFTER)
+        if not any(each.key == KEY for each in kept):
+            return True  # it was never signed here
+        if state is None or state.origin != name_of(kept, vault) or await tx.size() < state.size:
             return False
         return await merkle.root(state.size, tx.tile) == state.root
 

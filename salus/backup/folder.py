@@ -12,14 +12,14 @@ from pathlib import Path
 
 from fhir_server.storage.keys import PAGE_KEY, KeyProvider, page_key
 from fhir_server.storage.sqlite.folder import LOCK
-from fhir_server.storage.sqlite.schema import FILE
+from fhir_server.storage.sqlite.schema import CIPHER, FILE
 from salus.backup.make import synced
 from salus.operator.running import holder
 from salus.problem import Problem
 from salus.program import called
 
 UNFINISHED = "restore.unfinished"  # a folder in the data folder, while it is restored
-_OURS = frozenset({UNFINISHED, LOCK, FILE, f"{FILE}-wal", f"{FILE}-shm"})
+_OURS = frozenset({UNFINISHED, LOCK, CIPHER, FILE, f"{FILE}-wal", f"{FILE}-shm"})
 
 
 def refuse_unfinished(data: Path) -> None:

@@ -10,8 +10,9 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 from fhir_server.storage.keydb import KEYS_DB
-from fhir_server.storage.keys import FileKeys, KeyProvider
+from fhir_server.storage.keys import KeyProvider
 from fhir_server.storage.vault import Vault
+from salus.keyring import key_provider
 from salus.problem import Problem
 from salus.program import called
 from salus.settings import Settings
@@ -30,7 +31,7 @@ def keyring(settings: Settings) -> Iterator[Keyring]:
             f"There are no keys in {settings.keys}: name their folder with --keys or SALUS_KEYS, "
             f"or restore a key backup with `{called()} keys restore`"
         )
-    provider = FileKeys(settings.keys)
+    provider = key_provider(settings)
     vault = Vault.open(settings.keys, provider)
     try:
         yield Keyring(provider, vault)

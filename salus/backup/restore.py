@@ -5,12 +5,13 @@ https://www.rfc-editor.org/rfc/rfc9162#section-2.1, https://gdpr-info.eu/art-17-
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple, TypeVar
 
 import msgspec
 
@@ -19,15 +20,19 @@ from conformance.json import parse
 from fhir_server.audit.links import entries_of
 from fhir_server.audit.proven import Report
 from fhir_server.audit.verify import verify
+from fhir_server.erasure.finishing import ERASED, EXPIRED, Finisher, redo
+from fhir_server.erasure.patient import PATIENT
 from fhir_server.log.tombstone import Kind, Tombstone
 from fhir_server.search.index import Index
 from fhir_server.storage import archive
 from fhir_server.storage.archive import Unreadable
+from fhir_server.storage.sqlite import SqliteStore
 from fhir_server.storage.sqlite.copying import Copy, Row
 from fhir_server.storage.sqlite.proving import Reading
-from fhir_server.storage.sqlite.restoring import Removed, Restoring
+from fhir_server.storage.sqlite.restoring import Held, Removed, Restoring
 from fhir_server.storage.store import Entry, StoreError, Unavailable
 from fhir_server.storage.vault import Vault
+from salus.app import _core
 from salus.backup import folder, manifest
 from salus.backup.continuing import continued, signed
 from salus.backup.erased import Newer, newer, spans, tombstones
@@ -37,11 +42,19 @@ from salus.problem import Problem
 from salus.program import called
 from salus.settings import Settings
 
+T = TypeVar("T")
 # What is done, how far it is, and the end of it.
 Progress = Callable[[str, int, int], object]
 
 GROWTH = 4  # times the size of a backup that its folder may take while it is made
 _COMMIT_ROWS = 20_000
+# Why a key was destroyed that a notice of some kind names, as the keys remember it.
+_WHY: dict[Kind, str] = {
+    "erased": ERASED,
+    "expired": EXPIRED,
+    "purged": ERASED,
+    "redacted": ERASED,
+}
 _BASIS = "Destroyed before a backup was restored that still had it"
 
 
@@ -53,7 +66,7 @@ class Restored(NamedTuple):
     manifest: Manifest
     resources: int
     events: int
-    removed: Removed
+    removed: Held
     patients: int
     log_of: Newer | None
     report: Report
@@ -133,25 +146,43 @@ class _Restore:
         self._about, self._newer = about, found
         self._progress = progress
         self._index = Index(definitions.load(), settings.fhir_base, settings.zone)
+        self._core = _core(settings, self._index, pages)
+        self._gone: tuple[set[str], Removed] = set(), Removed((), (), ())
 
     def run(self, records: Iterator[bytes]) -> Restored:
-        with closing(Restoring(self._settings.data, self._pages)) as store:
+        data, about = self._settings.data, self._about
+        with closing(Restoring(data, self._pages, self._settings.cipher)) as store:
             self._fill(store, records)
             store.open(self._keys.vault)
-            removed, owners = self._erase(store)
-            self._have_keys(store)
+            before = store.held(about.leaves)
+            patients = self._erased(store)
+        asyncio.run(self._in_store(lambda store: redo(store, self._keys.vault, self._core)))
+        with closing(Restoring(data, self._pages)) as store:
+            store.open(self._keys.vault)
+            self._remove(store)
             resources, events = self._index_all(store)
-            store.forget(owners, removed.names)
-            store.indexed(self._index.version)
-            if removed.names or removed.events or owners:
-                store.rebuild()
-        vault, version = self._keys.vault, self._index.version
-        name = continued(self._settings, self._pages, vault, version)
+            after = store.held(about.leaves)
+        name = asyncio.run(self._in_store(self._continue))
         report, false = self._prove()
-        patients = len([each for each in owners if each.startswith("Patient/")])
+        removed = Held(*(had - has for had, has in zip(before, after, strict=True)))
         return Restored(
-            self._about, resources, events, removed, patients, self._newer, report, false, name
+            about, resources, events, removed, patients, self._newer, report, false, name
         )
+
+    async def _in_store(self, work: Callable[[SqliteStore], Awaitable[T]]) -> T:
+        """What is done with the store as the server opens it."""
+        data, vault, version = self._settings.data, self._keys.vault, self._index.version
+        store = await SqliteStore.open(data, self._pages, vault, extraction=version)
+        try:
+            return await work(store)
+        finally:
+            await store.close()
+
+    async def _continue(self, store: SqliteStore) -> str | None:
+        """Finish the erasures that were begun again, and the log's name."""
+        vault = self._keys.vault
+        await Finisher(store, self._core, vault).finish_all()
+        return await continued(store, self._settings, vault)
 
     # --- rows ----------------------------------------------------------------------------------
 
@@ -172,21 +203,25 @@ class _Restore:
 
     # --- erasure -------------------------------------------------------------------------------
 
-    def _erase(self, store: Restoring) -> tuple[Removed, set[str]]:
-        """Remove what was erased since, and say in the log what had no word there yet."""
+    def _erased(self, store: Restoring) -> int:
+        """Destroy the keys that a log says are destroyed, and put in place what was written anew
+        since; how many patients have no key any more."""
         vault, found = self._keys.vault, self._newer or Newer()
-        known = tombstones(store.notices())
-        _destroy(vault, [*known, *found.tombstones])
+        _destroy(vault, [*tombstones(store.notices()), *found.tombstones])
         store.replace(found.blobs, found.sealing)
+        gone = [each.id for each in vault.destroyed()]
+        return len([each for each in store.owners_of(gone) if each.startswith(f"{PATIENT}/")])
+
+    def _remove(self, store: Restoring) -> None:
+        """Remove what no erasure of a patient took along, as what was purged for itself, and say in
+        the log what has no word there yet."""
+        vault, found = self._keys.vault, self._newer or Newer()
         gone = {each.id for each in vault.destroyed()}
-        owners = {each for each in store.owners_of(gone) if "/" in each}
         used = store.sealed_under().keys() & gone
+        owners = {each for each in store.owners_of(gone) if "/" in each}
         removed = store.remove(gone, spans(found.tombstones))
-        said = {
-            leaf
-            for first, last in spans([*known, *found.tombstones])
-            for leaf in range(first, last + 1)
-        }
+        told = spans([*tombstones(store.notices()), *found.tombstones])
+        said = {leaf for first, last in told for leaf in range(first, last + 1)}
         at = time.time_ns() // 1000
         kinds: tuple[tuple[Kind, Sequence[int]], ...]
         kinds = ("erased", removed.versions), ("expired", removed.events)
@@ -196,7 +231,8 @@ class _Restore:
             if (left := [leaf for leaf in leaves if leaf not in said])
         ]
         store.note([each.encode() for each in (*found.tombstones, *more)] + [self._said(at)])
-        return removed, owners
+        self._have_keys(store)
+        self._gone = owners, removed
 
     def _said(self, at: int) -> bytes:
         """The notice that the log goes on from an older state."""
@@ -242,8 +278,13 @@ class _Restore:
         def told(what: str, total: int) -> Callable[[int], object]:
             return lambda done: self._progress(what, done, total)
 
-        events = store.index_events(event, told("indexing events", tables["event"]))
         resources = store.index(resource, told("indexing resources", tables["resource"]))
+        events = store.index_events(event, told("indexing events", tables["event"]))
+        owners, removed = self._gone
+        store.forget(owners, removed.names)
+        store.indexed(index.version)
+        if owners or removed.names or removed.events:
+            store.rebuild()
         return resources, events
 
     def _prove(self) -> tuple[Report, tuple[str, ...]]:
@@ -265,4 +306,4 @@ def _destroy(vault: Vault, found: Sequence[Tombstone]) -> None:
     known = {each.id for each in vault.destroyed()}
     for each in found:
         if left := [key for key in each.keys if key not in known]:
-            vault.destroy(left, each.basis)
+            vault.destroy(left, _WHY[each.kind])

@@ -126,11 +126,10 @@ def _back(made: Restored, data: Path) -> None:
     removed, report = made.removed, made.report
     _line(f"Restored {data} as it was at {made.manifest.when}", "[bold green]Done.[/] ")
     _line(f"  In it: {made.resources:,} resources and {made.events:,} events, indexed anew")
-    gone = len(removed.versions), len(removed.events), removed.details, removed.kept
-    if any(gone):
+    if any(removed) or made.patients:
         _line(
-            f"  Removed, since it was erased after the backup: {gone[0]:,} versions, {gone[1]:,} "
-            f"events, what {gone[2]:,} events had apart, {gone[3]:,} kept records; "
+            f"  Removed, since it was erased after the backup: {removed.versions:,} versions, "
+            f"{removed.events:,} events, and what {removed.details:,} events had apart; "
             f"{made.patients:,} patients have nothing any more"
         )
     if made.log_of is None:
