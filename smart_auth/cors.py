@@ -13,7 +13,7 @@ from smart_auth.model import MINUTE, SECOND
 ANYWHERE = {"Access-Control-Allow-Origin": "*"}
 EXPOSED = (
     "Location, Content-Location, ETag, Last-Modified, Link, WWW-Authenticate, Retry-After, "
-    "RateLimit, RateLimit-Policy, X-Progress"
+    "RateLimit, RateLimit-Policy, X-Progress, X-Request-Id"
 )
 METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
 ACCEPTED = (

@@ -25,7 +25,7 @@ def test_the_answer_names_the_origin_of_a_registered_app(served):
     assert allowed(answer) == APP
     assert answer.headers["vary"] == "Origin"
     assert "access-control-allow-credentials" not in answer.headers
-    for name in ("WWW-Authenticate", "Retry-After", "Location", "ETag"):
+    for name in ("WWW-Authenticate", "Retry-After", "Location", "ETag", "X-Request-Id"):
         assert name in answer.headers["access-control-expose-headers"]
     assert allowed(served.redeem("wrong", headers={"Origin": APP})) == APP
 
