@@ -13,6 +13,7 @@ from fhir_server.storage.keys import KeyProvider
 from fhir_server.storage.keyservices.choice import Kind, provider
 from fhir_server.storage.rotation import overview
 from fhir_server.storage.store import StoreError
+from fhir_server.storage.vault import Vault
 from salus.folders import Finding
 from salus.program import called
 from salus.settings import Settings, SettingsError, is_loopback
@@ -26,6 +27,13 @@ def key_provider(settings: Settings, kind: Kind | None = None) -> KeyProvider:
     where a setting is missing."""
     service = settings.key_service
     return provider(service if kind is None else replace(service, provider=kind), settings.keys)
+
+
+def open_vault(settings: Settings) -> Vault:
+    """The data keys of this server. StoreError where they do not open, Unavailable."""
+    return Vault.open(
+        settings.keys, key_provider(settings), cache_seconds=settings.key_cache_seconds
+    )
 
 
 def keys_allowed(settings: Settings) -> bool:

@@ -32,6 +32,13 @@ class KeySettings(BaseSettings):
     key_service_seconds: float = Field(
         default=5.0, gt=0, le=60, description="how long the key service may take to answer"
     )
+    key_cache_seconds: float = Field(
+        default=60.0,
+        ge=1,
+        le=60,
+        description="how long the server serves without its key service: opened keys are "
+        "remembered for so long, and renewed at half of it",
+    )
     pkcs11_module: Path | None = Field(
         default=None, description="library of the PKCS#11 token (.so)"
     )

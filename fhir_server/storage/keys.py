@@ -24,7 +24,9 @@ PAGE_KEY = "page.key"  # in the data folder: the wrapped key of its pages
 _SIZE = 32  # bytes of a key
 _ID = 8  # bytes of the name of a wrapping key
 _NONCE = 12
-_FORMAT = b"SK1\n"  # begins a wrapped key
+# What a wrapped key begins with, by what wrapped it.
+FORMATS = {"file": b"SK1\n", "pkcs11": b"P11\n", "vault": b"VT1\n", "aws-kms": b"KM1\n"}
+_FORMAT = FORMATS["file"]
 PAGES = b"salus pages"  # what the page key is for
 
 
@@ -71,6 +73,7 @@ class FileKeys:
         return _FORMAT + name + nonce + sealed
 
     def unwrap(self, wrapped: bytes, context: bytes) -> bytes:
+        check_format(wrapped, "file", self.where)
         name = name_of(wrapped)
         if not self._file.exists():
             raise StoreError(
@@ -140,6 +143,20 @@ class FileKeys:
         made = new_outer()
         self.replace([made])
         return made
+
+
+def check_format(wrapped: bytes, kind: str, where: str) -> None:
+    """StoreError where another kind of key service wrapped this, or none."""
+    if wrapped.startswith(FORMATS[kind]):
+        return
+    for other, start in FORMATS.items():
+        if wrapped.startswith(start):
+            raise StoreError(
+                f"What {where} should open was wrapped by the provider {other}: set "
+                f"SALUS_KEY_PROVIDER to {other}, or move the keys by `salus keys rotate --from "
+                f"{other}`"
+            )
+    raise StoreError("A wrapped key is damaged: restore it from a backup")
 
 
 def new_outer() -> bytes:

@@ -8,6 +8,7 @@ need a handful of calls to the service, and the deletion of one row destroys wha
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 import threading
 import time
@@ -31,6 +32,8 @@ SPREAD = 4  # intermediate keys that share the data keys among them
 POOL = 256  # data keys made ahead, durable by one commit
 CACHED = 20_000  # data keys opened in memory
 TICK_SECONDS = 1.0  # how often the background looks at the file, and tries a service again
+
+_log = logging.getLogger("salus.keys")
 
 _ID = 8
 _SIZE = 32
@@ -314,8 +317,12 @@ class Vault:
             with self._lock:
                 self._intermediates = opened
                 self._until = start + self._cache_seconds
-                self._trouble, self._changed = "", False
+                recovered, self._trouble, self._changed = self._trouble, "", False
+            if recovered:
+                _log.warning("The key service (%s) serves again", self._provider.where)
         except StoreError as error:
+            if not self._trouble:
+                _log.warning("The key service does not serve: %s", error)
             self._trouble = str(error)
             raise
         finally:

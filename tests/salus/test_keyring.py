@@ -254,7 +254,7 @@ def test_doctor_asks_the_key_service(folders, tmp_path):
             vault_address=served.address,
             vault_token_file=token,
         )
-        assert "was not wrapped by HashiCorp Vault" in str(unopened(moved))
+        assert "was wrapped by the provider file" in str(unopened(moved))
         renew_service_key(folders.keys, folders.data, key_provider(moved), FileKeys(folders.keys))
         assert unopened(moved) is None
         served.fault = 503

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from fhir_server.storage.keys import FORMATS, check_format
 from fhir_server.storage.store import StoreError, Unavailable
 
 try:
@@ -29,7 +30,7 @@ except ModuleNotFoundError:
         "SALUS_KEY_PROVIDER is aws-kms, which needs the package botocore: install salus-fhir[aws]"
     ) from None
 
-_FORMAT = b"KM1\n"  # begins what is wrapped here; the CiphertextBlob follows
+_FORMAT = FORMATS["aws-kms"]  # begins what is wrapped here; the CiphertextBlob follows
 _ATTEMPTS = 2
 
 # Codes after which asking again may help, beside every answer from 500 on.
@@ -88,11 +89,7 @@ class KmsKeys:
         return _FORMAT + bytes(reply["CiphertextBlob"])
 
     def unwrap(self, wrapped: bytes, context: bytes) -> bytes:
-        if not wrapped.startswith(_FORMAT):
-            raise StoreError(
-                f"This key was not wrapped by {self.where}: set SALUS_KEY_PROVIDER to what wrapped "
-                "it, or, to move it here, give `salus keys rotate --from` that"
-            )
+        check_format(wrapped, "aws-kms", self.where)
         blob = wrapped[len(_FORMAT) :]
         for key in (self._key, *self._former):
             try:

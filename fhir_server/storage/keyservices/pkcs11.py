@@ -14,6 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from fhir_server.storage.keys import FORMATS, check_format
 from fhir_server.storage.keyservices.choice import read_secret
 from fhir_server.storage.store import StoreError, Unavailable
 
@@ -27,7 +28,9 @@ except ModuleNotFoundError:
         "salus-fhir[pkcs11]"
     ) from None
 
-_FORMAT = b"P11\n"  # begins what is wrapped here; version of the key, nonce and ciphertext follow
+_FORMAT = FORMATS[
+    "pkcs11"
+]  # begins what is wrapped here; version of the key, nonce and ciphertext follow
 _VERSION = 4  # bytes
 _NONCE = 12
 _TAG = 16
@@ -83,11 +86,7 @@ class TokenKeys:
         return self._asked(work)
 
     def unwrap(self, wrapped: bytes, context: bytes) -> bytes:
-        if not wrapped.startswith(_FORMAT):
-            raise StoreError(
-                f"This key was not wrapped by {self.where}: set SALUS_KEY_PROVIDER to what wrapped "
-                "it, or, to move it here, give `salus keys rotate --from` that"
-            )
+        check_format(wrapped, "pkcs11", self.where)
         body = wrapped[len(_FORMAT) :]
         version = int.from_bytes(body[:_VERSION], "big")
         nonce, sealed = body[_VERSION : _VERSION + _NONCE], body[_VERSION + _NONCE :]

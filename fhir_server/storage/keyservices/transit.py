@@ -15,10 +15,11 @@ from urllib.parse import quote
 
 import httpx
 
+from fhir_server.storage.keys import FORMATS, check_format
 from fhir_server.storage.keyservices.choice import read_secret
 from fhir_server.storage.store import StoreError, Unavailable
 
-_FORMAT = b"VT1\n"  # begins what is wrapped here; Vault's ciphertext follows
+_FORMAT = FORMATS["vault"]  # begins what is wrapped here; Vault's ciphertext follows
 _CIPHERTEXT = b"vault:v"
 _ANOTHER = b" and another"  # makes a context into one that must be refused
 
@@ -68,11 +69,7 @@ class TransitKeys:
         return _FORMAT + ciphertext
 
     def unwrap(self, wrapped: bytes, context: bytes) -> bytes:
-        if not wrapped.startswith(_FORMAT):
-            raise StoreError(
-                f"This key was not wrapped by {self.where}: set SALUS_KEY_PROVIDER to what wrapped "
-                "it, or, to move it here, give `salus keys rotate --from` that"
-            )
+        check_format(wrapped, "vault", self.where)
         return self._decrypted(wrapped[len(_FORMAT) :], context)
 
     def keep_apart(self, data: Path) -> None:

@@ -73,7 +73,7 @@ def test_a_damaged_key_is_refused(keys, change):
 
 
 def test_what_a_key_file_wrapped_is_told_apart(keys, tmp_path):
-    with pytest.raises(StoreError, match="set SALUS_KEY_PROVIDER to what wrapped it"):
+    with pytest.raises(StoreError, match="set SALUS_KEY_PROVIDER to file, or move"):
         keys.unwrap(FileKeys(tmp_path / "keys").wrap(KEY, FOR), FOR)
 
 
