@@ -22,6 +22,8 @@ from fhir_server.audit.event import Caller
 from fhir_server.body import Receive, unpacked
 from fhir_server.formats import JSON_TYPES
 from fhir_server.interaction import Interaction, Resource, Result, Route
+from fhir_server.owners import PATIENT
+from fhir_server.search.references import literal
 from fhir_server.server import Server
 from fhir_server.spool import (
     PIECE,
@@ -59,7 +61,7 @@ async def received(
         resource["securityContext"] = {"reference": context.decode("latin-1")}
     limits = server.core.limits
     pieces = unpacked(receive, headers, limits.binary, limits.body_seconds)
-    return {**resource, **await _stored(server, pieces)}
+    return {**resource, **await _stored(server, pieces, _owner(server, resource))}
 
 
 async def spooled(server: Server, resource: Resource) -> Resource:
@@ -77,7 +79,7 @@ async def spooled(server: Server, resource: Resource) -> Resource:
             yield raw[start : start + PIECE]
 
     beside = _beside(resource)
-    stored = await _stored(server, pieces())
+    stored = await _stored(server, pieces(), _owner(server, resource))
     if "_data" not in stored:
         return resource
     rest = {name: value for name, value in resource.items() if name not in ("data", "_data")}
@@ -97,18 +99,31 @@ def _beside(resource: Resource) -> dict[str, Any]:
     return given
 
 
-async def _stored(server: Server, pieces: AsyncIterator[bytes]) -> dict[str, Any]:
+def _owner(server: Server, resource: Resource) -> str | None:
+    """The patient whose data a Binary is, as its securityContext says: theirs are its pieces."""
+    context = resource.get("securityContext")
+    text = context.get("reference") if isinstance(context, dict) else None
+    core = server.core
+    found = literal(text, core.base_url, core.definitions.types) if isinstance(text, str) else None
+    return f"{PATIENT}/{found.id}" if found and found.type == PATIENT else None
+
+
+async def _stored(
+    server: Server, pieces: AsyncIterator[bytes], owner: str | None
+) -> dict[str, Any]:
     """data, or the place of the pieces that hold it. They are durable, but nobody's until the
     Binary is committed; what is left of an upload that never was is removed at the next start."""
     name = secrets.token_hex(16)
     try:
-        return await _kept(server, name, pieces)
+        return await _kept(server, name, pieces, owner)
     except BaseException:  # a client that leaves included
         await server.store.transaction(partial(forget, name=name), write=True)
         raise
 
 
-async def _kept(server: Server, name: str, pieces: AsyncIterator[bytes]) -> dict[str, Any]:
+async def _kept(
+    server: Server, name: str, pieces: AsyncIterator[bytes], owner: str | None
+) -> dict[str, Any]:
     held, count, size = bytearray(), 0, 0
     async for piece in pieces:
         held += piece
@@ -118,19 +133,21 @@ async def _kept(server: Server, name: str, pieces: AsyncIterator[bytes]) -> dict
         if count == 0:
             await server.store.transaction(lambda tx: write_pending(tx, name), write=True)
         while len(held) >= PIECE:
-            await _keep(server, name, count, bytes(held[:PIECE]))
+            await _keep(server, name, count, bytes(held[:PIECE]), owner)
             del held[:PIECE]
             count += 1
     if count == 0:
         return {"data": base64.b64encode(bytes(held)).decode()} if held else {}
     if held:
-        await _keep(server, name, count, bytes(held))
+        await _keep(server, name, count, bytes(held), owner)
         count += 1
     return {"_data": marker(Spooled(name, count, size))}
 
 
-async def _keep(server: Server, name: str, number: int, piece: bytes) -> None:
-    await server.store.transaction(lambda tx: write_piece(tx, name, number, piece), write=True)
+async def _keep(server: Server, name: str, number: int, piece: bytes, owner: str | None) -> None:
+    await server.store.transaction(
+        lambda tx: write_piece(tx, name, number, piece, owner), write=True
+    )
 
 
 async def performed(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import tzinfo
 from typing import Any, Literal
 
@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from conformance.definitions import Definitions
 from conformance.validator import Validator
+from fhir_server.erasure.beyond import Beyond
 from fhir_server.ids import new_id
 from fhir_server.interaction import Interaction, Result
 from fhir_server.limits import Limits
@@ -41,7 +42,8 @@ class Operation:
 class Core:
     """`capability`: the CapabilityStatement's bytes; `base_url`: the FHIR base without a slash at
     its end; `references`: whether a literal reference of this server that resolves to nothing is
-    accepted or refused; `clock`: microseconds since 1970."""
+    accepted or refused; `clock`: microseconds since 1970; `beyond`: what else takes part in an
+    erasure."""
 
     definitions: Definitions
     validator: Validator
@@ -55,6 +57,7 @@ class Core:
     references: Literal["accept", "check"] = "accept"
     new_id: Callable[[], str] = new_id
     clock: Callable[[], int] = now
+    beyond: Beyond = field(default_factory=Beyond)
 
 
 class Step(Struct, frozen=True):

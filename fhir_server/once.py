@@ -6,15 +6,18 @@ https://datatracker.ietf.org/doc/draft-ietf-httpapi-idempotency-key-header/
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 
 import msgspec
 
 from conformance.json import encode
 from conformance.outcome import FhirError
 from fhir_server.interaction import Interaction, Result
-from fhir_server.storage.store import Transaction
+from fhir_server.storage.store import Store, Transaction
 
 _SPACE = "once"
+_END = "\U0010ffff"
+_PAGE = 100
 _MICROSECONDS = 30 * 24 * 3600 * 1_000_000
 
 
@@ -78,4 +81,28 @@ async def keep(tx: Transaction, key: str, digest: bytes, result: Result) -> None
         result.touched,
         result.patients,
     )
-    await tx.keep(_SPACE, key, _encode(kept), until=tx.now + _MICROSECONDS)
+    (owner,) = result.patients if len(result.patients) == 1 else (None,)
+    await tx.keep(_SPACE, key, _encode(kept), until=tx.now + _MICROSECONDS, owner=owner)
+
+
+async def forget(store: Store, touches: Callable[[bytes], bool]) -> int:
+    """Forget the Results that touch something; how many."""
+    gone, after = 0, ""
+    while True:
+
+        async def step(tx: Transaction, after: str = after) -> tuple[int, str]:
+            page = await tx.range(_SPACE, after, _END, _PAGE)
+            those = [each.key for each in page if _touches(_decode(each.value), touches)]
+            for key in those:
+                await tx.take(_SPACE, key)
+            return len(those), page[-1].key + "\0" if len(page) == _PAGE else ""
+
+        count, after = await store.transaction(step, write=True)
+        gone += count
+        if not after:
+            return gone
+
+
+def _touches(kept: _Kept, touches: Callable[[bytes], bool]) -> bool:
+    named = " ".join([*(f"{type}/{id}" for type, id, _ in kept.touched), *kept.patients])
+    return touches(kept.body) or touches(named.encode())

@@ -94,8 +94,11 @@ async def write_pending(tx: Transaction, name: str) -> None:
     await tx.keep(_PENDING, name, b"")
 
 
-async def write_piece(tx: Transaction, name: str, number: int, piece: bytes) -> None:
-    await tx.keep(_PIECES, f"{name}/{number:08}", piece)
+async def write_piece(
+    tx: Transaction, name: str, number: int, piece: bytes, owner: str | None = None
+) -> None:
+    """`owner`: the patient whose data it is, if that is known."""
+    await tx.keep(_PIECES, f"{name}/{number:08}", piece, owner=owner)
 
 
 async def read_piece(tx: Transaction, spooled: Spooled, number: int) -> bytes:
@@ -132,6 +135,11 @@ async def forget(tx: Transaction, name: str) -> None:
     """Remove the pieces of an upload that nobody has claimed."""
     if await tx.take(_PENDING, name) is not None:
         await tx.clear(_PIECES, f"{name}/", f"{name}0")
+
+
+async def remove(tx: Transaction, name: str) -> None:
+    """Remove the pieces of a Binary that is no more."""
+    await tx.clear(_PIECES, f"{name}/", f"{name}0")
 
 
 async def sweep(tx: Transaction) -> int:

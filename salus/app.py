@@ -25,6 +25,7 @@ from fhir_server import operations, spool
 from fhir_server.audit.break_glass import BreakGlass
 from fhir_server.audit.recording import Recording
 from fhir_server.core import Core
+from fhir_server.erasure.finishing import redo
 from fhir_server.http import Http
 from fhir_server.links import Links
 from fhir_server.metering import FREE
@@ -42,6 +43,7 @@ from salus.console import router as console
 from salus.cors import Asgi, Cors, Scope
 from salus.directory import FhirDirectory
 from salus.edge import Edge, admit
+from salus.ending import ending
 from salus.forwarded import Forwarded, Network
 from salus.happenings import audit_of
 from salus.log.publishing import LogMetrics, published
@@ -195,6 +197,8 @@ async def _served(
         cipher=settings.cipher,
     )
     try:
+        core = _core(settings, index, key)
+        await redo(store, vault, core)
         if not store.extraction_current:
             await reindex(store, index, progress)
         await store.transaction(spool.sweep, write=True)
@@ -203,7 +207,7 @@ async def _served(
             glass = BreakGlass(settings.break_glass_log, vault, store)
             await glass.open()
         recording = Recording(store, settings.audit_reads, glass)
-        server = Server(store, _core(settings, index, key), recording)
+        server = Server(store, core, recording)
         yield server
         await server.close()
     finally:
@@ -226,8 +230,12 @@ async def open_product(
         authority = _authority(settings, server, vault, changed)
         tokens = Tokens(authority, admit(rates))
         heard.append(tokens.changed)
-        async with published(settings, server, vault) as log:
-            yield Product(settings, server, authority, tokens, channel_key(settings), log)
+        async with (
+            published(settings, server, vault) as log,
+            ending(settings, server, vault, authority) as ends,
+        ):
+            key = channel_key(settings)
+            yield Product(settings, server, authority, tokens, key, log, ends)
 
 
 def _authority(

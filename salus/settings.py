@@ -19,6 +19,7 @@ from zoneinfo import ZoneInfo
 from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import NoDecode, SettingsConfigDict
 
+from fhir_server.erasure.rules import read_rules
 from fhir_server.limits import Limits
 from salus.forwarded import Network
 from salus.keysettings import KeySettings
@@ -270,6 +271,14 @@ class Settings(KeySettings):
         default=(),
         description="ids of apps that no rate holds, separated by commas",
     )
+    retention: Listed = Field(
+        default=(),
+        description="how long resources are kept, by type and by the age of their newest version, "
+        "separated by commas: Observation=10y,Communication=730d; those not named stay",
+    )
+    audit_years: int = Field(
+        default=6, ge=1, le=100, description="how many years audit events are kept"
+    )
     limits: Limits = Field(default=Limits(), description="what a request may cost")
 
     @property
@@ -310,6 +319,15 @@ class Settings(KeySettings):
         if not file.is_file():
             raise ValueError(f"names no file: {file}")
         return file
+
+    @field_validator("retention")
+    @classmethod
+    def _rules(cls, given: tuple[str, ...]) -> tuple[str, ...]:
+        if given:
+            from conformance.definitions import load  # commands that need none start without
+
+            read_rules(given, load().types)
+        return given
 
     @field_validator("trusted_proxy")
     @classmethod

@@ -7,6 +7,8 @@ scope it needs, reads through `sight` and searches with `results.context`, so th
 from __future__ import annotations
 
 from fhir_server.core import Operation
-from fhir_server.operations import proof, validate
+from fhir_server.operations import proof, purge, validate
 
-ALL: dict[str, Operation] = {each.code: each for each in (proof.OPERATION, validate.OPERATION)}
+ALL: dict[str, Operation] = {
+    each.code: each for each in (proof.OPERATION, purge.OPERATION, validate.OPERATION)
+}

@@ -10,7 +10,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from salus.operator import clients, keyring, requests, tokens, users
+from salus.operator import clients, keyring, patients, requests, tokens, users
 from salus.problem import Problem
 from salus.product import Product
 from smart_auth.accounts import BadAccount
@@ -32,6 +32,10 @@ _ACTS: Mapping[type[Struct], Callable[[Product, Any], Awaitable[Struct]]] = {
     requests.LinkUser: users.link,
     requests.FirstStart: users.first,
     requests.IssueToken: tokens.issue,
+    requests.ErasePatient: patients.erase,
+    requests.HoldPatient: patients.hold,
+    requests.ListHolds: patients.holds,
+    requests.ExpireAudit: patients.expire,
     requests.NoteKeys: keyring.note,
     requests.RenewDataKeys: keyring.renew,
 }

@@ -121,6 +121,31 @@ class RenewDataKeys(Struct, frozen=True, tag="renew-data-keys"):
     """Let every owner have a new data key at the next write."""
 
 
+class ErasePatient(Struct, frozen=True, kw_only=True, tag="erase-patient"):
+    """`dry`: tell what would go, and do nothing."""
+
+    id: str
+    basis: str = ""
+    dry: bool = False
+
+
+class HoldPatient(Struct, frozen=True, tag="hold-patient"):
+    """A legal hold; `reason` None ends it."""
+
+    id: str
+    reason: str | None
+
+
+class ListHolds(Struct, frozen=True, tag="list-holds"):
+    """All of them."""
+
+
+class ExpireAudit(Struct, frozen=True, tag="expire-audit"):
+    """End the months of the audit before one ("2020-11"); None: those that the setting says."""
+
+    before: str | None = None
+
+
 class FirstStart(Struct, frozen=True, tag="first-start"):
     """Make an administrator where there is nobody yet."""
 
@@ -138,6 +163,10 @@ Asked: TypeAlias = (
     | ResetUser
     | LinkUser
     | IssueToken
+    | ErasePatient
+    | HoldPatient
+    | ListHolds
+    | ExpireAudit
     | FirstStart
     | NoteKeys
     | RenewDataKeys
@@ -222,6 +251,40 @@ class DataKeysRenewed(Struct, frozen=True):
     """How many owners had a data key."""
 
     owners: int
+
+
+class Erased(Struct, frozen=True, kw_only=True):
+    """What went, or would go. `types`: resources by their type, with `versions` in all; `changed`:
+    resources of others that named the patient and do not any more, `redacted`: old versions of
+    such, `removed`: what was about nothing else, `results`: remembered answers. `finished`: whether
+    all of that is done already; `tidy`: whether no trace is left in the files. `remains`: what
+    stays, and why; `final`: the day from which on no copy of the keys is left."""
+
+    id: str
+    dry: bool
+    types: tuple[tuple[str, int], ...]
+    versions: int
+    held: bool = False
+    finished: bool = False
+    changed: int = 0
+    redacted: int = 0
+    removed: int = 0
+    results: int = 0
+    tidy: bool = False
+    remains: tuple[str, ...] = ()
+    final: str | None = None
+
+
+class Holds(Struct, frozen=True):
+    """Id of the patient, reason and time (microseconds since 1970) of each."""
+
+    holds: tuple[tuple[str, str, int], ...]
+
+
+class Expired(Struct, frozen=True):
+    """Each month that ended, and how many events it had."""
+
+    months: tuple[tuple[str, int], ...]
 
 
 class First(Struct, frozen=True):

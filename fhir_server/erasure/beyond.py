@@ -1,0 +1,24 @@
+"""What takes part in an erasure beside the store's resources: whoever keeps records of patients
+says here how they go. https://gdpr-info.eu/art-17-gdpr/
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection
+
+from fhir_server.storage.store import Transaction
+
+Forget = Callable[[Transaction, Collection[str]], Awaitable[int]]
+
+
+class Beyond:
+    """`forgets`: each removes its records of resources, named "Patient/id", in the transaction of
+    their erasure, and says how many; `begun` is set when an erasure waits to be finished."""
+
+    def __init__(self) -> None:
+        self.forgets: list[Forget] = []
+        self.begun = asyncio.Event()
+
+    async def forget(self, tx: Transaction, names: Collection[str]) -> int:
+        return sum([await each(tx, names) for each in self.forgets])

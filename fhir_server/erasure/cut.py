@@ -1,0 +1,169 @@
+"""Resources of others without what names the erased: references go, with the item of a list that
+they stand for; where the resource would not be valid without one, it says that it is masked.
+
+https://hl7.org/fhir/R4/references.html, https://hl7.org/fhir/R4/extension-data-absent-reason.html
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable
+from typing import Any, TypeAlias
+
+from conformance.json import encode
+from fhir_server.core import Core
+from fhir_server.interaction import Resource
+
+Name: TypeAlias = tuple[str, str]  # type and id
+Identifier: TypeAlias = tuple[str | None, str]  # system and value
+
+_NAMED = re.compile(rb"([A-Z][A-Za-z]+)/([A-Za-z0-9\-.]{1,64})")
+_IN_TEXT = re.compile(r"([A-Z][A-Za-z]+)/([A-Za-z0-9\-.]{1,64})", re.ASCII)
+_REFERENCE = frozenset({"reference", "type", "identifier", "display", "extension", "id"})
+_SAID_OF_ALL = ("text", "signature")  # of a resource: both may name what was in it
+_ABSENT = "http://hl7.org/fhir/StructureDefinition/data-absent-reason"
+REDACTED = {
+    "system": "http://terminology.hl7.org/CodeSystem/v3-ObservationValue",
+    "code": "REDACTED",
+}
+# What is about nothing once what these elements name is gone.
+_ABOUT = {"Provenance": "target", "Binary": "securityContext"}
+_GONE = object()
+
+
+def masked() -> dict[str, Any]:
+    """A Reference that says that something was named."""
+    return {"extension": [{"url": _ABSENT, "valueCode": "masked"}]}
+
+
+class Cut:
+    """Finds and removes the names of resources that are no more, and references by identifiers."""
+
+    def __init__(
+        self, names: Iterable[Name], identifiers: Iterable[Identifier], core: Core
+    ) -> None:
+        self._names = {f"{type}/{id}" for type, id in names}
+        self._bytes = {name.encode() for name in self._names}
+        self._identifiers = set(identifiers)
+        self._values = tuple(encode(value)[1:-1] for _, value in self._identifiers)
+        self._core = core
+
+    def touches(self, body: bytes) -> bool:
+        """Whether a body names what is to go."""
+        ours = self._bytes
+        if any(b"%s/%s" % found in ours for found in _NAMED.findall(body)):
+            return True
+        return any(value in body for value in self._values)
+
+    def named_in(self, body: bytes) -> set[Name]:
+        """Which of the names a body has."""
+        found = [b"%s/%s" % each for each in _NAMED.findall(body)]
+        names = (each.decode().split("/") for each in found if each in self._bytes)
+        return {(type, id) for type, id in names}
+
+    def without(self, resource: Resource) -> Resource | None:
+        """A copy without what is to go, valid where the resource was; the same object when there is
+        nothing, None when nothing is left that it could be about."""
+        made = self._made(resource, mask=False)
+        if made is resource:
+            return resource
+        about = _ABOUT.get(resource["resourceType"])
+        if about is not None and about in resource and about not in made:
+            return None
+        if not self._is_valid(made):
+            made = self._made(resource, mask=True)
+        return made
+
+    def redacted(self, resource: Resource) -> Resource:
+        """A copy of an old version without what is to go, labelled so."""
+        made = self.without(resource)
+        if made is None:
+            made = self._made(resource, mask=True)
+        meta = made.get("meta", {})
+        labels = [*meta.get("security", ()), REDACTED]
+        return {**made, "meta": {**meta, "security": labels}} if made is not resource else made
+
+    def _is_valid(self, resource: Resource) -> bool:
+        issues = self._core.validator.validate(resource)
+        return not any(each.severity in ("error", "fatal") for each in issues)
+
+    def _made(self, resource: Resource, mask: bool) -> Resource:
+        made = self._object(resource, mask, item=False)
+        return made if made is not _GONE else resource
+
+    def _object(self, value: dict[str, Any], mask: bool, item: bool) -> Any:
+        """A copy of an object; itself when nothing of it goes, _GONE when all of it does. `item`:
+        it stands in a list."""
+        if self._is_reference(value):
+            return masked() if mask else _GONE
+        made, hole = dict[str, Any](), False
+        for key, child in value.items():
+            new = self._value(key, child, mask)
+            if new is not _GONE:
+                made[key] = new
+            elif type(child) is dict:
+                hole = True
+        if all(made.get(key) is child for key, child in value.items()):
+            return value
+        if "resourceType" in value:
+            return {key: child for key, child in made.items() if key not in _SAID_OF_ALL}
+        if hole and item and not mask:
+            return _GONE
+        return made or (masked() if mask else _GONE)
+
+    def _value(self, key: str, child: Any, mask: bool) -> Any:
+        if type(child) is dict:
+            return self._object(child, mask, item=False)
+        if type(child) is list:
+            return self._list(key, child, mask)
+        if type(child) is str and "/" in child:
+            return self._text(child)
+        return child
+
+    def _list(self, key: str, value: list[Any], mask: bool) -> Any:
+        made = []
+        for each in value:
+            if type(each) is dict:
+                each = self._object(each, mask, item=True)
+            elif type(each) is str:
+                each = self._value(key, each, mask)
+            if each is not _GONE:
+                made.append(each)
+        if len(made) == len(value) and all(a is b for a, b in zip(made, value, strict=True)):
+            return value
+        return made or _GONE
+
+    def _text(self, text: str) -> Any:
+        """A text without what it names; an address of just that goes."""
+        if not any(f"{type}/{id}" in self._names for type, id in _IN_TEXT.findall(text)):
+            return text
+        if self._local(text) is not None:
+            return _GONE
+        return _IN_TEXT.sub(lambda m: "erased" if m[0] in self._names else m[0], text)
+
+    def _is_reference(self, value: dict[str, Any]) -> bool:
+        if not value.keys() <= _REFERENCE:
+            return False
+        text, logical = value.get("reference"), value.get("identifier")
+        if isinstance(text, str) and self._local(text) is not None:
+            return True
+        if not isinstance(logical, dict) or "value" not in logical:
+            return False
+        return (logical.get("system"), logical["value"]) in self._identifiers
+
+    def _local(self, text: str) -> str | None:
+        """The name that a reference is, relative or absolute, with a version or not."""
+        base = f"{self._core.base_url}/"
+        parts = text.removeprefix(base).partition("/_history/")[0].partition("#")[0]
+        return parts if parts in self._names else None
+
+
+def identifiers_of(resources: Iterable[Resource]) -> Collection[Identifier]:
+    """The business identifiers of a patient, by which it may be referred to as well."""
+    return {
+        (each.get("system"), each["value"])
+        for resource in resources
+        if resource.get("resourceType") == "Patient"
+        for each in resource.get("identifier", ())
+        if isinstance(each.get("value"), str)
+    }
