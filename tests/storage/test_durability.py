@@ -5,10 +5,13 @@ since the kernel keeps what a dead process wrote."""
 from __future__ import annotations
 
 import asyncio
+from contextlib import closing
 
 import pytest
 
+from fhir_server.audit.verify import verify
 from fhir_server.storage.sqlite import SqliteStore, schema
+from fhir_server.storage.sqlite.proving import Reading
 from fhir_server.storage.store import EVENTS, Event
 from tests.derived_keys import DerivedKeys
 from tests.storage import disks
@@ -92,7 +95,8 @@ async def lost_by_power_cuts(tmp_path, disk):
 
 
 async def survivors(folder, events) -> set[str]:
-    """What a store on the folder holds; nothing when it lacks acknowledged events."""
+    """What a store on the folder holds; nothing when it lacks acknowledged events. Its log has a leaf
+    for each record, and a record for each leaf."""
     store = await SqliteStore.open(folder, KEY, DerivedKeys())
     try:
         assert list(store.check()) == []
@@ -100,6 +104,10 @@ async def survivors(folder, events) -> set[str]:
         return set(await ids(store, has_code("x"))) if found >= events else set()
     finally:
         await store.close()
+        with closing(Reading(folder, KEY, DerivedKeys())) as reading:
+            report = verify(reading)
+        assert report.findings == ()
+        assert report.size == report.records
 
 
 def test_a_power_cut_loses_nothing_that_was_acknowledged(tmp_path, disk):

@@ -1,14 +1,20 @@
 """kill -9 in the middle of a load: after a restart and the same load again, nothing is missing,
 nothing is doubled, and no transaction is half there."""
 
+import json
 import random
 import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
+from typing import Any
 
+import httpx
 import pytest
 
+from fhir_server.log.note import Verifier
+from fhir_server.log.receipt import Policy, check, parse
 from tests.living import Living
 from tests.shared import shared
 from tests.stories.test_oracle import SETS, expected_totals, load, resources, totals
@@ -42,6 +48,79 @@ def test_a_load_that_is_killed_again_and_again_ends_as_if_nothing_had_happened(t
     assert totals(server, wanted) == wanted
     assert server.stop() == 0
     _doctor_finds_nothing(server)
+    _verified(server)
+
+
+NEAREST = 40  # writes before the kill that are looked for one by one
+
+
+class _Visitor(threading.Thread):
+    """Writes and reads until the server is gone; `written` and `read` are what was answered."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__()
+        self._url = url
+        self.written: list[str] = []
+        self.read: list[str] = []
+
+    def run(self) -> None:
+        with httpx.Client(trust_env=False) as client, suppress(httpx.HTTPError):
+            while True:
+                made = client.post(f"{self._url}/Patient", json={"resourceType": "Patient"})
+                assert made.status_code == 201
+                self.written.append(made.json()["id"])
+                assert client.get(f"{self._url}/Patient/{self.written[-1]}").status_code == 200
+                self.read.append(self.written[-1])
+
+
+@pytest.mark.parametrize(
+    "kills", [2, pytest.param(20, marks=pytest.mark.slow)], ids=["short", "long"]
+)
+def test_nothing_that_was_answered_lacks_its_leaf(tmp_path, kills):
+    chance = random.Random(time.time_ns())
+    server = Living(tmp_path)
+    for _ in range(kills):
+        server.start()
+        visitors = [_Visitor(server.url) for _ in range(4)]
+        for each in visitors:
+            each.start()
+        time.sleep(chance.uniform(0.3, 2.5))
+        server.kill()
+        for each in visitors:
+            each.join()
+        report = _verified(server)
+        assert report["leaves"] == report["records"]
+        server.start()
+        for each in visitors:
+            _is_audited(server, each)
+        assert server.stop() == 0
+        assert _verified(server)["leaves"] >= report["leaves"]
+
+
+def _is_audited(server: Living, visitor: _Visitor) -> None:
+    """Each write that was answered is there with its event, and each read has one."""
+    assert visitor.written
+    log = Verifier.parse(httpx.get(server.url.replace("/fhir", "/audit/key"), trust_env=False).text)
+    with server.client() as fhir:
+        for id in visitor.written[-NEAREST:]:
+            found = fhir.get("/AuditEvent", params={"entity": f"Patient/{id}"}).json()["entry"]
+            actions = {each["resource"]["action"] for each in found}
+            assert actions >= ({"C", "R"} if id in visitor.read else {"C"})
+        for name in (f"Patient/{visitor.written[-1]}", f"AuditEvent/{found[-1]['resource']['id']}"):
+            asked = fhir.get(f"/{name}/$proof").json()["parameter"]
+            proof = next(each["valueString"] for each in asked if each["name"] == "receipt")
+            assert check(parse(proof.encode()), Policy(log)).content
+
+
+def _verified(server: Living) -> dict[str, Any]:
+    """What a verification of the log reports, which finds nothing wrong."""
+    command = [sys.executable, "-m", "salus", "audit", "verify", "--json"]
+    folders = ["--data", str(server.data), "--keys", str(server.keys)]
+    found = subprocess.run(
+        [*command, *folders], capture_output=True, text=True, env=server.environment, check=False
+    )
+    assert found.returncode == 0, found.stdout + found.stderr
+    return json.loads(found.stdout)
 
 
 def _doctor_finds_nothing(server: Living) -> None:

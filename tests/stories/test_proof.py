@@ -117,7 +117,10 @@ def test_who_may_not_read_a_version_gets_no_proof_of_it(secured):
         for each in (mine, other):
             every.put(f"/Patient/{each}", content=patient(each), headers=JSON).raise_for_status()
         absent = every.get("/Patient/nobody/$proof")
-    with secured.client(secured.token("patient/*.rs", patient=mine)) as one:
+    secured.app(f"app-{mine}", "patient/*.rs")
+    secured.user(f"u-{mine}", who=f"Patient/{mine}")
+    token = secured.token("patient/*.rs", f"app-{mine}", f"u-{mine}", mine)
+    with secured.client(token) as one:
         assert one.get(f"/Patient/{mine}/$proof").status_code == 200
         hidden = one.get(f"/Patient/{other}/$proof")
     with secured.client(secured.token("system/Observation.rs")) as blind:
