@@ -26,6 +26,7 @@ from salus.tls import distrust
 PATIENCE_SECONDS = 300.0  # for one answer
 TRIES = 7  # when a server is busy or away for a moment
 FIRST_PAUSE_SECONDS = 0.25  # doubled with each try
+LONGEST_WAIT_SECONDS = 120.0  # that a server is believed
 PASSING = frozenset({429, 502, 503, 504})  # statuses that may pass by waiting
 UNAUTHORIZED = 401
 JSON = "application/fhir+json"
@@ -38,8 +39,11 @@ _EXPIRED = "The access token is not valid (any more): get another, then run the 
 
 
 class Answer(NamedTuple):
+    """`wait`: seconds after which the server wants to be asked again, if it says so."""
+
     status: int
     body: bytes
+    wait: float = 0.0
 
 
 class Target(Protocol):
@@ -83,15 +87,17 @@ class HttpTarget:
     async def _patiently(self, ask: Callable[[], Awaitable[Answer]]) -> Answer:
         pause = FIRST_PAUSE_SECONDS
         for last in [False] * (TRIES - 1) + [True]:
+            told = 0.0
             try:
                 answer = await ask()
                 if last or answer.status not in PASSING:
                     return answer
+                told = answer.wait
             except httpx.TransportError as error:
                 # Sending again is safe: the key makes the server answer as it did the first time.
                 if last or not self._answered:
                     raise LoadError(self._away(error)) from None
-            await asyncio.sleep(pause)
+            await asyncio.sleep(max(pause, told))
             pause *= 2
         raise AssertionError("the last try returns or raises")
 
@@ -120,7 +126,7 @@ class HttpTarget:
             timeout=PATIENCE_SECONDS,
         )
         self._answered = True
-        return Answer(reply.status_code, reply.content)
+        return Answer(reply.status_code, reply.content, _wait(reply))
 
     def _away(self, error: httpx.TransportError) -> str:
         if why := distrust(self._url, error):
@@ -132,6 +138,12 @@ class HttpTarget:
             f"No server answers at {self._url} ({reason}): start one with "
             f"`{called()} serve`, or load into its folder with --data DIR"
         )
+
+
+def _wait(reply: httpx.Response) -> float:
+    """What Retry-After says, in seconds and within reason."""
+    told = reply.headers.get("retry-after", "")
+    return min(float(told), LONGEST_WAIT_SECONDS) if told.isdecimal() and len(told) < 9 else 0.0
 
 
 class ServerTarget:

@@ -360,6 +360,21 @@ def test_a_busy_server_is_asked_again_and_a_refusal_is_not(monkeypatch):
     assert sent_over_http(lambda _: httpx.Response(answers.pop(0)), monkeypatch).status == 422
 
 
+@pytest.mark.parametrize(
+    ("said", "waited"), [("0.4", 0.001), ("2", 2.0), ("999999", 120.0), ("9" * 500, 0.001)]
+)
+def test_who_is_told_to_wait_waits_as_long_within_reason(monkeypatch, said, waited):
+    slept = []
+    told = [httpx.Response(429, headers={"Retry-After": said}), httpx.Response(201)]
+
+    async def sleep(seconds):
+        slept.append(seconds)
+
+    monkeypatch.setattr("salus.load.targets.asyncio.sleep", sleep)
+    assert sent_over_http(lambda _: told.pop(0), monkeypatch).status == 201
+    assert slept == [waited]
+
+
 def test_a_server_that_is_not_there_is_said_at_once(monkeypatch):
     def handler(request):
         raise httpx.ConnectError("refused")
