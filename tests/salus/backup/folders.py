@@ -64,6 +64,15 @@ def clinic_in(folder: Path, patients: int = 2, first: int = 0, data: str = "data
     return made
 
 
+def group_in(folder: Path, people: list[tuple[str, str]]) -> None:
+    """A Group of people, of whom it tells the names."""
+    members = [{"entity": {"reference": f"Patient/{id}", "display": name}} for id, name in people]
+    group = {"resourceType": "Group", "type": "person", "actual": True, "member": members}
+    source = folder / "group.ndjson"
+    source.write_text(json.dumps(group))
+    assert load_into([source], settings_of(folder), None, folder / "failed", 1, QUIET).complete
+
+
 def copied(folder: Path, to: Path) -> Settings:
     """Data and keys of a folder, in another."""
     for name in ("data", "keys"):

@@ -9,7 +9,9 @@ from contextlib import closing
 import pytest
 
 from conformance import definitions
-from fhir_server.log.tombstone import Tombstone, parse
+from fhir_server.erasure.finishing import EXPIRED, Finisher
+from fhir_server.erasure.patient import begin
+from fhir_server.log.tombstone import parse
 from fhir_server.search.index import Index
 from fhir_server.storage.keys import PAGE_KEY, FileKeys, page_key
 from fhir_server.storage.sqlite import SqliteStore
@@ -18,17 +20,19 @@ from fhir_server.storage.sqlite.copying import REBUILT, Snapshot
 from fhir_server.storage.sqlite.schema import FILE
 from fhir_server.storage.store import StoreError
 from fhir_server.storage.vault import Vault
-from salus.app import open_server
+from salus.app import _core, open_server
 from salus.backup.folder import UNFINISHED, refuse_unfinished
 from salus.backup.make import PARTIAL
 from salus.deep import disagreements
 from salus.problem import Problem
+from smart_auth.grant import Grant
 from tests.salus.backup.folders import (
     back,
     clinic_in,
     contents,
     copied,
     everything,
+    group_in,
     killed,
     opened,
     saved,
@@ -43,6 +47,7 @@ def clinic(tmp_path_factory):
     """A folder with two patients, backed up; nothing changes it."""
     folder = tmp_path_factory.mktemp("clinic")
     settings = clinic_in(folder)
+    group_in(folder, patients(settings))
     saved(settings, folder / "one.backup")
     return folder
 
@@ -90,7 +95,7 @@ def test_what_is_restored_is_what_was_backed_up(clinic, tmp_path, index):
     assert contents(restored) == contents(settings_of(clinic))
     assert made.well
     assert made.report.stands is not None
-    assert (made.removed.versions, made.removed.events, made.patients) == ((), (), 0)
+    assert (made.removed, made.patients) == ((0, 0, 0, 0), 0)
 
     async def deep(store, vault):
         return [*store.check()], [each async for each in disagreements(store, index)]
@@ -218,24 +223,20 @@ def test_a_folder_that_holds_anything_is_not_restored_into(clinic, tmp_path):
 # --- what was erased since -----------------------------------------------------------------------
 
 
-def erased(settings, index, owner, destroy=True):
+def erased(settings, index, id):
     """Erase a patient as the commands do; the notice that says so."""
 
     async def story(store, vault):
-        async def work(tx):
-            gone = await tx.erase(owner)
-            said = Tombstone.of(
-                "erased", gone.keys, gone.leaves, tx.now, "asked for by the patient"
-            )
-            await tx.note(said.encode())
-            return gone, said
+        pages = page_key(settings.data, FileKeys(settings.keys))
+        core = _core(settings, index, pages)
+        grant = Grant.operator("a test")
+        await store.transaction(
+            lambda tx: begin(tx, core.beyond, id, "asked for", grant), write=True
+        )
+        await Finisher(store, core, vault).finish_all()
+        return await _notices(store, vault)
 
-        gone, said = await store.transaction(work, write=True)
-        if destroy:
-            vault.destroy(gone.keys, "erased")
-        return said
-
-    return with_store(settings, index, story)
+    return with_store(settings, index, story)[0]
 
 
 def shows(settings, id, name):
@@ -252,7 +253,7 @@ def test_a_patient_who_was_erased_after_the_backup_stays_erased(clinic, tmp_path
     (id, name), (other_id, other) = patients(settings)
     assert name != other
     shutil.copytree(settings.keys, tmp_path / "older")
-    said = erased(settings, index, f"Patient/{id}")
+    said = erased(settings, index, id)
 
     keys = "older" if "older" in how else "keys"
     log_of = None if how == "destroyed keys" else settings.data
@@ -260,23 +261,29 @@ def test_a_patient_who_was_erased_after_the_backup_stays_erased(clinic, tmp_path
     made = back(restored, clinic / "one.backup", log_of)
 
     assert made.well
-    assert made.patients == 1
-    assert len(made.removed.versions) == sum(last - first + 1 for first, last in said.leaves)
+    assert (made.patients, made.removed.events) == (1, 0)
+    assert made.removed.versions == sum(last - first + 1 for first, last in said.leaves)
     assert not shows(restored, id, name)
     assert shows(restored, other_id, other)
     assert [each for each, _ in patients(restored)] == [other_id]
-    destroyed = with_store(restored, index, _destroyed)
-    assert set(said.keys) <= destroyed
-    notices = [parse(each) for each in with_store(restored, index, _notices)]
-    (told,) = [each for each in notices if each is not None]
-    assert (told.kind, told.leaves, told.keys) == ("erased", said.leaves, said.keys)
-    assert (told.basis == said.basis) == (log_of is not None)
-    if log_of is None:
-        assert shows_nothing_new(contents(restored), contents(settings_of(clinic)))
+    assert set(said.keys) <= with_store(restored, index, _destroyed)
+    told = {leaf for each in with_store(restored, index, _notices) for leaf in covered(each)}
+    assert told >= covered(said)
+
+    async def group(store, vault):
+        found = await store.transaction(lambda tx: tx.history("Group", None, 10))
+        return [json.loads(each.body)["member"] for each in found]
+
+    versions = with_store(restored, index, group)
+    assert len(versions) == (2 if log_of is None else 1)  # the newer folder has it without the name
+    for members in versions:
+        (member,) = members
+        assert member == {"entity": {"reference": f"Patient/{other_id}", "display": other}}
 
 
-def shows_nothing_new(restored, before):
-    return all(set(restored[name]) <= set(before[name]) for name in ("resource", "old", "kept"))
+def covered(said):
+    """The leaves that a notice names."""
+    return {leaf for first, last in said.leaves for leaf in range(first, last + 1)}
 
 
 async def _destroyed(store, vault):
@@ -285,22 +292,23 @@ async def _destroyed(store, vault):
 
 async def _notices(store, vault):
     found = await store.transaction(lambda tx: tx.notices())
-    return [each.content for each in found]
+    said = [parse(each.content) for each in found]
+    return [each for each in said if each is not None]
 
 
 def test_a_month_of_events_that_expired_after_the_backup_stays_expired(clinic, tmp_path, index):
     settings = copied(clinic, tmp_path)
     with opened(settings) as conn:
-        (owner, id), *_ = conn.execute("SELECT owner, id FROM sealing WHERE owner LIKE 'audit/%'")
+        ((id,), *_) = conn.execute("SELECT id FROM sealing WHERE owner LIKE 'audit/%'")
         events = conn.execute("SELECT count(*) FROM event").get
 
     async def expire(store, vault):
-        vault.destroy([id], f"the events of {owner} ended")
+        vault.destroy([id], EXPIRED)
 
     with_store(settings, index, expire)
     made = back(settings_of(tmp_path, "restored"), clinic / "one.backup")
     assert made.well
-    assert (made.events, len(made.removed.events), made.patients) == (0, events, 0)
+    assert (made.events, made.removed.events, made.patients) == (0, events, 0)
     assert contents(settings_of(tmp_path, "restored"))["resource"] == contents(settings)["resource"]
 
 
