@@ -12,7 +12,6 @@ from collections.abc import Iterable
 from functools import cache, lru_cache
 from hashlib import sha256
 from os import urandom
-from typing import NamedTuple
 
 from conformance.definitions import load
 from fhir_server.storage.store import Version
@@ -38,17 +37,10 @@ _MODIFIERS = (
 _parts = re.compile(r"[.:]").split
 
 
-class Apart(NamedTuple):
-    """What is kept apart, after a salt, and the hash of both in base64."""
-
-    content: bytes
-    hash: str
-
-
-def apart(content: bytes) -> Apart:
-    """The content as it is kept."""
+def apart(content: bytes) -> tuple[bytes, str]:
+    """The content as it is kept, after a salt, and the hash of both in base64."""
     salted = urandom(_SALT) + content
-    return Apart(salted, b64encode(sha256(salted).digest()).decode())
+    return salted, b64encode(sha256(salted).digest()).decode()
 
 
 def masked(hash: str) -> str:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from conformance.json import encode
 from fhir_server.audit import balp
-from fhir_server.audit.apart import Apart, apart, masked, names
+from fhir_server.audit.apart import apart, masked, names
 from fhir_server.audit.balp import Coding, Kind, claim, is_query, kind_of, profiles
 from fhir_server.audit.links import AGENT, ENTITY
 from fhir_server.ids import is_id
@@ -49,13 +49,6 @@ class Caller(NamedTuple):
 _AGENTS = frozenset(
     {"Device", "Organization", "Patient", "Practitioner", "PractitionerRole", "RelatedPerson"}
 )
-
-
-class _Made(NamedTuple):
-    """The entity of a query, and what is kept apart of it."""
-
-    entity: str
-    apart: Apart | None
 
 
 def events(
@@ -170,7 +163,7 @@ def _event(
         entries += agent_entries(grant.agent)
     if kept is None:
         return _new(Event, (at, _HEAD, tail, tuple(entries), None, None))
-    return _new(Event, (at, _HEAD, tail, tuple(entries), kept.content, owner))
+    return _new(Event, (at, _HEAD, tail, tuple(entries), kept, owner))
 
 
 _new = tuple.__new__  # what Event(...) does, at half its price
@@ -202,22 +195,25 @@ def _frame(
     return before, after + encode(made)[1:-1].decode()
 
 
-def _query(asked: Interaction, query: Parameters) -> _Made:
-    """The entity of what was asked for: its values are kept apart, its names are told."""
+def _query(asked: Interaction, query: Parameters) -> tuple[str, bytes | None]:
+    """The entity of what was asked for, in which its names are told, and what is kept apart."""
     path = _path(asked)
     every = (*query, *(asked.condition or ()))
-    kind = kind_of(asked.code)
-    roles = _STANDARD if is_query(kind) or kind.profile is None else _OWN
+    roles = _query_roles(asked.code)
     if not every:
         plain = base64.b64encode((path or "?").encode()).decode()
-        return _Made(f'{{{roles},"description":"{path or "?"}","query":"{plain}"}}', None)
+        return f'{{{roles},"description":"{path or "?"}","query":"{plain}"}}', None
     told = names(tuple([name for name, _ in every]))
-    kept = apart(f"{path}?{query_of(every)}".encode())
-    return _Made(f'{{{roles},"description":"{path}?{told}",{masked(kept.hash)}}}', kept)
+    kept, hash = apart(f"{path}?{query_of(every)}".encode())
+    return f'{{{roles},"description":"{path}?{told}",{masked(hash)}}}', kept
 
 
-_STANDARD = _roles(balp.THING, balp.QUERY_ROLE)
-_OWN = _roles(balp.OWN_QUERY, balp.QUERY_ROLE)
+@lru_cache(64)
+def _query_roles(code: str) -> str:
+    """The type and role of what an interaction asked for."""
+    kind = kind_of(code)
+    standard = is_query(kind) or kind.profile is None
+    return _roles(balp.THING if standard else balp.OWN_QUERY, balp.QUERY_ROLE)
 
 
 def _path(asked: Interaction) -> str:

@@ -82,15 +82,15 @@ async def report(step: Step, prepared: Prepared) -> Result:
     given = {"versionId": "1", "lastUpdated": instant(at)}
     head = f'{{"resourceType":"{EVENTS}","id":"'.encode()
     whole = _tail({"meta": {**sent.get("meta", {}), **given, "tag": tags}, **_rest(sent)})
-    kept = apart(whole)
+    kept, hash = apart(whole)
     bare = bare_of(sent)
     body = b'",%s,%s' % (
         encode({"meta": {**given, "tag": [REPORTED]}})[1:-1],
-        held(kept.hash).encode() + b"," + encode(bare)[1:],
+        held(hash).encode() + b"," + encode(bare)[1:],
     )
     entries = entries_of(bare, core.base_url, core.definitions.types)
     recorded = parse_instant(sent["recorded"])
-    id = await step.tx.record(Event(recorded, head, body, entries, kept.content, prepared.owner))
+    id = await step.tx.record(Event(recorded, head, body, entries, kept, prepared.owner))
     return Result(
         201,
         head + id.encode() + whole,
