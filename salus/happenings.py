@@ -56,6 +56,8 @@ KINDS = {
     "launch": Kind(_AUTHENTICATION),
     "register": Kind(_ALERT, ("110129", "Security Configuration"), "U"),
     "account": Kind(_ALERT, ("110137", "User Security Attributes Changed"), "U"),
+    "backup": Kind(("110106", "Export"), None, "R"),
+    "restore": Kind(("110107", "Import"), None, "C"),
 }
 _OTHER = Kind(_ALERT)
 

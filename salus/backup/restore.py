@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, TypeVar
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -38,6 +39,8 @@ from salus.backup.continuing import continued, signed
 from salus.backup.erased import Newer, newer, spans, tombstones
 from salus.backup.keyring import Keyring, keyring
 from salus.backup.manifest import MAGIC, Manifest
+from salus.happenings import event
+from salus.operator.backups import RESTORE, told
 from salus.problem import Problem
 from salus.program import called
 from salus.settings import Settings
@@ -179,8 +182,11 @@ class _Restore:
             await store.close()
 
     async def _continue(self, store: SqliteStore) -> str | None:
-        """Finish the erasures that were begun again, and the log's name."""
+        """Tell the audit, finish the erasures that were begun again, and settle the log's name."""
         vault = self._keys.vault
+        said = told(RESTORE, f"a backup of {self._about.when}")
+        site = urlsplit(self._settings.base_url).netloc
+        await store.record([event(said, site, self._core.clock())])
         await Finisher(store, self._core, vault).finish_all()
         return await continued(store, self._settings, vault)
 
@@ -220,8 +226,8 @@ class _Restore:
         used = store.sealed_under().keys() & gone
         owners = {each for each in store.owners_of(gone) if "/" in each}
         removed = store.remove(gone, spans(found.tombstones))
-        told = spans([*tombstones(store.notices()), *found.tombstones])
-        said = {leaf for first, last in told for leaf in range(first, last + 1)}
+        named = spans([*tombstones(store.notices()), *found.tombstones])
+        said = {leaf for first, last in named for leaf in range(first, last + 1)}
         at = time.time_ns() // 1000
         kinds: tuple[tuple[Kind, Sequence[int]], ...]
         kinds = ("erased", removed.versions), ("expired", removed.events)
@@ -269,17 +275,17 @@ class _Restore:
         index, tables = self._index, self._about.tables
         base, types = index.base_url, index.definitions.types
 
-        def resource(body: bytes) -> Sequence[Entry]:
+        def of_resource(body: bytes) -> Sequence[Entry]:
             return index.entries(parse(body))
 
-        def event(body: bytes) -> Sequence[Entry]:
+        def of_event(body: bytes) -> Sequence[Entry]:
             return entries_of(parse(body), base, types)
 
-        def told(what: str, total: int) -> Callable[[int], object]:
+        def progress(what: str, total: int) -> Callable[[int], object]:
             return lambda done: self._progress(what, done, total)
 
-        resources = store.index(resource, told("indexing resources", tables["resource"]))
-        events = store.index_events(event, told("indexing events", tables["event"]))
+        resources = store.index(of_resource, progress("indexing resources", tables["resource"]))
+        events = store.index_events(of_event, progress("indexing events", tables["event"]))
         owners, removed = self._gone
         store.forget(owners, removed.names)
         store.indexed(index.version)
@@ -294,11 +300,11 @@ class _Restore:
             states, false = signed(reading, self._about)
             total = reading.count()
 
-            def told(done: int) -> None:
+            def progress(done: int) -> None:
                 self._progress("proving", done, total)
 
             destroyed = {each.id for each in vault.destroyed()}
-            return verify(reading, states, destroyed, progress=told), tuple(false)
+            return verify(reading, states, destroyed, progress=progress), tuple(false)
 
 
 def _destroy(vault: Vault, found: Sequence[Tombstone]) -> None:

@@ -15,6 +15,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from salus.commands.asking import Data, Keys
+from salus.operator.requests import Done, NoteBackup
 from salus.program import called
 from salus.settings import read_settings
 from salus.terminal import explained, option, out
@@ -37,7 +38,7 @@ def backup(
 
     The file holds one state: every version, event and kept record, sealed as they lie, and the log
     that proves them. Indexes are not in it, nor any key: without the key folder nobody can read it,
-    so save that too, apart from it and after it, with `salus keys backup`.
+    so save that too, apart from it and after it, with `salus keys backup`. The audit tells of it.
 
     [bold]Examples[/]
 
@@ -46,9 +47,17 @@ def backup(
       salus backup /mnt/backups/monday.backup --data ./data --keys ~/salus-keys
     """
     from salus.backup.make import backup as run
+    from salus.backup.make import destination
+    from salus.operator.ask import ask
+    from salus.operator.running import needs_data
 
-    with explained(), _bar() as told:
-        made = run(read_settings(data=data, keys=keys), to, lambda *at: told("backing up", *at))
+    with explained():
+        settings = read_settings(data=data, keys=keys)
+        needs_data(settings)
+        destination(settings, to, 0)  # what is refused is not told to the audit
+        ask(settings, NoteBackup(), Done)
+        with _bar() as told:
+            made = run(settings, to, lambda *at: told("backing up", *at))
     _saved(made)
 
 

@@ -121,6 +121,10 @@ class RenewDataKeys(Struct, frozen=True, tag="renew-data-keys"):
     """Let every owner have a new data key at the next write."""
 
 
+class NoteBackup(Struct, frozen=True, tag="note-backup"):
+    """Tell the audit that the data is backed up."""
+
+
 class ErasePatient(Struct, frozen=True, kw_only=True, tag="erase-patient"):
     """`dry`: tell what would go, and do nothing."""
 
@@ -168,6 +172,7 @@ Asked: TypeAlias = (
     | ListHolds
     | ExpireAudit
     | FirstStart
+    | NoteBackup
     | NoteKeys
     | RenewDataKeys
 )

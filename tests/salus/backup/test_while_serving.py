@@ -8,12 +8,15 @@ import time
 from contextlib import closing, contextmanager
 
 import pytest
+from typer.testing import CliRunner
 
 from fhir_server.log import merkle
 from fhir_server.storage.keys import FileKeys, page_key
 from fhir_server.storage.sqlite.copying import Snapshot
+from salus.commands import backup as commands
 from salus.log.verifying import Asked, verify_data
 from salus.settings import Settings
+from salus.terminal import command, group
 from tests.salus.backup.folders import back, saved
 from tests.secured import PASSWORD, Secured, patient
 
@@ -168,3 +171,30 @@ def test_the_log_goes_on_where_the_backup_ends(served):
         root = asyncio.run(merkle.root(made.manifest.leaves, snapshot.tile))
     assert base64.b64encode(root).decode() == made.manifest.root
     assert verify_data(settings, Asked()).well
+
+
+def test_the_command_says_what_it_saved_and_the_audit_tells_of_it(served, tmp_path):
+    server, file = served["server"], tmp_path / "x.backup"
+    folders = ["--data", str(server.data), "--keys", str(server.keys)]
+    told = commanded("backup", str(file), *folders)
+    assert told.exit_code == 0, told.output
+    assert f"Saved {file} ({file.stat().st_size:,} bytes)" in told.output
+    refused = commanded("backup", str(file), *folders)
+    assert refused.exit_code == 2
+
+    with server.client(served["token"]) as client:
+        events = client.get("/AuditEvent", params={"_sort": "-date", "_count": 200}).json()
+    told_of = [
+        (each["resource"]["type"]["code"], each["resource"]["subtype"][0]["code"])
+        for each in events["entry"]
+        if each["resource"]["type"]["code"] in ("110106", "110107")
+    ]
+    assert told_of.count(("110106", "backup")) == 1
+    assert told_of.count(("110107", "restore")) == 1
+
+
+def commanded(*arguments):
+    app = group("salus", "")
+    command(app)(commands.backup)
+    command(app)(commands.restore)
+    return CliRunner().invoke(app, arguments)
