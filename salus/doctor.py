@@ -29,6 +29,7 @@ from salus.bench.machine import filesystem
 from salus.deep import disagreements
 from salus.folders import Finding, exposed, named
 from salus.keyring import tighter, unopened
+from salus.log.condition import condition
 from salus.operator.running import address, holder
 from salus.problem import Problem
 from salus.program import called
@@ -65,6 +66,8 @@ def examine(settings: Settings, deep: bool, console: Console) -> bool:
         _in_use(settings, found, deep, console)
     elif not locked:
         findings += _inside(settings, deep, console)
+    if not locked:
+        findings += _log(settings, console)
     for each in findings:
         _print("[bold red]Wrong:[/]", each, console)
     if not findings:
@@ -72,6 +75,16 @@ def examine(settings: Settings, deep: bool, console: Console) -> bool:
             _print("[bold yellow]Could be tighter:[/]", each, console)
         console.print("[bold green]Nothing is wrong.[/]")
     return not findings
+
+
+def _log(settings: Settings, console: Console) -> list[Finding]:
+    """Say how far the log is signed; of data that does not open, others say so."""
+    try:
+        told, wrong = condition(settings)
+    except (Problem, StoreError, apsw.Error):
+        return []
+    console.print(f"Log: {escape(told)}", highlight=False, soft_wrap=True)
+    return wrong
 
 
 def _print(mark: str, finding: Finding, console: Console) -> None:

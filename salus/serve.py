@@ -70,7 +70,7 @@ def serve(
 
         def ready(first: First) -> None:
             bar.stop()
-            _started(settings, first, console)
+            _started(settings, first, str(app.state.product.log.verifier), console)
 
         def told(text: str) -> None:
             console.print(escape(text), highlight=False, soft_wrap=True)
@@ -237,7 +237,7 @@ def _age_seconds() -> float | None:
     return time.clock_gettime(time.CLOCK_BOOTTIME) - began / os.sysconf("SC_CLK_TCK")
 
 
-def _started(settings: Settings, first: First, console: Console) -> None:
+def _started(settings: Settings, first: First, key: str, console: Console) -> None:
     age = _age_seconds()
     took = f" in {age:.1f} s" if age else ""
     console.print(f"[bold green]Salus is up[/]{took}  (process {os.getpid()}, Ctrl-C stops it)")
@@ -248,6 +248,7 @@ def _started(settings: Settings, first: First, console: Console) -> None:
         ("keys", settings.keys),
         ("health", f"{settings.base_url}/health/ready"),
         ("metrics", f"{settings.base_url}/metrics"),
+        ("log key", key),
     ):
         console.print(f"  {name:<9}{place}", highlight=False, soft_wrap=True)
     if settings.open:

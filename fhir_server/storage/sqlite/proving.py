@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import apsw
 
-from fhir_server.storage.leaves import SALT
+from fhir_server.storage.leaves import HASH, SALT, WIDTH
 from fhir_server.storage.sealed import (
     Keys,
     apart_place,
@@ -119,6 +119,12 @@ class Reading:
     def count(self) -> int:
         """How many records there are, for telling how far one is."""
         return int(self._conn.execute(_RECORDS).get)
+
+    def size(self) -> int:
+        """How many leaves the tiles have."""
+        sql = "SELECT n, length(data) FROM tile WHERE level = 0 ORDER BY n DESC LIMIT 1"
+        number, length = self._conn.execute(sql).fetchone() or (0, 0)
+        return int(number) * WIDTH + int(length) // HASH
 
     def tiles(self) -> Iterator[tuple[int, int, bytes]]:
         """Every tile that is stored, as its level, number and hashes, by level and number."""

@@ -1,0 +1,55 @@
+"""How the log of a data folder is: how far it is signed, and what of that is wrong, for doctor.
+
+https://c2sp.org/tlog-checkpoint
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+from fhir_server.audit.publishing import NEWEST, SPACE, Newest, stamped
+from fhir_server.log.note import WITNESS
+from fhir_server.times import instant
+from salus.folders import Finding
+from salus.log.own import last_signed
+from salus.log.verifying import current, opened
+from salus.operator.running import holder
+from salus.program import called
+from salus.settings import Settings
+
+LATE_SECONDS = 300  # after which what came should have been signed
+
+
+def condition(settings: Settings) -> tuple[str, list[Finding]]:
+    """In a sentence, and what is wrong. Problem, StoreError."""
+    own = last_signed(settings.keys)
+    with opened(settings) as (reading, _):
+        size = reading.size()
+        kept = next((each for each in reading.kept(SPACE) if each.key == NEWEST), None)
+    if kept is None:
+        return f"{size:,} leaves, not signed yet", []
+    newest, keys = stamped(kept.value), current(settings)
+    state = newest.checkpoint
+    others = [each for each in newest.note.signatures if each.name != state.origin]
+    seen = f", {len(others)} cosigned" if others else ""
+    told = f"{size:,} leaves, {state.size:,} signed at {instant(newest.at)}{seen}"
+    key = f"; key {keys[0]}" if keys and keys[0].type != WITNESS else ""
+    at_least = max(state.size, own.size if own and own.origin == state.origin else 0)
+    return f"{told}{key}", list(_wrong(settings, size, at_least, newest))
+
+
+def _wrong(settings: Settings, size: int, at_least: int, newest: Newest) -> Iterator[Finding]:
+    if size < at_least:
+        yield Finding(
+            f"The log has {size:,} leaves, and {at_least:,} were signed: it was cut, or the data "
+            "folder is an older one",
+            f"`{called()} audit verify` says what still stands; restore the newest backup",
+        )
+    late = time.time() - newest.at / 1_000_000 > LATE_SECONDS
+    if size > newest.checkpoint.size and late and holder(settings.data):
+        yield Finding(
+            f"The log was last signed at {instant(newest.at)}, and "
+            f"{size - newest.checkpoint.size:,} leaves came since",
+            "see why in the server's own log: the signer may be away, or refuse",
+        )
