@@ -9,7 +9,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings
 
 if TYPE_CHECKING:
@@ -83,6 +83,16 @@ class KeySettings(BaseSettings):
     @classmethod
     def _absolute_file(cls, file: Path | None) -> Path | None:
         return None if file is None else file.expanduser().resolve()
+
+    @model_validator(mode="after")
+    def _soon_enough(self) -> KeySettings:
+        """Half of the time that keys are remembered is left for the service to answer."""
+        if self.key_cache_seconds < 2 * self.key_service_seconds:
+            raise ValueError(
+                "SALUS_KEY_CACHE_SECONDS must be at least twice SALUS_KEY_SERVICE_SECONDS: keys "
+                "are renewed at half of it"
+            )
+        return self
 
     @property
     def key_service(self) -> KeyService:

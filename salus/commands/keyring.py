@@ -53,17 +53,17 @@ def status(data: Data = None, keys: Keys = None) -> None:
         at = found.happened
         for name, value in (
             ("Key service", service.where),
+            ("Its key", _when(at.get(keydb.SERVICE_KEY), "never replaced", "replaced ")),
             ("Wrapped keys", str(settings.keys / keydb.KEYS_DB)),
+            ("Made", _when(found.made)),
             ("Intermediate keys", _intermediates(found.intermediates)),
+            ("", _when(at.get(keydb.INTERMEDIATE_KEYS), "never replaced", "replaced ")),
             ("Data keys", f"{found.keys:,} (those made ahead included)"),
             ("Destroyed", f"{found.destroyed:,}"),
-            ("Made", _when(found.made)),
-            ("Its key replaced", _when(at.get(keydb.SERVICE_KEY), "never replaced")),
-            ("Those replaced", _when(at.get(keydb.INTERMEDIATE_KEYS), "never replaced")),
             ("Last backup", _when(at.get(keydb.BACKUP), "none")),
-            ("Backups are gone", _when(at.get(keydb.BACKUPS_UNTIL), "there are none")),
+            ("Backups end", _when(at.get(keydb.BACKUPS_UNTIL), "there are none")),
         ):
-            out.print(f"{name + ':':<19}{escape(value)}", highlight=False, soft_wrap=True)
+            out.print(f"{name and name + ':':<19}{escape(value)}", highlight=False, soft_wrap=True)
 
 
 def _intermediates(rows: list[tuple[int, str, bytes, bool]]) -> str:
@@ -72,8 +72,8 @@ def _intermediates(rows: list[tuple[int, str, bytes, bool]]) -> str:
     return f"{len(rows)}, all open" + (f" ({former} of before, for secrets)" if former else "")
 
 
-def _when(at: int | None, never: str = "") -> str:
-    return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M} UTC" if at else never
+def _when(at: int | None, never: str = "", what: str = "") -> str:
+    return f"{what}{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M} UTC" if at else never
 
 
 @command(app)

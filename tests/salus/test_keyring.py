@@ -236,6 +236,9 @@ def test_settings_reach_the_key_service(tmp_path):
     )
     assert chosen.key_service.aws_kms_former_keys == ("two", "three")
     assert key_provider(chosen).where == "AWS KMS, key one"
+    with pytest.raises(ValueError, match="must be at least twice SALUS_KEY_SERVICE_SECONDS"):
+        settings(tmp_path, key_cache_seconds=9)
+    assert settings(tmp_path, key_cache_seconds=10).key_cache_seconds == 10
     assert key_provider(chosen, "file").where == f"the file {tmp_path / 'keys' / KEY_FILE}"
 
 
