@@ -6,9 +6,12 @@ import time
 
 import pytest
 
+from fhir_server.storage.keys import page_key
 from fhir_server.storage.keyservices.choice import KeyService, provider
 from fhir_server.storage.keyservices.kms import KmsKeys
+from fhir_server.storage.rotation import renew_service_key
 from fhir_server.storage.store import StoreError, Unavailable
+from fhir_server.storage.vault import Vault
 from tests.storage.keyservices.servers import Kms, signature_of
 
 KEY, FOR = b"k" * 32, b"salus intermediate 1 for data"
@@ -107,6 +110,21 @@ def test_a_former_key_still_opens_and_another_does_not(kms):
         keys(kms, "two").unwrap(wrapped, FOR)
     with pytest.raises(StoreError, match=r"NotFoundException.*correct SALUS_AWS_KMS_KEY"):
         keys(kms, "three").wrap(KEY, FOR)
+
+
+def test_rotation_moves_everything_to_the_key_that_is_named_now(kms, tmp_path):
+    folder, data = tmp_path / "keys", tmp_path / "data"
+    page, vault = page_key(data, keys(kms, "one")), Vault.open(folder, keys(kms, "one"))
+    id = vault.fresh()
+    blob = vault.cipher(id).encrypt(b"n" * 12, b"content", b"")
+    vault.close()
+    renew_service_key(folder, data, keys(kms, "two", former=["one"]))
+    del kms.keys["one"]
+
+    vault = Vault.open(folder, keys(kms, "two"))
+    assert vault.cipher(id).decrypt(b"n" * 12, blob, b"") == b"content"
+    assert page_key(data, keys(kms, "two")) == page
+    vault.close()
 
 
 @pytest.mark.parametrize(

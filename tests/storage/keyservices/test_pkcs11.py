@@ -13,9 +13,12 @@ import pkcs11
 import pytest
 from pkcs11 import Attribute
 
+from fhir_server.storage.keys import page_key
 from fhir_server.storage.keyservices.choice import KeyService, provider
 from fhir_server.storage.keyservices.pkcs11 import TokenKeys
+from fhir_server.storage.rotation import renew_service_key
 from fhir_server.storage.store import StoreError, Unavailable
+from fhir_server.storage.vault import Vault
 
 PLACES = ("/usr/lib/softhsm/libsofthsm2.so", "/usr/lib64/softhsm/libsofthsm2.so")
 MODULE = next((Path(each) for each in PLACES if Path(each).is_file()), None)
@@ -117,6 +120,23 @@ def test_rotation_makes_a_version_and_the_former_still_opens(keys):
     after = keys.wrap(KEY, FOR)
     assert (before[4:8], after[4:8]) == (b"\0\0\0\1", b"\0\0\0\2")
     assert keys.unwrap(before, FOR) == keys.unwrap(after, FOR) == KEY
+
+
+def test_after_rotation_the_former_version_may_be_deleted(keys, tmp_path):
+    folder, data = tmp_path / "keys", tmp_path / "data"
+    page, vault = page_key(data, keys), Vault.open(folder, keys)
+    id, secret = vault.fresh(), vault.wrap(b"seed", b"totp of ann")
+    blob = vault.cipher(id).encrypt(b"n" * 12, b"content", b"")
+    vault.close()
+    renew_service_key(folder, data, keys)
+    (former,) = keys._session.get_objects({Attribute.LABEL: "salus", Attribute.ID: b"\0\0\0\1"})
+    former.destroy()
+
+    vault = Vault.open(folder, keys)
+    assert vault.cipher(id).decrypt(b"n" * 12, blob, b"") == b"content"
+    assert vault.unwrap(secret, b"totp of ann") == b"seed"
+    assert page_key(data, keys) == page
+    vault.close()
 
 
 def test_another_token_or_label_does_not_open_it(keys, tokens, token, pin):
