@@ -34,7 +34,7 @@ def looked(demo, patients, tmp_path_factory):
     """What was done with the patient's record: by whom, as the page calls them."""
     demo.register("rounds", "--name", "Ward rounds", "--redirect-uri", "http://127.0.0.1/back")
     key = str(tmp_path_factory.mktemp("reports") / "reports.jwk")
-    named = ("--name", "Nightly <b>reports</b>", "--profile", "backend", "--make-key", key)
+    named = ("--name", "Nightly reports", "--profile", "backend", "--make-key", key)
     demo.register("reports", *named, "--scope", "system/*.rs")
     demo.salus("user", "add", "stranger", "--who", f"Patient/{patients[1]}")
     doctor = demo.token("user/*.rs", "--client", "rounds", "--user", "doctor")
@@ -70,7 +70,7 @@ def test_the_patient_reads_who_looked_and_who_was_refused_and_takes_a_receipt(
     entries = page.get_by_role("main").get_by_role("listitem")
     doctors = entries.filter(has_text=f"{looked} looked at your lab results and measurements")
     expect(doctors.first).to_contain_text("with Ward rounds")
-    reports = entries.filter(has_text="The app Nightly <b>reports</b> looked at your lab results")
+    reports = entries.filter(has_text="The app Nightly reports looked at your lab results")
     expect(reports.first).to_be_visible()
     refused = entries.filter(has_text="Another patient tried to look at your name and contact")
     expect(refused.first).to_contain_text("Refused: nothing was shown or changed")
@@ -92,6 +92,8 @@ def test_the_patient_reads_who_looked_and_who_was_refused_and_takes_a_receipt(
 
 def test_the_list_is_narrowed_by_keyboard_to_one_person(demo, page, looked):
     sign_in(page, demo, "patient", "/account/access")
+    page.get_by_text("Show only a part: some days, or one person").focus()
+    page.keyboard.press("Enter")
     page.get_by_role("combobox", name="Who").focus()
     page.keyboard.type(looked)
     page.get_by_role("button", name="Show", exact=True).focus()
