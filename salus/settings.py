@@ -12,17 +12,18 @@ from dataclasses import asdict, fields
 from difflib import get_close_matches
 from ipaddress import ip_address, ip_network
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin
+from typing import Any, Literal, NamedTuple, get_args, get_origin
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
-from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
-from pydantic_settings import NoDecode, SettingsConfigDict
+from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic_settings import SettingsConfigDict
 
 from fhir_server.erasure.rules import read_rules
 from fhir_server.limits import Limits
 from salus.forwarded import Network
 from salus.keysettings import KeySettings
+from salus.logsettings import Listed, LogSettings
 from salus.problem import Problem
 
 PREFIX = "SALUS_"
@@ -107,17 +108,7 @@ def default_keys(name: str = "salus") -> Path:
     return user_folder("XDG_STATE_HOME", ".local/state") / name / "keys"
 
 
-def _listed(given: Any) -> Any:
-    """The parts of a comma-separated variable."""
-    if isinstance(given, str):
-        return tuple(part.strip() for part in given.split(",") if part.strip())
-    return given
-
-
-Listed = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)]
-
-
-class Settings(KeySettings):
+class Settings(LogSettings, KeySettings):
     """All that can be set. Frozen; nothing imports it as a global."""
 
     model_config = SettingsConfigDict(
@@ -209,38 +200,6 @@ class Settings(KeySettings):
         description="file, sealed and append-only, that takes the audit of reads while the store "
         "cannot (disk full), so that they are answered rather than refused; merged into the audit, "
         "each event marked, as soon as possible. Outside the data folder, best on another disk",
-    )
-    log_public: bool = Field(
-        default=False,
-        description="anybody may fetch the log's checkpoints and tiles, which hold hashes only; "
-        "otherwise who may search all AuditEvents",
-    )
-    log_signer: str = Field(
-        default="",
-        description="address of a `salus audit signer` that has the log's key, away from the data; "
-        "without it the key is here",
-    )
-    log_signer_key: str = Field(
-        default="", description="the signer's verifier key, as it prints it"
-    )
-    log_signer_token: Path | None = Field(
-        default=None, description="file of the token that the signer asks for"
-    )
-    log_witness: Listed = Field(
-        default=(),
-        description="witnesses that cosign the log, separated by commas: of each its verifier key, "
-        "a space and its address",
-    )
-    log_publish_file: Path | None = Field(
-        default=None,
-        description="file that checkpoints of the log are appended to, best where nothing can be "
-        "removed",
-    )
-    log_publish_url: str = Field(
-        default="", description="address that checkpoints of the log are posted to"
-    )
-    log_publish_seconds: float = Field(
-        default=60.0, ge=1, le=86_400, description="seconds between two checkpoints that go there"
     )
     references: Literal["accept", "check"] = Field(
         default="accept",
@@ -394,22 +353,6 @@ class Settings(KeySettings):
                 f"--open serves everybody who can connect, so it listens on a loopback address "
                 f"only, not on {self.host}; leave --host away"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _signed_and_witnessed(self) -> Settings:
-        """A signer and witnesses are named wholly."""
-        if self.log_signer and not (self.log_signer_key and self.log_signer_token):
-            raise ValueError(
-                "SALUS_LOG_SIGNER needs SALUS_LOG_SIGNER_KEY and SALUS_LOG_SIGNER_TOKEN: `salus "
-                "audit signer` prints both when it starts"
-            )
-        for each in self.log_witness:
-            if len(each.split()) != 2:
-                raise ValueError(
-                    "SALUS_LOG_WITNESS takes, of each witness, its verifier key, a space and its "
-                    f"address, not {each}"
-                )
         return self
 
     @model_validator(mode="after")

@@ -24,7 +24,7 @@ from salus.happenings import event
 from salus.log.client import RemoteSigner, RemoteWitness
 from salus.log.outlets import AppendedFile, Webhook
 from salus.log.own import Sealer, own_signer
-from salus.settings import Settings
+from salus.settings import Settings, is_loopback
 from smart_auth.authority import Happening
 
 
@@ -64,6 +64,12 @@ async def _signer(
     key = _verifier(settings.log_signer_key, "SALUS_LOG_SIGNER_KEY", LOG)
     if token is None:
         raise StoreError("SALUS_LOG_SIGNER needs SALUS_LOG_SIGNER_TOKEN, the file of its token")
+    where = urlsplit(settings.log_signer)
+    if where.scheme != "https" and not is_loopback(where.hostname or ""):
+        raise StoreError(
+            f"The signer's token travels over https only: begin SALUS_LOG_SIGNER with https://, not "
+            f"{settings.log_signer}"
+        )
     return RemoteSigner(settings.log_signer, token.read_text().strip(), key, client)
 
 
