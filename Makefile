@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SUPPLY ?= $(VENV)-supply
 SUPPLIED := $(SUPPLY)/.installed
-SBOM ?= sbom.cdx.json
+SBOM ?= build/sbom.cdx.json
 ARGS ?=
 WORKERS ?= -n auto --maxprocesses 4 --dist loadfile
 
@@ -62,7 +62,8 @@ $(SUPPLIED): supply/requirements.lock
 	$(SUPPLY)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r supply/requirements.lock
 	@touch $@
 
-sbom: $(STAMP) $(SUPPLIED) ## write sbom.cdx.json: all that Salus is made of (CycloneDX)
+sbom: $(STAMP) $(SUPPLIED) ## write build/sbom.cdx.json: all that Salus is made of (CycloneDX)
+	@mkdir -p $(dir $(SBOM))
 	$(SUPPLY)/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible \
 		--spec-version 1.6 --output-format JSON --validate --output-file $(SBOM) $(BIN)/python
 
@@ -72,4 +73,4 @@ audit: $(SUPPLIED) ## ask whether a pinned package is vulnerable (ARGS="--databa
 supply: sbom audit ## both: what Salus is made of, and what is known against it
 
 clean: ## remove what install and the tools made
-	rm -rf $(VENV) $(SUPPLY) $(SBOM) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info
+	rm -rf $(VENV) $(SUPPLY) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info

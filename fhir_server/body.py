@@ -19,6 +19,7 @@ from collections.abc import (
 from typing import Any
 
 from conformance.outcome import FhirError
+from fhir_server.deadlines import Deadlines, Late
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 _WINDOWS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
@@ -27,18 +28,23 @@ SLOWEST = 4 * 1024  # bytes a second, in the long run: one such sender cannot ho
 
 
 async def read_body(
-    receive: Receive, headers: Mapping[bytes, bytes], most: int, seconds: float
+    receive: Receive, headers: Mapping[bytes, bytes], most: int, patience: Deadlines
 ) -> bytes:
-    """The whole body, unpacked. `seconds`: how long it may stall, or be behind its slowest speed.
+    """The whole body, unpacked. `patience`: how long it may stall, or be behind its slowest speed.
     FhirError 413, 415, 400, 408."""
-    message = await _next(receive, seconds)
+    try:
+        message = await patience.within(receive())
+    except Late:
+        raise _too_slow() from None
     encoding = headers.get(b"content-encoding")
     if not message.get("more_body") and encoding is None:
         body: bytes = message.get("body", b"")
         if len(body) > most:
             raise _too_long(most)
         return body
-    return b"".join([piece async for piece in unpacked(receive, headers, most, seconds, message)])
+    return b"".join(
+        [piece async for piece in unpacked(receive, headers, most, patience.seconds, message)]
+    )
 
 
 async def unpacked(
@@ -87,7 +93,7 @@ async def _next(receive: Receive, seconds: float) -> MutableMapping[str, Any]:
         async with asyncio.timeout(seconds):
             return await receive()
     except TimeoutError as error:
-        raise FhirError("timeout", "The body came too slowly", status=408) from error
+        raise _too_slow() from error
 
 
 class _Plain:
@@ -135,6 +141,10 @@ def _unpacker(headers: Mapping[bytes, bytes]) -> _Plain | _Packed:
     if encoding not in _WINDOWS:
         raise FhirError("not-supported", "Content-Encoding is gzip, deflate or none", status=415)
     return _Packed(encoding)
+
+
+def _too_slow() -> FhirError:
+    return FhirError("timeout", "The body came too slowly", status=408)
 
 
 def _too_long(most: int) -> FhirError:

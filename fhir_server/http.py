@@ -21,6 +21,7 @@ from fhir_server import binary
 from fhir_server.access import check, limit
 from fhir_server.audit.event import NO_INTERACTION, Caller
 from fhir_server.body import Receive, read_body
+from fhir_server.deadlines import Deadlines, Late
 from fhir_server.formats import FHIR_JSON, JSON_TYPES
 from fhir_server.guarding import CSP, Header, guards
 from fhir_server.interaction import (
@@ -87,7 +88,8 @@ class Http:
         self._core = server.core
         self._meter = meter
         self._guards = guards(server.core.base_url.startswith("https://"))
-        self._seconds = server.core.limits.request_seconds
+        self._deadlines = Deadlines(server.core.limits.request_seconds)
+        self._patience = Deadlines(server.core.limits.body_seconds)
         self._skip = len(prefix)
         self._caller = caller
         self._metrics = metrics
@@ -131,16 +133,15 @@ class Http:
     async def _performed(self, asked: Interaction, caller: Caller, form: _Form) -> Result:
         """The result, in time. FhirError 503 when it takes too long: nothing is half done then, but
         what had begun to be committed may be done."""
+        if asked.type == "Binary":
+            performing = binary.performed(self._server, asked, caller, form.accept)
+        else:
+            performing = self._server.perform(asked, caller)
         if asked.code in _QUICK:
-            if asked.type == "Binary":
-                return await binary.performed(self._server, asked, caller, form.accept)
-            return await self._server.perform(asked, caller)
+            return await performing
         try:
-            async with asyncio.timeout(self._seconds):
-                if asked.type == "Binary":
-                    return await binary.performed(self._server, asked, caller, form.accept)
-                return await self._server.perform(asked, caller)
-        except TimeoutError:
+            return await self._deadlines.within(performing)
+        except Late:
             await self._server.refuse(asked, caller, _LATE)
             raise _LATE from None
 
@@ -207,7 +208,7 @@ class Http:
         if asked.method == "POST" and at.code in ("search-type", "search-system"):
             if media not in (_FORM, ""):
                 raise FhirError("not-supported", f"A search is posted as {_FORM}", status=415)
-            data = await read_body(receive, headers, limits.url, limits.body_seconds)
+            data = await read_body(receive, headers, limits.url, self._patience)
             if _bears_token(data):
                 raise FhirError("invalid", _HEADER_ONLY)
             return _Body(form=pairs(_ascii(data), limits.parameters))
@@ -215,7 +216,7 @@ class Http:
             return _Body()
         if at.type == "Binary" and at.code in ("create", "update") and media not in JSON_TYPES:
             return _Body(await binary.received(self._server, at, headers, receive))
-        data = await read_body(receive, headers, limits.body, limits.body_seconds)
+        data = await read_body(receive, headers, limits.body, self._patience)
         if at.code == "patch":
             return _Body(content=Content(media, data), weight=len(data))
         if not data and at.code == "operation":

@@ -8,6 +8,7 @@ import pytest
 
 from conformance.outcome import FhirError
 from fhir_server.body import SLOWEST, read_body
+from fhir_server.deadlines import Deadlines, Late
 from smart_auth import forms
 from smart_auth.errors import OAuthError
 from tests.secured import Secured, patient
@@ -56,7 +57,7 @@ def test_a_body_that_trickles_is_given_up_though_it_never_stalls():
 
     began = time.monotonic()
     with pytest.raises(FhirError) as refused:
-        asyncio.run(read_body(receive, {}, 1_000_000, 0.4))
+        asyncio.run(read_body(receive, {}, 1_000_000, Deadlines(0.4)))
     assert refused.value.status == 408
     assert time.monotonic() - began < 5
 
@@ -69,7 +70,7 @@ def test_a_body_that_comes_as_fast_as_it_must_is_read_whole():
         piece = pieces.pop()
         return {"type": "http.request", "body": piece, "more_body": bool(pieces)}
 
-    assert asyncio.run(read_body(receive, {}, 1_000_000, 0.4)) == b"x" * 3 * SLOWEST
+    assert asyncio.run(read_body(receive, {}, 1_000_000, Deadlines(0.4))) == b"x" * 3 * SLOWEST
 
 
 def test_a_form_that_does_not_come_is_given_up(monkeypatch):
@@ -83,6 +84,45 @@ def test_a_form_that_does_not_come_is_given_up(monkeypatch):
     with pytest.raises(OAuthError) as refused:
         asyncio.run(forms.body(Stalling(), 100))
     assert (refused.value.status, refused.value.error) == (408, "invalid_request")
+
+
+def test_what_lasts_too_long_is_cancelled_and_its_task_goes_on():
+    done = []
+
+    async def work(seconds):
+        try:
+            await asyncio.sleep(seconds)
+        except asyncio.CancelledError:
+            done.append("undone")
+            raise
+        return seconds
+
+    async def request(deadlines, seconds):
+        try:
+            return await deadlines.within(work(seconds))
+        except Late:
+            await asyncio.sleep(0.01)  # nothing more is cancelled
+            return "late"
+
+    async def all_of_them():
+        deadlines = Deadlines(0.1)
+        first = await asyncio.gather(*(request(deadlines, each) for each in (0.01, 10, 0.02, 10)))
+        await asyncio.sleep(0.2)
+        return first, await request(deadlines, 10), await request(deadlines, 0.01)
+
+    assert asyncio.run(all_of_them()) == ([0.01, "late", 0.02, "late"], "late", 0.01)
+    assert done == ["undone"] * 3
+
+
+def test_who_is_cancelled_by_another_is_cancelled():
+    async def cancelled():
+        task = asyncio.create_task(Deadlines(10).within(asyncio.sleep(10)))
+        await asyncio.sleep(0.01)
+        task.cancel()
+        await task
+
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(cancelled())
 
 
 def test_a_request_beyond_its_time_is_given_up_whole(hurried):
