@@ -67,7 +67,7 @@ async def _signer(
     where = urlsplit(settings.log_signer)
     if where.scheme != "https" and not is_loopback(where.hostname or ""):
         raise StoreError(
-            f"The signer's token travels over https only: begin SALUS_LOG_SIGNER with https://, not "
+            "The signer's token travels over https only: begin SALUS_LOG_SIGNER with https, not "
             f"{settings.log_signer}"
         )
     return RemoteSigner(settings.log_signer, token.read_text().strip(), key, client)
