@@ -7,11 +7,12 @@ Its wrapped page key waits in a folder of its own and moves to its place last
 from __future__ import annotations
 
 import shutil
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from fhir_server.storage.keys import PAGE_KEY, KeyProvider, page_key
-from fhir_server.storage.sqlite.folder import LOCK
+from fhir_server.storage.sqlite.folder import LOCK, Lock
 from fhir_server.storage.sqlite.schema import CIPHER, FILE
 from salus.backup.make import synced
 from salus.operator.running import holder
@@ -31,39 +32,44 @@ def refuse_unfinished(data: Path) -> None:
         )
 
 
-def begin(data: Path, keys: KeyProvider) -> bytes:
-    """Make the folder ready; the key of its pages. Problem when there is something in it that is
-    not left of an interrupted restore, StoreError."""
+@contextmanager
+def making(data: Path, keys: KeyProvider) -> Iterator[bytes]:
+    """The key of the pages of a new folder; whole when this ends well, else as it was before.
+    Problem when there is something in it that is not left of an interrupted restore, StoreError."""
     keys.keep_apart(data)
-    if found := holder(data):
+    there = data.exists()
+    key, lock = _begin(data, keys)
+    try:
+        with closing(lock):
+            yield key
+            (data / UNFINISHED / PAGE_KEY).rename(data / PAGE_KEY)
+            synced(data)
+    except BaseException:
+        with suppress(OSError):
+            _clear(data)
+            if not there:
+                data.rmdir()
+        raise
+    shutil.rmtree(data / UNFINISHED)
+
+
+def _begin(data: Path, keys: KeyProvider) -> tuple[bytes, Lock]:
+    if found := holder(data) or holder(data / UNFINISHED):
         raise Problem(f"{data} is in use by {found}: restore into an empty folder")
     _clear(data)
-    data.mkdir(parents=True, exist_ok=True, mode=0o700)
-    (data / UNFINISHED).mkdir(mode=0o700)
-    key = page_key(data / UNFINISHED, keys)
-    synced(data)
-    return key
-
-
-def finish(data: Path) -> None:
-    """It is whole: let it be opened."""
-    (data / UNFINISHED / PAGE_KEY).rename(data / PAGE_KEY)
-    synced(data)
-    (data / UNFINISHED).rmdir()
-
-
-def abandon(data: Path) -> None:
-    """Remove what was begun."""
-    with suppress(OSError):
-        _clear(data)
-    with suppress(OSError):
-        data.rmdir()
+    (data / UNFINISHED).mkdir(parents=True, mode=0o700)
+    lock = Lock(data / UNFINISHED)
+    try:
+        key = page_key(data / UNFINISHED, keys)
+        synced(data)
+    except BaseException:
+        lock.close()
+        raise
+    return key, lock
 
 
 def _clear(data: Path) -> None:
-    if not data.exists():
-        return
-    names = {each.name for each in data.iterdir()}
+    names = {each.name for each in data.iterdir()} if data.exists() else set()
     if not names:
         return
     if not (UNFINISHED in names <= _OURS):

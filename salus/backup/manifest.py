@@ -15,6 +15,7 @@ from msgspec import Struct
 
 from fhir_server.storage import archive
 from fhir_server.storage.archive import Unreadable
+from fhir_server.storage.store import StoreError
 from fhir_server.storage.vault import Vault
 
 MAGIC = b"Salus backup 1\n"
@@ -56,7 +57,11 @@ def wrapped(vault: Vault, key: bytes) -> str:
 
 def unwrapped(vault: Vault, manifest: Manifest) -> bytes:
     """The key of the file. StoreError when these are not the keys that wrapped it."""
-    return vault.unwrap(base64.b64decode(manifest.key), _PURPOSE)
+    try:
+        wrapped = base64.b64decode(manifest.key)
+    except ValueError:
+        raise StoreError("A wrapped key is damaged") from None
+    return vault.unwrap(wrapped, _PURPOSE)
 
 
 def read(file: BinaryIO, path: Path) -> tuple[Manifest, bytes]:
@@ -66,5 +71,5 @@ def read(file: BinaryIO, path: Path) -> tuple[Manifest, bytes]:
         return msgspec.json.decode(line, type=Manifest), line
     except Unreadable as error:
         raise Unreadable(f"{path} {error}") from None
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, UnicodeDecodeError):
         raise Unreadable(f"{path} is damaged near its beginning") from None

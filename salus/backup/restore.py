@@ -31,12 +31,14 @@ from fhir_server.storage.sqlite import SqliteStore
 from fhir_server.storage.sqlite.copying import Copy, Row
 from fhir_server.storage.sqlite.proving import Reading
 from fhir_server.storage.sqlite.restoring import Held, Removed, Restoring
+from fhir_server.storage.sqlite.schema import VERSION
 from fhir_server.storage.store import Entry, StoreError, Unavailable
 from fhir_server.storage.vault import Vault
 from salus.app import _core
-from salus.backup import folder, manifest
+from salus.backup import manifest
 from salus.backup.continuing import continued, signed
 from salus.backup.erased import Newer, newer, spans, tombstones
+from salus.backup.folder import making
 from salus.backup.keyring import Keyring, keyring
 from salus.backup.manifest import MAGIC, Manifest
 from salus.happenings import event
@@ -50,6 +52,7 @@ T = TypeVar("T")
 Progress = Callable[[str, int, int], object]
 
 GROWTH = 4  # times the size of a backup that its folder may take while it is made
+SPARE = 64 << 20  # bytes besides, for the write-ahead log
 _COMMIT_ROWS = 20_000
 # Why a key was destroyed that a notice of some kind names, as the keys remember it.
 _WHY: dict[Kind, str] = {
@@ -88,19 +91,18 @@ def restore(settings: Settings, backup: Path, log_of: Path | None, progress: Pro
         raise Problem(f"There is no backup {backup}: name the file that `{called()} backup` wrote")
     with backup.open("rb") as file:
         about, line = manifest.read(file, backup)
+        if about.schema > VERSION:
+            raise Problem(
+                f"{backup} was made by a newer Salus ({about.salus}; schema {about.schema}, this "
+                f"one knows {VERSION}): restore it with that version"
+            )
         with keyring(settings) as keys:
             key = _key(keys, about, settings)
             found = None if log_of is None else newer(log_of.expanduser().resolve(), keys, about)
             _has_room(settings.data, backup)
-            pages = folder.begin(settings.data, keys.provider)
-            try:
+            with making(settings.data, keys.provider) as pages:
                 made = _Restore(settings, keys, pages, about, found, progress)
-                restored = made.run(_records(file, line, key, backup))
-                folder.finish(settings.data)
-            except BaseException:
-                folder.abandon(settings.data)
-                raise
-    return restored
+                return made.run(_records(file, line, key, backup))
 
 
 def _key(keys: Keyring, about: Manifest, settings: Settings) -> bytes:
@@ -118,7 +120,7 @@ def _key(keys: Keyring, about: Manifest, settings: Settings) -> bytes:
 
 def _has_room(data: Path, backup: Path) -> None:
     place = next(each for each in (data, *data.parents) if each.exists())
-    free, needed = shutil.disk_usage(place).free, backup.stat().st_size * GROWTH
+    free, needed = shutil.disk_usage(place).free, backup.stat().st_size * GROWTH + SPARE
     if free < needed:
         raise Problem(
             f"Restoring takes about {needed:,} bytes, but {place} has {free:,} free: free some "

@@ -14,7 +14,8 @@ from fhir_server.erasure.patient import begin
 from fhir_server.log.tombstone import parse
 from fhir_server.search.index import Index
 from fhir_server.storage.keys import PAGE_KEY, FileKeys, page_key
-from fhir_server.storage.sqlite import SqliteStore
+from fhir_server.storage.rotation import renew_intermediates, renew_service_key
+from fhir_server.storage.sqlite import SqliteStore, migrations, proving
 from fhir_server.storage.sqlite.codec import pack_id, unpack_id
 from fhir_server.storage.sqlite.copying import REBUILT, Snapshot
 from fhir_server.storage.sqlite.schema import FILE
@@ -92,7 +93,7 @@ def test_what_is_restored_is_what_was_backed_up(clinic, tmp_path, index):
     restored = settings_of(clinic, str(tmp_path / "data"))
     made = back(restored, clinic / "one.backup")
 
-    assert contents(restored) == contents(settings_of(clinic))
+    require_same(restored, settings_of(clinic))
     assert made.well
     assert made.report.stands is not None
     assert (made.removed, made.patients) == ((0, 0, 0, 0), 0)
@@ -101,6 +102,15 @@ def test_what_is_restored_is_what_was_backed_up(clinic, tmp_path, index):
         return [*store.check()], [each async for each in disagreements(store, index)]
 
     assert with_store(restored, index, deep) == ([], [])
+
+
+def require_same(restored, before):
+    """Everything is there, and besides only the event of the restore."""
+    now, then = contents(restored), contents(before)
+    events, earlier = now.pop("event"), then.pop("event")
+    assert now == then
+    assert [each for each in events if each in earlier] == earlier
+    assert len(events) == len(earlier) + 1
 
 
 def test_every_table_is_copied_or_made_of_what_is_copied(clinic):
@@ -172,9 +182,19 @@ def test_a_damaged_or_shortened_backup_is_refused(clinic, tmp_path):
     settings = settings_of(clinic, str(tmp_path / "data"))
     file = tmp_path / "bad.backup"
     key = data.index(b'"key":"') + 20
-    for place in (2, key, data.index(b"\n{") + 300, len(data) // 2, len(data) - 1):
+    leaves = data.index(b'"leaves":') + 9
+    for place in (
+        2,
+        leaves,
+        key,
+        key + 1,
+        key + 50,
+        data.index(b"\n{") + 300,
+        len(data) // 2,
+        len(data) - 1,
+    ):
         flipped = bytearray(data)
-        flipped[place] ^= 4
+        flipped[place] ^= 4 if place != key else 0x80
         file.write_bytes(flipped)
         refused(settings, file)
     for length in (0, 100, 1_000, len(data) // 2, len(data) - 1):
@@ -214,10 +234,53 @@ def test_a_folder_that_holds_anything_is_not_restored_into(clinic, tmp_path):
     settings = settings_of(clinic, str(tmp_path / "data"))
     with pytest.raises(Problem, match="is not empty"):
         back(settings, clinic / "one.backup")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(StoreError):
+        back(settings_of(clinic, str(tmp_path / "empty")), _cut(clinic, tmp_path))
+    assert list((tmp_path / "empty").iterdir()) == []
     assert (tmp_path / "data" / "letter.txt").read_text() == "precious"
     with pytest.raises(REFUSED):
         back(settings_of(clinic), clinic / "one.backup")
     assert (clinic / "data" / FILE).exists()
+
+
+def _cut(clinic, folder):
+    """A backup without its end."""
+    file = folder / "cut.backup"
+    file.write_bytes((clinic / "one.backup").read_bytes()[:-1])
+    return file
+
+
+# --- what changed since -------------------------------------------------------------------------
+
+
+def test_keys_that_were_rotated_since_open_a_backup_of_before(clinic, tmp_path):
+    settings = copied(clinic, tmp_path)
+    renew_intermediates(settings.keys, FileKeys(settings.keys), lambda done, total: None)
+    renew_service_key(settings.keys, settings.data, FileKeys(settings.keys))
+    restored = settings_of(tmp_path, "restored")
+    assert back(restored, clinic / "one.backup").well
+    assert contents(restored)["resource"] == contents(settings)["resource"]
+
+
+def test_a_backup_of_an_older_schema_is_brought_to_this_one_and_a_newer_is_refused(
+    clinic, tmp_path, monkeypatch
+):
+    settings = settings_of(clinic, str(tmp_path / "data"))
+    monkeypatch.setattr("salus.backup.restore.VERSION", 1)
+    assert "was made by a newer Salus" in refused(settings, clinic / "one.backup")
+
+    def widened(conn, keys):
+        conn.execute("ALTER TABLE kept ADD COLUMN note TEXT DEFAULT 'none'")
+
+    monkeypatch.setattr(migrations, "MIGRATIONS", (*migrations.MIGRATIONS, widened))
+    for module in (migrations, proving, "salus.backup.restore"):
+        where = module if isinstance(module, str) else module.__name__
+        monkeypatch.setattr(f"{where}.VERSION", 3)
+    assert back(settings, clinic / "one.backup").well
+    with opened(settings) as conn:
+        assert conn.pragma("user_version") == 3
+        assert conn.execute("SELECT DISTINCT note FROM kept").fetchall() == [("none",)]
 
 
 # --- what was erased since -----------------------------------------------------------------------
@@ -365,4 +428,4 @@ def test_a_restore_that_is_killed_is_refused_by_all_until_it_is_run_again(clinic
         assert back(each, clinic / "one.backup").well
         refuse_unfinished(each.data)
         assert {name.name for name in each.data.iterdir()} <= {FILE, PAGE_KEY, "salus.lock"}
-    assert contents(settings[0]) == contents(settings_of(clinic))
+    require_same(settings[0], settings_of(clinic))
