@@ -12,6 +12,7 @@ import apsw
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from fhir_server.storage.memory import MemoryStore, sort_values
 from fhir_server.storage.sqlite import (
@@ -62,10 +63,15 @@ async def pages(store: Store, type, query, sort, limit) -> list[Version]:
     while True:
         page = await page_of(store, type, query, sort, Page(limit, after))
         assert len(page.versions) <= limit
-        found += page.versions
+        found += map(without_leaf, page.versions)
         after = page.after
         if after is None:
             return found
+
+
+def without_leaf(version: Version) -> Version:
+    """In the log, an engine may put the events of a commit after its versions."""
+    return replace(version, leaf=-1)
 
 
 def ranks(oracle: MemoryStore, sort, versions: list[Version]):
@@ -145,7 +151,7 @@ async def page_among_writes(seed: int) -> None:
         after = None
         while True:
             page = await page_of(store, type, query, sort, Page(limit, after))
-            seen += page.versions
+            seen += map(without_leaf, page.versions)
             after = page.after
             if after is None:
                 break

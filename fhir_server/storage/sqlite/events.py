@@ -72,9 +72,31 @@ def logged(reach: Reach, id: str, number: int | None) -> Logged | None:
     return Logged(row[2], opened[:SALT], shared.bodies.unpack(opened[SALT:]))
 
 
-def record(reach: Reach, now: int, events: Sequence[Event]) -> list[str]:
-    """Append events; their ids. Their links carry the time of the event, so that a search by
-    patient walks them in order. Unavailable."""
+def defer(shared: Shared, event: Event) -> str:
+    """Let an event be written with others; its id."""
+    require_shapes(event)
+    shared.deferred.append(event)
+    return str(shared.event + len(shared.deferred))
+
+
+def require_shapes(event: Event) -> None:
+    """ValueError for an event with entries of another shape than events have."""
+    for entry in event.entries:
+        if entry.shape not in ("token", "link"):
+            raise ValueError(f"an event has no {entry.shape} entries, as {entry.param} is")
+
+
+def settle(reach: Reach, now: int, further: Sequence[Event] = ()) -> None:
+    """Write the events that were deferred, and then these. Unavailable."""
+    events = [*reach.shared.deferred, *further]
+    if events:
+        record(reach, now, events)
+        reach.shared.deferred.clear()
+
+
+def record(reach: Reach, now: int, events: Sequence[Event]) -> None:
+    """Append events. Their links carry the time of the event, so that a search by patient walks
+    them in order. Unavailable."""
     conn, shared = reach.conn, reach.shared
     rows: list[tuple[int, int, bytes, int, bytes | None]] = []
     tokens: set[tuple[int, int, int]] = set()
@@ -95,13 +117,10 @@ def record(reach: Reach, now: int, events: Sequence[Event]) -> list[str]:
             p = names.make_param(conn, kind, param, shape)
             if shape == "link":
                 links.add((mentioned(conn, names, system or "", code or ""), p, at, -n))
-            elif shape == "token":
-                tokens.add((p, names.make_value(conn, system, code), -n))
             else:
-                raise ValueError(f"an event has no {shape} entries, as {param} is")
+                tokens.add((p, names.make_value(conn, system, code), -n))
     conn.executemany(_INSERT, rows)
     if tokens:
         conn.executemany("INSERT INTO token (p, v, pk) VALUES (?, ?, ?)", sorted(tokens))
     if links:
         conn.executemany("INSERT INTO link (dst, p, at, src) VALUES (?, ?, ?, ?)", sorted(links))
-    return [str(row[0]) for row in rows]

@@ -97,9 +97,7 @@ class Lane:
     async def record(self, waiting: Sequence[Event]) -> None:
         """Append events in the next commit."""
         for event in waiting:
-            for entry in event.entries:
-                if entry.shape not in ("token", "link"):
-                    raise ValueError(f"an event has no {entry.shape} entries")
+            events.require_shapes(event)
         if self._closed:
             raise StoreError("The store is closed")
         done: asyncio.Future[None] = self._loop.create_future()
@@ -111,6 +109,7 @@ class Lane:
 
     def erasing(self) -> None:
         """The running work frees numbers."""
+        events.settle(Reach(self._conn, self._shared), self._shared.updated)
         self._erased = True
         self._shared.names.drop()
         self._shared.owners.clear()
@@ -164,7 +163,7 @@ class Lane:
         conn, shared = self._conn, self._shared
         self._begin()
         mark, before = shared.names.mark(), (shared.sequence, shared.event)
-        leaves, keys = shared.leaves.size, shared.sealing.made
+        leaves, keys, deferred = shared.leaves.size, shared.sealing.made, len(shared.deferred)
         erased, changes = self._erased, conn.total_changes()
         shared.updated = max(shared.updated, shared.clock())
         careful = self._careful > 0
@@ -179,6 +178,7 @@ class Lane:
             shared.names.undo(mark)
             shared.sequence, shared.event = before
             shared.leaves.undo(leaves)
+            del shared.deferred[deferred:]
             if shared.sealing.made != keys:
                 shared.sealing.forget()
             if self._erased and not erased:
@@ -262,12 +262,13 @@ class Lane:
     def _append(self) -> list[asyncio.Future[None]]:
         """Write the events that wait; whose they are."""
         asked, self._recording = self._recording, []
-        if not asked:
+        if not asked and not self._shared.deferred:
             return []
         self._begin()
         try:
-            reach, now = Reach(self._conn, self._shared), self._shared.clock()
-            events.record(reach, now, [event for each, _ in asked for event in each])
+            reach = Reach(self._conn, self._shared)
+            now = self._shared.clock() if asked else self._shared.updated
+            events.settle(reach, now, [event for each, _ in asked for event in each])
         except BaseException as error:
             self._lose([done for _, done in asked], error)
             raise
@@ -300,6 +301,7 @@ class Lane:
         self._shared.sequence, self._shared.event = self._committed
         self._shared.leaves.undo(self._shared.leaves.committed)
         self._shared.sealing.forget()
+        self._shared.deferred.clear()
         self._shared.current.settled()
         for done in batch:
             if not done.done():

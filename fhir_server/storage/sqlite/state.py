@@ -19,7 +19,7 @@ from fhir_server.storage.sqlite.current import Current
 from fhir_server.storage.sqlite.entries import event_number
 from fhir_server.storage.sqlite.names import Names
 from fhir_server.storage.sqlite.shapes import Plan
-from fhir_server.storage.store import EVENTS, Logged, Version, deletion
+from fhir_server.storage.store import EVENTS, Event, Logged, Version, deletion
 
 Row: TypeAlias = tuple[str | bytes, int, int, bytes, int | None, int, int, int]
 
@@ -36,7 +36,8 @@ def split_row(row: tuple[Any, ...]) -> tuple[str, Row]:
 class Shared:
     """What all connections of a store share. `owners` remembers "Patient/id" by pk, `plans` the
     statements of searches by their shape, `totals` what a search counted, with the state of the
-    store that it was counted in. `reindexed`: entries changed without a new version."""
+    store that it was counted in. `reindexed`: entries changed without a new version. `deferred`:
+    events of the running batch that are written together, at the latest when it is committed."""
 
     names: Names
     bodies: Bodies
@@ -52,6 +53,7 @@ class Shared:
     plans: dict[tuple[object, ...], Plan] = field(default_factory=dict)
     totals: dict[tuple[object, ...], tuple[object, int]] = field(default_factory=dict)
     reindexed: bool = False
+    deferred: list[Event] = field(default_factory=list)
 
 
 class Reach:

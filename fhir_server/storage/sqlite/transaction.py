@@ -71,9 +71,15 @@ class SqliteTransaction:
             self.begin()
         return self._reach
 
+    def _whole(self) -> Reach:
+        """With the events that were deferred, for whoever may look at them."""
+        if self._reach.shared.deferred and self._erasing is not None:
+            events.settle(self._reach, self.now)
+        return self._at()
+
     async def get(self, type: str, id: str, number: int | None = None) -> Version | None:
         if type == EVENTS:
-            return events.get(self._at(), id, number)
+            return events.get(self._whole(), id, number)
         if number is not None or self._erasing is not None:
             return resources.get(self._at(), type, id, number)
         if self._lazy:
@@ -84,11 +90,11 @@ class SqliteTransaction:
         return resources.get_current(self._at(), type, id, self._seen)
 
     async def find(self, type: str, query: Query, sort: Sequence[Sort], page: Page) -> Found:
-        reach = self._at()
+        reach = self._whole()
         return await self._patience.run(lambda: search.find(reach, type, query, tuple(sort), page))
 
     async def count(self, type: str, query: Query, bound: int | None = None) -> int:
-        reach = self._at()
+        reach = self._whole()
         return await self._patience.run(lambda: search.count(reach, type, query, bound))
 
     async def history(
@@ -100,7 +106,7 @@ class SqliteTransaction:
         since: int | None = None,
         until: int | None = None,
     ) -> list[Version]:
-        return resources.history(self._at(), type, id, limit, before, since, until)
+        return resources.history(self._whole(), type, id, limit, before, since, until)
 
     async def put(
         self, version: Version, entries: Sequence[Entry], expect: int | None = None
@@ -114,35 +120,35 @@ class SqliteTransaction:
 
     async def agrees(self, type: str, id: str, entries: Sequence[Entry]) -> bool:
         """Whether a live resource is indexed by exactly these entries."""
-        return resources.agrees(self._at(), type, id, entries)
+        return resources.agrees(self._whole(), type, id, entries)
 
     async def erase(self, owner: str) -> Gone:
         self._frees()
-        return erasure.erase(self._at(), owner)
+        return erasure.erase(self._whole(), owner)
 
     async def purge(self, type: str, id: str) -> Gone:
         self._frees()
-        return erasure.purge(self._at(), type, id)
+        return erasure.purge(self._whole(), type, id)
 
     async def redact(self, type: str, id: str, number: int, body: bytes) -> tuple[int, bytes]:
         self._check_writes()
-        return erasure.redact(self._at(), type, id, number, body)
+        return erasure.redact(self._whole(), type, id, number, body)
 
     async def veil(self, names: Iterable[tuple[str, str]]) -> int:
         self._frees()
-        return erasure.veil(self._at(), names)
+        return erasure.veil(self._whole(), names)
 
     async def owned(self, owner: str) -> list[tuple[str, str]]:
-        return erasure.owned(self._at(), owner)
+        return erasure.owned(self._whole(), owner)
 
     async def aged(self, type: str, before: int, limit: int, after: int = 0) -> list[Aged]:
-        return erasure.aged(self._at(), type, before, limit, after)
+        return erasure.aged(self._whole(), type, before, limit, after)
 
     async def sealers(self) -> list[tuple[str, bytes]]:
-        return erasure.sealers(self._at())
+        return erasure.sealers(self._whole())
 
     async def walk(self, after: int = 0) -> AsyncIterator[Version]:
-        while versions := resources.walk(self._at(), after):
+        while versions := resources.walk(self._whole(), after):
             for version in versions:
                 yield version
             after = versions[-1].sequence
@@ -150,25 +156,25 @@ class SqliteTransaction:
 
     async def record(self, event: Event) -> str:
         self._check_writes()
-        return events.record(self._at(), self.now, (event,))[0]
+        return events.defer(self._reach.shared, event)
 
     async def logged(self, type: str, id: str, number: int | None = None) -> Logged | None:
         if type == EVENTS:
-            return events.logged(self._at(), id, number)
-        return resources.logged(self._at(), type, id, number)
+            return events.logged(self._whole(), id, number)
+        return resources.logged(self._whole(), type, id, number)
 
     async def size(self) -> int:
-        return log.size(self._at(), self._erasing is not None)
+        return log.size(self._whole(), self._erasing is not None)
 
     async def tile(self, level: int, number: int) -> bytes:
-        return log.tile(self._at(), level, number, self._erasing is not None)
+        return log.tile(self._whole(), level, number, self._erasing is not None)
 
     async def note(self, content: bytes) -> int:
         self._check_writes()
-        return log.note(self._at(), content)
+        return log.note(self._whole(), content)
 
     async def notices(self, after: int = -1) -> list[Notice]:
-        return log.notices(self._at(), after)
+        return log.notices(self._whole(), after)
 
     async def keep(
         self,
