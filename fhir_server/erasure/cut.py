@@ -28,6 +28,8 @@ REDACTED = {
 }
 # What is about nothing once what these elements name is gone.
 _ABOUT = {"Provenance": "target", "Binary": "securityContext"}
+# Where what is named narrows what is said: without it, a consent would be to more than it was.
+_NARROWING = frozenset({"Consent"})
 _GONE = object()
 
 
@@ -64,7 +66,7 @@ class Cut:
     def without(self, resource: Resource) -> Resource | None:
         """A copy without what is to go, valid where the resource was; the same object when there is
         nothing, None when nothing is left that it could be about."""
-        made = self._made(resource, mask=False)
+        made = self._made(resource, mask=resource["resourceType"] in _NARROWING)
         if made is resource:
             return resource
         about = _ABOUT.get(resource["resourceType"])

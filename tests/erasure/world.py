@@ -110,6 +110,14 @@ def person(family, given, mrn, phone):
 
 
 async def fill(clinic: Clinic) -> None:
+    await _people(clinic)
+    await _documents(clinic)
+    await _shared(clinic)
+    await _accounts(clinic)
+    await _asked(clinic)
+
+
+async def _people(clinic: Clinic) -> None:
     put = clinic.put
     await put("Patient", ANN, **person("Oldmaiden", "Annabella", "MRN-77-ANN", "+44-ann-only"))
     await put("Patient", ANN, **person("Zebedee", "Annabella", "MRN-77-ANN", "+44-ann-only"))
@@ -139,9 +147,9 @@ async def fill(clinic: Clinic) -> None:
         **{"class": {"code": "AMB"}},
         subject=ref(f"Patient/{ANN}"),
     )
-    await _documents(clinic)
-    await _shared(clinic)
-    await _accounts(clinic)
+
+
+async def _asked(clinic: Clinic) -> None:
     for name in ("Zebedee", "Sharedname"):
         await clinic.found("Patient", name=name)
     await clinic.found("Observation", patient=f"Patient/{ANN}", _count="5")
@@ -225,6 +233,11 @@ async def _shared(clinic: Clinic) -> None:
         source={"endpoint": "urn:x"},
         focus=[ref(f"Observation/{SEEN}"), ref("Observation/bob-code-1")],
     )
+    await _about(clinic, ann, bob)
+
+
+async def _about(clinic: Clinic, ann, bob) -> None:
+    put = clinic.put
     provenance = {"recorded": "2026-01-01T10:00:00Z", "agent": [{"who": {"display": "clinic"}}]}
     await put("Provenance", "p-both", target=[ann, bob], **provenance)
     await put("Provenance", "p-only", target=[ref(f"Observation/{SEEN}")], **provenance)
@@ -362,3 +375,35 @@ def told(folder: Path, story):
             return await story(Clinic(product))
 
     return asyncio.run(tell())
+
+
+async def opened(clinic: Clinic) -> list[tuple[str, bytes]]:
+    """Everything that can be opened with the keys that there are, by what it is."""
+    server = clinic.server
+
+    async def work(tx):
+        found = [
+            (f"{v.type}/{v.id}/{v.number}", v.body) for v in await tx.history(None, None, 10_000)
+        ]
+        for space in ("once", "binary", "erasing", "hold", *SPACES):
+            found += [
+                (f"{space} {each.key}", each.key.encode() + each.value)
+                for each in await tx.range(space, "", "\U0010ffff", 10_000)
+            ]
+        return found
+
+    return await server.store.transaction(work)
+
+
+SPACES = (
+    "smart.account",
+    "smart.grant",
+    "smart.launch",
+    "smart.pending",
+    "smart.invitation",
+    "smart.device",
+    "smart.count",
+    "smart.client-grant",
+    "smart.account-grant",
+    "smart.account-session",
+)

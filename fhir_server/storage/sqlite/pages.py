@@ -12,6 +12,7 @@ import time
 import apsw
 
 from fhir_server.storage.sqlite.doctor import read_meta, write_meta
+from fhir_server.storage.sqlite.schema import BUSY_MILLISECONDS
 
 _DUE = "rebuild"
 _TRIES = 20
@@ -44,13 +45,22 @@ def rebuild(conn: apsw.Connection) -> bool:
 
 
 def empty(conn: apsw.Connection) -> bool:
-    """Move the write-ahead log into the file and cut it to nothing; False when readers hold it."""
-    for _ in range(_TRIES):
-        try:
-            busy, *_ = conn.execute("PRAGMA wal_checkpoint(TRUNCATE)").get
-        except (apsw.BusyError, apsw.LockedError):
-            busy = 1
-        if not busy:
-            return True
-        time.sleep(_PAUSE_SECONDS)
-    return False
+    """Move the write-ahead log into the file and cut it to nothing; False when readers hold it for
+    longer than writers may wait."""
+    conn.set_busy_timeout(0)
+    try:
+        for _ in range(_TRIES):
+            if _emptied(conn):
+                return True
+            time.sleep(_PAUSE_SECONDS)
+        return False
+    finally:
+        conn.set_busy_timeout(BUSY_MILLISECONDS)
+
+
+def _emptied(conn: apsw.Connection) -> bool:
+    try:
+        busy, *_ = conn.execute("PRAGMA wal_checkpoint(TRUNCATE)").get
+    except (apsw.BusyError, apsw.LockedError):
+        return False
+    return not busy

@@ -25,10 +25,12 @@ CIPHERS: dict[str, tuple[tuple[str, str], ...]] = {
 DEFAULT_CIPHER = "aegis256"
 CIPHER = "page.cipher"  # in the data folder: which one its pages are under; absent: the default
 
+BUSY_MILLISECONDS = 10_000  # how long a connection waits for a lock
+
 # What every connection is set to: (pragma, the writer's value, a reader's value). Sizes in KiB are
 # negative. The automatic checkpoint counts pages; it runs inside COMMIT, which has its own thread.
 PRAGMAS: tuple[tuple[str, str | int, str | int], ...] = (
-    ("busy_timeout", 10_000, 10_000),
+    ("busy_timeout", BUSY_MILLISECONDS, BUSY_MILLISECONDS),
     ("cache_size", -65_536, -16_384),
     ("temp_store", "memory", "memory"),
     ("trusted_schema", 0, 0),
