@@ -17,6 +17,7 @@ import argparse
 import gzip
 import json
 import random
+import re
 import tarfile
 import uuid
 from collections import defaultdict
@@ -116,7 +117,8 @@ def _audited(grant: Grant, code: str) -> bytes:
     status = 201 if code == "create" else 200
     result = Result(status, touched=touched, patients=(f"Patient/{patient}",))
     made = events(asked, caller, result, 1_767_225_600_000_000, 200)
-    return b"".join(each.head + b"1" + each.tail for each in made)
+    told = b"".join(each.head + b"1" + each.tail for each in made)
+    return re.sub(rb"[A-Za-z0-9+/]{43}=", b"0" * 43 + b"=", told)  # of a query: never the same
 
 
 def main() -> None:
