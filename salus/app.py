@@ -37,6 +37,7 @@ from fhir_server.storage.sqlite import SqliteStore
 from fhir_server.storage.vault import Vault
 from fhir_server.surface import surface
 from fhir_server.times import instant, now
+from salus.backup.folder import refuse_unfinished
 from salus.callers import anybody, bearers
 from salus.console import front
 from salus.console import router as console
@@ -185,6 +186,7 @@ async def _vault(settings: Settings) -> AsyncIterator[Vault]:
 async def _served(
     settings: Settings, vault: Vault, progress: Progress | None
 ) -> AsyncIterator[Server]:
+    refuse_unfinished(settings.data)
     index = Index(definitions.load(), settings.fhir_base, settings.zone)
     settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
     key = page_key(settings.data, FileKeys(settings.keys))
