@@ -26,6 +26,7 @@ ENTRY, EXPORT = f"{ACCESS}/{{id}}", f"{ACCESS}.ndjson"
 _NDJSON = "application/fhir+ndjson"
 _FIELDS = ("from", "to", "who", "patient")
 _RESOURCE = re.compile(r"[A-Z][A-Za-z]{1,40}/[A-Za-z0-9.\-]{1,64}", re.ASCII)
+_UNKNOWN = "Choose a person from the list"
 _NO_DAY = "A day is written like 2026-11-22"
 
 router = APIRouter(include_in_schema=False)
@@ -55,7 +56,7 @@ async def _list(visit: Visit, signed: Signed) -> Response:
     if visit.request.method == "POST":
         return go(visit, ACCESS, **chosen(visit, _FIELDS))
     try:
-        asked = read_filter(visit.sent)
+        asked = await _asked(visit, trail)
     except Unread as wrong:
         return _shown(visit, trail, str(wrong))
     try:
@@ -66,6 +67,14 @@ async def _list(visit: Visit, signed: Signed) -> Response:
     if asked.who and asked.who not in people:
         people[asked.who] = await _name(trail, asked.who)
     return _shown(visit, trail, people=people, days=days(found.told), older=found.older)
+
+
+async def _asked(visit: Visit, trail: Trail) -> Filter:
+    """Unread."""
+    asked = read_filter(visit.sent)
+    if not await trail.may_ask_of(asked.who):
+        raise Unread(_UNKNOWN)
+    return asked
 
 
 def _shown(visit: Visit, trail: Trail, wrong: str = "", **values: Any) -> Response:
@@ -105,7 +114,7 @@ async def _entry(visit: Visit, signed: Signed) -> Response:
 async def _export(visit: Visit, signed: Signed) -> Response:
     trail = await own(visit, signed)
     try:
-        asked = read_filter(visit.sent)
+        asked = await _asked(visit, trail)
     except Unread as wrong:
         raise OAuthError("invalid_request", str(wrong)) from None
     return await exported(visit, signed, trail, asked)
@@ -126,7 +135,7 @@ def read_filter(sent: Mapping[str, str]) -> Filter:
         raise Unread("The first day comes after the last")
     who, patient = sent.get("who", ""), sent.get("patient", "")
     if (who and not _RESOURCE.fullmatch(who)) or (patient and not is_id(patient)):
-        raise Unread("Choose a person from the list")
+        raise Unread(_UNKNOWN)
     return Filter(since, until, who, patient)
 
 

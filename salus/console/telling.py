@@ -269,11 +269,7 @@ def parties(event: Mapping[str, Any]) -> tuple[dict[str, Any] | None, dict[str, 
     server = event.get("source", {}).get("observer", {}).get("display")
     agents = [each for each in event.get("agent", ()) if "who" in each]
     user = next((each for each in agents if _is_user(each)), None)
-    others = [
-        each
-        for each in agents
-        if each is not user and each["who"].get("display") not in (server, "Salus")
-    ]
+    others = [each for each in agents if each is not user and each["who"].get("display") != server]
     return (dict(user["who"]) if user else None), dict(others[0]["who"]) if others else {}
 
 

@@ -36,7 +36,7 @@ from smart_auth.sessions import Signed
 
 _ABSENT = frozenset({404, 410})
 _COUNT = 50  # entries of a page
-_EXPORTED = 500  # entries that an export asks for at once
+_EXPORTED = 200  # entries that an export asks for at once
 # With each page of events comes who acted, and whose record it was, as far as the user may see.
 _INCLUDED: Parameters = (
     ("_include", "AuditEvent:agent:Practitioner"),
@@ -172,6 +172,17 @@ class Trail:
             return Proof(_UNPROVEN.get(error.issues[0].code, "not"))
         receipt = _receipt(parse(result.body))
         return Proof("sealed", receipt) if receipt else Proof("waiting")
+
+    async def may_ask_of(self, who: str) -> bool:
+        """Whether the user may ask what somebody did: not where it is hidden who that was."""
+        type, _, id = who.partition("/")
+        if self.viewer.all or who in ("", self.viewer.who) or type not in CLOSELY:
+            return True
+        if type == "RelatedPerson":
+            asked = (("_id", id), ("_summary", "count"))
+            bundle = await self._perform(Interaction("search-type", type, parameters=asked))
+            return bool(bundle.get("total"))
+        return type == owners.PATIENT and id in self.viewer.patients
 
     async def find(self, text: str, limit: int) -> list[Patient]:
         """Patients whose name or number begins with `text`, by name. OAuthError."""

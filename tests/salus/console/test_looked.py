@@ -198,6 +198,23 @@ def test_asking_for_another_patient_by_the_address_shows_nothing_of_theirs(tell)
     tell(story)
 
 
+def test_who_is_not_named_on_the_page_is_not_found_out_by_asking_for_them(tell):
+    async def story(clinic):
+        await clinic.act(clinic.patient("bob"), "read", "Patient", "ann")
+        browser = await clinic.browser("ann")
+        tried = "Another patient tried to look at your name and contact details"
+        assert tried in sentences((await browser.get(LIST)).text)
+        assert sentences((await browser.get(f"{LIST}?who=RelatedPerson/rae")).text) == []
+        for hidden in ("Patient/bob", "Person/pat", "RelatedPerson/other"):
+            for path in (LIST, f"{LIST}.ndjson"):
+                page = await browser.get(f"{path}?who={hidden}")
+                assert page.status_code == 400, hidden
+                assert "Choose a person from the list." in page.text
+                assert tried not in page.text
+
+    tell(story)
+
+
 def test_older_entries_are_on_further_pages_and_none_is_lost(tell):
     async def story(clinic):
         for _ in range(60):
