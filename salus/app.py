@@ -32,7 +32,7 @@ from fhir_server.metering import FREE
 from fhir_server.metrics import Metrics
 from fhir_server.search.index import Index
 from fhir_server.server import Server
-from fhir_server.storage.keys import FileKeys, page_key
+from fhir_server.storage.keys import page_key
 from fhir_server.storage.sqlite import SqliteStore
 from fhir_server.storage.vault import Vault
 from fhir_server.surface import surface
@@ -47,6 +47,7 @@ from salus.edge import Edge, admit
 from salus.ending import ending
 from salus.forwarded import Forwarded, Network
 from salus.happenings import audit_of
+from salus.keyring import key_provider, keys_allowed, open_vault
 from salus.log.publishing import LogMetrics, published
 from salus.operator.channel import channel_key
 from salus.operator.endpoint import router as operator_router
@@ -57,7 +58,7 @@ from salus.rebinding import ThisMachine
 from salus.reindex import reindex
 from salus.settings import Settings
 from salus.transparency import router as transparency
-from smart_auth.authority import Authority, Policy, Site
+from smart_auth.authority import Authority, Happening, Policy, Site
 from smart_auth.discovery import oauth_uris
 from smart_auth.endpoints import router as protocol
 from smart_auth.model import DAY, HOUR, MINUTE
@@ -66,6 +67,9 @@ from smart_auth.tokens import Tokens
 Progress = Callable[[int, int], None]
 
 VERSION = installed("salus-fhir")
+# Told to the audit at a start by --keys-on-this-machine.
+KEYS_HERE = Happening("keys", detail="started with --keys-on-this-machine")
+
 _OPEN = "This server was started with --open: everybody on this machine may do everything"
 _SMART = "OAuth 2.0 by SMART App Launch: every request carries an access token"
 _KNOWN = "/.well-known/"
@@ -119,7 +123,10 @@ def create_app(settings: Settings, progress: Progress | None = None) -> SalusApp
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        exposed = keys_allowed(settings)
         async with open_product(settings, progress, rates) as product:
+            if exposed:
+                await product.authority.audit(KEYS_HERE)
             server, meter = product.server, rates or FREE
             caller = anybody(server) if settings.open else bearers(server, product.tokens, meter)
             http = Http(server, prefix, caller, metrics, meter)
@@ -171,7 +178,7 @@ async def open_server(
 @asynccontextmanager
 async def _vault(settings: Settings) -> AsyncIterator[Vault]:
     """The data keys, kept open while they are needed."""
-    vault = Vault.open(settings.keys, FileKeys(settings.keys))
+    vault = open_vault(settings)
     tended = asyncio.create_task(vault.keep_fresh())
     try:
         yield vault
@@ -189,7 +196,7 @@ async def _served(
     refuse_unfinished(settings.data)
     index = Index(definitions.load(), settings.fhir_base, settings.zone)
     settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
-    key = page_key(settings.data, FileKeys(settings.keys))
+    key = page_key(settings.data, key_provider(settings))
     store = await SqliteStore.open(
         settings.data,
         key,

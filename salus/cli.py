@@ -14,7 +14,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from salus.commands import audit, clients, tokens, users
+from salus.commands import audit, clients, keyring, tokens, users
 from salus.settings import Variable, read_settings, variables
 from salus.terminal import INTERRUPTED, command, explained, group, option, out
 
@@ -22,6 +22,7 @@ app = group(
     "salus", "A FHIR R4 server: one program, started with one command, trusted with patient data."
 )
 app.add_typer(clients.app)
+app.add_typer(keyring.app)
 app.add_typer(audit.app)
 app.add_typer(users.app)
 command(app)(tokens.token)
@@ -74,6 +75,13 @@ def serve(
         list[str] | None,
         option(help="Address whose forwarded headers count; repeatable [SALUS_TRUSTED_PROXY]."),
     ] = None,
+    keys_on_this_machine: Annotated[
+        bool | None,
+        option(
+            "--keys-on-this-machine",
+            help="Serve others with the key file here; audited [SALUS_KEYS_ON_THIS_MACHINE].",
+        ),
+    ] = None,
     cipher: Annotated[
         str | None,
         option(
@@ -124,6 +132,7 @@ def serve(
                 tls_key=tls_key,
                 behind_proxy=behind_proxy,
                 trusted_proxy=tuple(trusted_proxy) if trusted_proxy else None,
+                keys_on_this_machine=keys_on_this_machine,
                 cipher=cipher,
                 break_glass_log=break_glass_log,
                 open=open,

@@ -54,6 +54,7 @@ KINDS = {
     "revoke": Kind(_ALERT, ("110135", "Object Security Attributes Changed"), "D"),
     "consent": Kind(_ALERT, ("110135", "Object Security Attributes Changed"), "C"),
     "launch": Kind(_AUTHENTICATION),
+    "keys": Kind(_ALERT, ("110129", "Security Configuration"), "U"),
     "register": Kind(_ALERT, ("110129", "Security Configuration"), "U"),
     "account": Kind(_ALERT, ("110137", "User Security Attributes Changed"), "U"),
     "backup": Kind(("110106", "Export"), None, "R"),

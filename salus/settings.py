@@ -45,6 +45,7 @@ OPTIONS = frozenset(
         "tls_key",
         "behind_proxy",
         "trusted_proxy",
+        "keys_on_this_machine",
     }
 )
 
