@@ -5,6 +5,7 @@ import asyncio
 import json
 import shutil
 from contextlib import closing
+from types import SimpleNamespace
 
 import pytest
 
@@ -164,6 +165,16 @@ def test_a_backup_is_written_to_a_new_file_outside_both_folders(clinic, tmp_path
     assert [made.file] == list(folder.iterdir())
     assert made.file.suffix == ".backup"
     assert made.file.stat().st_mode & 0o077 == 0
+
+
+def test_where_there_is_too_little_room_nothing_is_begun(clinic, tmp_path, monkeypatch):
+    full = SimpleNamespace(free=1_000)
+    monkeypatch.setattr("shutil.disk_usage", lambda path: full)
+    with pytest.raises(Problem, match="has 1,000 free"):
+        saved(settings_of(clinic), tmp_path / "x.backup")
+    with pytest.raises(Problem, match="has 1,000 free"):
+        back(settings_of(clinic, str(tmp_path / "data")), clinic / "one.backup")
+    assert list(tmp_path.iterdir()) == []
 
 
 # --- what is refused -----------------------------------------------------------------------------
