@@ -122,7 +122,7 @@ class Publisher:
         self._told: dict[str, tuple[float, int]] = {}  # when an outlet heard, and of which size
         self._hour = ""
         self._last = 0.0
-        self._waiting: list[asyncio.Future[None]] = []
+        self._waiting: set[asyncio.Future[None]] = set()
 
     @property
     def verifier(self) -> Verifier:
@@ -170,8 +170,11 @@ class Publisher:
             async with asyncio.timeout(WAIT):
                 while self.progress.signed <= leaf:
                     made: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-                    self._waiting.append(made)
-                    await made
+                    self._waiting.add(made)
+                    try:
+                        await made
+                    finally:
+                        self._waiting.discard(made)
 
     async def _due(self) -> bool:
         size = self.progress.size = await self._store.transaction(lambda tx: tx.size())
@@ -289,8 +292,7 @@ class Publisher:
         self._hour = hour
         self.newest = Newest(at, signed, parse(signed.text))
         self._show(self.newest)
-        waiting, self._waiting = self._waiting, []
-        for each in waiting:
+        for each in self._waiting:
             if not each.done():
                 each.set_result(None)
 

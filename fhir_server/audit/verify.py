@@ -149,9 +149,11 @@ class _Verification:
                 self.found("still there", text, notice.leaf, "a notice of the log")
         for first, last in tombstone.leaves:
             for leaf in range(first, last + 1):
-                if leaf not in tombstone.now:
-                    self._gone[leaf] = tombstone
-        self._rewritten.update(tombstone.now)
+                self._rewritten.pop(leaf, None)  # the newest word counts
+                self._gone[leaf] = tombstone
+        for leaf, hash in tombstone.now.items():
+            self._gone.pop(leaf, None)
+            self._rewritten[leaf] = hash
 
     # --- records ---------------------------------------------------------------------------------
 

@@ -83,9 +83,9 @@ def event(random: Random) -> Event:
     meta = f'"meta":{{"versionId":"1","lastUpdated":"{instant(at)}"}}'
     if random.random() < 0.5:
         return Event(at, head, f'",{meta}}}'.encode(), ())
-    kept = apart(b"Patient?name=%d" % random.randrange(100))
-    tail = f'",{meta},"extension":[{{"valueBase64Binary":"{kept.hash}"}}]}}'
-    return Event(at, head, tail.encode(), (), kept.content, f"Patient/p{random.randrange(9)}")
+    kept, hash = apart(b"Patient?name=%d" % random.randrange(100))
+    tail = f'",{meta},"extension":[{{"valueBase64Binary":"{hash}"}}]}}'
+    return Event(at, head, tail.encode(), (), kept, f"Patient/p{random.randrange(9)}")
 
 
 async def erase(store: SqliteStore, keys: DerivedKeys) -> None:
