@@ -14,7 +14,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from salus.commands import audit, clients, keyring, tokens, users
+from salus.commands import audit, backup, clients, keyring, tokens, users
 from salus.settings import Variable, read_settings, variables
 from salus.terminal import INTERRUPTED, command, explained, group, option, out
 
@@ -26,6 +26,8 @@ app.add_typer(keyring.app)
 app.add_typer(audit.app)
 app.add_typer(users.app)
 command(app)(tokens.token)
+command(app)(backup.backup)
+command(app)(backup.restore)
 
 Host = Annotated[str | None, option(help="Address to listen on [SALUS_HOST; 127.0.0.1].")]
 Port = Annotated[int | None, option(help="Port to listen on [SALUS_PORT; 8080].")]

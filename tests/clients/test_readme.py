@@ -12,6 +12,7 @@ from tests.secured import PASSWORD, Secured
 HERE = "http://127.0.0.1:8080"
 TOUR = blocks("README.md", "## Five minutes with curl", "\n## ")
 PEOPLE = blocks("README.md", "## Apps and people", "\n## ")
+TRUST = blocks("README.md", "## Trust", "\n## ")
 HTTPS = blocks("README.md", "To try https on one machine", "\nAll links")
 FOLDERS = "--data ~/salus-tour/data --keys ~/salus-tour/keys"
 
@@ -68,6 +69,14 @@ def test_apps_and_people_are_made_as_it_is_written(tour):
         browser.submit(browser.get(link[0]), password=PASSWORD, again=PASSWORD)
     with tour.browser("maria") as browser:
         assert "maria" in browser.get("/account").text
+
+
+def test_what_is_said_about_trust_can_be_pasted_after_the_tour(tour):
+    printed = pasted(tour, *TOUR[1:], *TRUST)
+
+    assert printed.statuses[-1] == 200
+    assert '"resourceType":"Parameters"' in printed.out
+    assert (tour.data.parents[1] / "restored" / "salus.db").is_file()
 
 
 def test_a_certificate_made_here_is_served_and_trusted_as_it_is_written(tmp_path):
