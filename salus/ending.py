@@ -26,7 +26,7 @@ from smart_auth.forgetting import forget
 
 _DAY_SECONDS = 86_400.0
 _FIRST_SECONDS = 300.0  # after the start, when others have found their place
-_AT_START = 4 * WHOLE  # bytes of a file that is rebuilt before anybody waits for it
+_AT_START = 16 * WHOLE  # bytes of a file that is rebuilt before anybody waits for it
 
 
 class Ending:

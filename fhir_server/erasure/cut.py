@@ -18,7 +18,6 @@ Name: TypeAlias = tuple[str, str]  # type and id
 Identifier: TypeAlias = tuple[str | None, str]  # system and value
 
 _NAMED = re.compile(rb"([A-Z][A-Za-z]+)/([A-Za-z0-9\-.]{1,64})")
-_IN_TEXT = re.compile(r"([A-Z][A-Za-z]+)/([A-Za-z0-9\-.]{1,64})", re.ASCII)
 _REFERENCE = frozenset({"reference", "type", "identifier", "display", "extension", "id"})
 _SAID_OF_ALL = ("text", "signature")  # of a resource: both may name what was in it
 _ABSENT = "http://hl7.org/fhir/StructureDefinition/data-absent-reason"
@@ -49,19 +48,26 @@ class Cut:
         self._identifiers = set(identifiers)
         self._values = tuple(encode(value)[1:-1] for _, value in self._identifiers)
         self._core = core
+        # A name below another server's address is somebody else's.
+        ours = re.escape(core.base_url)
+        pattern = rf"(?:(?<={ours}/)|(?<![\w/]))[A-Z][A-Za-z]+/[A-Za-z0-9\-.]{{1,64}}"
+        self._in_text = re.compile(pattern, re.ASCII)
 
     def touches(self, body: bytes) -> bool:
         """Whether a body names what is to go."""
-        ours = self._bytes
-        if any(b"%s/%s" % found in ours for found in _NAMED.findall(body)):
+        if self._named_in(body):
             return True
         return any(value in body for value in self._values)
 
     def named_in(self, body: bytes) -> set[Name]:
         """Which of the names a body has."""
-        found = [b"%s/%s" % each for each in _NAMED.findall(body)]
-        names = (each.decode().split("/") for each in found if each in self._bytes)
+        names = (each.decode().split("/") for each in self._named_in(body))
         return {(type, id) for type, id in names}
+
+    def _named_in(self, body: bytes) -> set[bytes]:
+        """A name may end a sentence."""
+        ours, found = self._bytes, {b"%s/%s" % each for each in _NAMED.findall(body)}
+        return (found & ours) | ({each.rstrip(b".") for each in found if each[-1] == 46} & ours)
 
     def without(self, resource: Resource) -> Resource | None:
         """A copy without what is to go, valid where the resource was; the same object when there is
@@ -137,11 +143,16 @@ class Cut:
 
     def _text(self, text: str) -> Any:
         """A text without what it names; an address of just that goes."""
-        if not any(f"{type}/{id}" in self._names for type, id in _IN_TEXT.findall(text)):
-            return text
         if self._local(text) is not None:
             return _GONE
-        return _IN_TEXT.sub(lambda m: "erased" if m[0] in self._names else m[0], text)
+        made = self._in_text.sub(self._unsaid, text)
+        return text if made == text else made
+
+    def _unsaid(self, found: re.Match[str]) -> str:
+        """What stands in a text in place of a name."""
+        name = found[0]
+        bare = name if name in self._names else name.rstrip(".")
+        return f"erased{name[len(bare) :]}" if bare in self._names else name
 
     def _is_reference(self, value: dict[str, Any]) -> bool:
         if not value.keys() <= _REFERENCE:

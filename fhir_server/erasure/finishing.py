@@ -32,10 +32,10 @@ from smart_auth.grant import Grant
 
 ERASED = "erasure"  # why a key was destroyed, as the keys remember it
 EXPIRED = "expiry"
-WHOLE = 256 * 1024 * 1024  # bytes of a file that is rebuilt at once; a larger one at the next start
+WHOLE = 64 * 1024 * 1024  # bytes of a file that is rebuilt at once; a larger one at the next start
 AGAIN = "The keys of this patient were destroyed before this copy of the data was made"
 BACKUP_DAYS = 30
-_PAGE = 500
+_PAGE = 100  # versions that are opened while others wait
 _REMEMBERED = 1_000  # erasures whose outcome is told again
 _TICK_SECONDS = 30.0
 _SELF = Grant.operator("Salus")

@@ -306,7 +306,8 @@ class Transaction(Protocol):
 
     async def erase(self, owner: str) -> Gone:
         """Remove every version of every resource of an owner, with entries, what is kept of them,
-        and what events that name them have apart. Events still find them by their names."""
+        and what events that name them have apart. Who asks for events by a whole name still finds
+        them."""
         ...
 
     async def purge(self, type: str, id: str) -> Gone:

@@ -260,7 +260,23 @@ def search(chance: Random, steps: Sequence[Step]) -> Search:
     entries = [entry for step in steps for entry in getattr(step, "entries", None) or ()]
     sort = tuple(_sort(chance) for _ in range(chance.choice((0, 0, 1, 1, 1, 2))))
     type = chance.choice((*TYPES, *TYPES, EVENTS))
-    return type, query(chance, [*entries, *_ALWAYS]), sort, chance.randint(1, 6)
+    asked = query(chance, [*entries, *_ALWAYS])
+    while any(isinstance(step, Erase) for step in steps) and _guesses(asked):
+        asked = query(chance, [*entries, *_ALWAYS])
+    return type, asked, sort, chance.randint(1, 6)
+
+
+def _guesses(query: Query) -> bool:
+    """Whether it asks for a part of an id that links name: an engine may have forgotten the ids of
+    what was erased, and answer those who know them whole."""
+    match query:
+        case Match():
+            partly = any(each.operator not in ("eq", "in") for each in query.conditions)
+            return query.shape == "link" and partly
+        case All() | AnyOf():
+            return any(_guesses(each) for each in query.queries)
+        case _:
+            return _guesses(query.query)
 
 
 # --- carrying out --------------------------------------------------------------------------------
