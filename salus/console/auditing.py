@@ -171,6 +171,7 @@ async def _entry(visit: Visit, signed: Signed) -> Response:
         "audit-entry",
         entry=words,
         proof=proof.state,
+        key=trail.key,
         zone=str(trail.viewer.zone),
         facts=list(_facts(event)),
         resources=list(_resources(event)),

@@ -107,7 +107,12 @@ async def _entry(visit: Visit, signed: Signed) -> Response:
     if visit.request.method == "POST" and proof.receipt:
         return receipt(proof.receipt, id)
     return render(
-        visit, "looked-entry", entry=entry, proof=proof.state, zone=str(trail.viewer.zone)
+        visit,
+        "looked-entry",
+        entry=entry,
+        proof=proof.state,
+        key=trail.key,
+        zone=str(trail.viewer.zone),
     )
 
 

@@ -207,6 +207,11 @@ class Trail:
         others = tuple(name for name in names if name != state.origin)
         return Sealed(size, state.size, at, state.origin, others)
 
+    @property
+    def key(self) -> str:
+        """The verifier key of the log, by which receipts are checked."""
+        return str(self.product.log.verifier)
+
     async def patients(self, ids: Iterable[str]) -> dict[str, str]:
         """Names of patients by id, of those whom the user may see."""
         asked = (("_id", ",".join(sorted(ids))), ("_count", str(_COUNT)))

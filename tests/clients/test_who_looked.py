@@ -5,6 +5,8 @@ https://hl7.org/fhir/R4/auditevent.html
 
 import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -83,11 +85,20 @@ def test_the_patient_reads_who_looked_and_who_was_refused_and_takes_a_receipt(
 
     page.get_by_role("link", name="You signed in").first.click()
     expect(page.get_by_text("Recorded and sealed in the log.")).to_be_visible()
+    expect(page.get_by_role("main")).to_contain_text(demo.salus("audit", "key"))
     with page.expect_download() as started:
         page.get_by_role("button", name="Download the receipt").click()
     receipt = started.value
     assert re.fullmatch(r"receipt-\d+\.txt", receipt.suggested_filename)
-    assert Path(receipt.path()).read_text().startswith("c2sp.org/tlog-proof@v1\n")
+    key = demo.salus("audit", "key")
+    asked = ["audit", "check-receipt", str(receipt.path()), "--log", key]
+    checked = subprocess.run(
+        [sys.executable, "-m", "salus", *asked],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
 def test_the_list_is_narrowed_by_keyboard_to_one_person(demo, page, looked):

@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from fhir_server.interaction import Result
+from fhir_server.log.receipt import Policy, check, parse
 from smart_auth.authority import Happening
 from tests.salus.console.record import EVIL, opened
 
@@ -247,7 +248,8 @@ def test_the_receipt_of_an_entry_is_a_file_and_nobody_is_sent_to_it_from_elsewhe
         assert got.headers["content-disposition"].startswith('attachment; filename="receipt-')
         assert got.headers["cache-control"] == "no-store"
         assert got.headers["content-type"] == "text/plain; charset=utf-8"
-        assert got.text.startswith("c2sp.org/tlog-proof@v1\n")
+        proven = check(parse(got.content), Policy(clinic.product.log.verifier))
+        assert json.loads(proven.content)["id"] == path.rpartition("/")[2]
         assert (await browser.post(path, {"csrf": "forged"})).status_code == 403
 
     tell(story)
