@@ -110,5 +110,9 @@ class Owners:
             self._current[owner] = id
         return id
 
+    def known(self, owner: str) -> bool:
+        """Whether the owner's key is remembered."""
+        return owner in self._current
+
     def forget(self) -> None:
         self._current.clear()

@@ -434,3 +434,23 @@ def test_expired_records_are_swept(open_sqlite, monkeypatch):
             assert store._writer.execute("SELECT count(*) FROM kept").get == 0
 
     told(story)
+
+
+def test_what_an_event_has_apart_is_not_kept_for_an_owner_who_was_erased_meanwhile(open_sqlite):
+    event = Event(5, b"<", b">", (), b"the query", "Patient/a")
+
+    async def story():
+        async with open_sqlite() as store:
+
+            async def write(tx):
+                await tx.put(Version("Patient", "a", 1, tx.now, b"1", "Patient/a"), ())
+
+            await store.transaction(write, write=True)
+            await store.record([event])
+            await store.transaction(lambda tx: tx.erase("Patient/a"), write=True)
+            await store.record([event])
+            apart = [(await get(store, id, type=EVENTS)).apart for id in ("1", "2")]
+            owners = store._writer.execute("SELECT owner FROM sealing").fetchall()
+            return apart[1], [owner for (owner,) in owners if owner.startswith("Patient")]
+
+    assert told(story) == (None, [])

@@ -37,6 +37,14 @@ def get(reach: Reach, id: str, number: int | None) -> Version | None:
     return None if row is None else version(reach, id, *row)
 
 
+def _sealed(reach: Reach, n: int, apart: bytes, whose: str | None) -> bytes | None:
+    """What an event has apart, sealed for whose it is; nothing for an owner without a key, who was
+    erased meanwhile and must not get one again."""
+    if whose is not None and not reach.has_key(whose):
+        return None
+    return reach.seal(whose or "", apart_place(n), apart)[0]
+
+
 def _row(reach: Reach, id: str, number: int | None) -> tuple[int, bytes, int, bytes | None] | None:
     sql = f"SELECT {COLUMNS} FROM event r WHERE n = ?"
     row: tuple[int, bytes, int, bytes | None] | None
@@ -111,7 +119,7 @@ def record(reach: Reach, now: int, events: Sequence[Event]) -> None:
         content = b"%s%d%s" % (head, n, tail)
         own, random = random[:RANDOM], random[RANDOM:]
         blob, salt = seal(cipher, key, event_place(n), pack(content), own)
-        sealed = None if apart is None else reach.seal(whose or "", apart_place(n), apart)[0]
+        sealed = None if apart is None else _sealed(reach, n, apart, whose)
         rows.append((n, at, blob, append(leaf_hash(salt, content)), sealed))
         for shape, param, system, code, _, _, _ in entries:
             p = names.make_param(conn, kind, param, shape)

@@ -134,6 +134,10 @@ class Reach:
         """The id of the key that is the owner's now. Unavailable."""
         return self.shared.sealing.current(owner, self._sealed_by, self._note_key)
 
+    def has_key(self, owner: str) -> bool:
+        """Whether something is sealed under a key of this owner."""
+        return self.shared.sealing.known(owner) or self._sealed_by(owner) is not None
+
     def _sealed_by(self, owner: str) -> bytes | None:
         sql = "SELECT id FROM sealing WHERE owner = ? AND current = 1"
         found: bytes | None = self.conn.execute(sql, (owner,)).get
