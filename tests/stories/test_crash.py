@@ -3,6 +3,7 @@ nothing is doubled, and no transaction is half there."""
 
 import json
 import random
+import shutil
 import subprocess
 import sys
 import threading
@@ -15,6 +16,9 @@ import pytest
 
 from fhir_server.log.note import Verifier
 from fhir_server.log.receipt import Policy, check, parse
+from fhir_server.storage.store import StoreError
+from salus.log.verifying import Asked, verify_data
+from salus.settings import Settings
 from tests.living import Living
 from tests.shared import shared
 from tests.stories.test_oracle import SETS, expected_totals, load, resources, totals
@@ -95,6 +99,31 @@ def test_nothing_that_was_answered_lacks_its_leaf(tmp_path, kills):
             _is_audited(server, each)
         assert server.stop() == 0
         assert _verified(server)["leaves"] >= report["leaves"]
+
+
+def test_a_bit_that_flips_in_what_a_killed_server_left_is_found(tmp_path):
+    """SQLite itself passes over a write-ahead log from where it is damaged, without a word."""
+    server = Living(tmp_path).start()
+    with server.client() as fhir:
+        for _ in range(30):
+            fhir.post("/Patient", json={"resourceType": "Patient"})
+    time.sleep(2)  # until the last of them is signed
+    server.kill()
+    settings = Settings(data=server.data, keys=server.keys)
+    shutil.copytree(server.data, tmp_path / "whole")
+    assert verify_data(settings, Asked()).well
+    chance, log = random.Random(time.time_ns()), "salus.db-wal"
+    size = (tmp_path / "whole" / log).stat().st_size
+    for at in (0, 12, 30, *(chance.randrange(32, size // 2) for _ in range(6))):
+        shutil.rmtree(server.data)
+        shutil.copytree(tmp_path / "whole", server.data)
+        with (server.data / log).open("r+b") as file:
+            file.seek(at)
+            (byte,) = file.read(1)
+            file.seek(at)
+            file.write(bytes([byte ^ 1 << chance.randrange(8)]))
+        with suppress(StoreError):
+            assert not verify_data(settings, Asked()).well, f"at byte {at} of {size}"
 
 
 def _is_audited(server: Living, visitor: _Visitor) -> None:

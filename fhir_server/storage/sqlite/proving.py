@@ -30,7 +30,6 @@ from fhir_server.storage.sqlite.schema import (
     REFUSALS,
     VERSION,
     connect,
-    unavailable,
 )
 from fhir_server.storage.store import (
     EVENTS,
@@ -105,7 +104,10 @@ class Reading:
             self._bodies = codec.load_bodies(self._conn)
         except REFUSALS as error:
             self.close()
-            raise unavailable(error) from error
+            raise StoreError(said(error)) from error
+        except ValueError:
+            self.close()
+            raise StoreError(f"{folder / FILE} lacks what is needed to read it") from None
         except BaseException:
             self.close()
             raise
