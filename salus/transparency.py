@@ -21,6 +21,7 @@ router = APIRouter(prefix="/audit", include_in_schema=False)
 
 _TEXT = "text/plain; charset=utf-8"
 _FOR_EVER = "public, max-age=31536000, immutable"
+_PRIVATELY = "private, max-age=31536000, immutable"
 _NOT_NOW = "no-store"
 _NOT_YET = FhirError("transient", "The log has not been signed yet", status=503)
 _MISSING = FhirError("not-found", "There is no such tile in the signed log")
@@ -44,8 +45,6 @@ async def key(request: Request) -> Response:
     """The verifier key of the log, for everybody: receipts are checked with it."""
     try:
         product = _product(request)
-        if product.log is None:
-            raise _NOT_YET
     except FhirError as error:
         return _refusal(error)
     text = f"{product.log.verifier}\n"
@@ -62,9 +61,6 @@ async def tile(request: Request, path: str) -> Response:
         return _refusal(error)
     headers = {"Cache-Control": _FOR_EVER if product.settings.log_public else _PRIVATELY}
     return Response(data, media_type="application/octet-stream", headers=headers)
-
-
-_PRIVATELY = "private, max-age=31536000, immutable"
 
 
 async def _tile(product: Product, path: str) -> bytes:
@@ -94,6 +90,7 @@ def _product(request: Request) -> Product:
 async def _allowed(request: Request) -> Product:
     """The product, for a caller who may have the log. FhirError 401, 403, 503."""
     product = _product(request)
+    product.log.progress.served += 1
     if product.settings.log_public or product.settings.open:
         return product
     headers = dict(request.headers.raw)

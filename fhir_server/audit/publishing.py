@@ -69,14 +69,15 @@ class Newest(NamedTuple):
 @dataclass
 class Progress:
     """For metrics: leaves of the log and of its newest checkpoint, its time in microseconds since
-    1970 and by how many it is cosigned; how many alarms there were; and what is wrong now, by whom
-    it is about."""
+    1970 and by how many it is cosigned; how many alarms there were; how many checkpoints and
+    tiles were asked for; and what is wrong now, by whom it is about."""
 
     size: int = 0
     signed: int = 0
     at: int = 0
     cosigned: int = 0
     alarms: int = 0
+    served: int = 0
     troubles: dict[str, str] = field(default_factory=dict)
 
 

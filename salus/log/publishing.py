@@ -133,5 +133,8 @@ class LogMetrics(Collector):
         )
         yield GaugeMetricFamily("salus_log_troubles", "What is wrong now", len(now.troubles))
         yield CounterMetricFamily(
+            "salus_log_served", "Checkpoints and tiles that were asked for", now.served
+        )
+        yield CounterMetricFamily(
             "salus_log_alarms", "Contradictions of what was signed", now.alarms
         )
