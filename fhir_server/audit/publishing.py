@@ -156,6 +156,9 @@ class Publisher:
                 await self._hand_out()
             except StoreError as error:
                 self._trouble("store", str(error))
+            except Exception as error:  # the log is signed again as soon as that is possible
+                self._rest("signer")
+                self._trouble("signer", f"The log cannot be signed ({type(error).__name__})")
 
     async def close(self) -> None:
         """Sign and hand out what came last."""
