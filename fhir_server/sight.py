@@ -14,7 +14,9 @@ from msgspec.structs import replace
 
 from conformance.json import encode, parse
 from fhir_server import access
+from fhir_server.audit import balp
 from fhir_server.audit.apart import whole
+from fhir_server.audit.reported import REPORTED
 from fhir_server.audit.search import count_events
 from fhir_server.core import Step
 from fhir_server.interaction import Resource
@@ -237,10 +239,38 @@ def _left(step: Step, resource: Resource, there: set[Name]) -> Resource:
     made = resource
     for element, inner in access.CONCEALED[resource["resourceType"]].items():
         every = resource.get(element, [])
-        kept = [each for each in every if _name(step, each, inner) in there]
-        if len(kept) == len(every):
+        own = element == "entity" and _is_ours(resource)
+        parts = [_part(step, each, inner, there, own) for each in every]
+        if all(part is each for part, each in zip(parts, every, strict=True)):
             continue
         made = {n: v for n, v in made.items() if n not in ("text", "signature", element)}
-        if kept:
+        if kept := [each for each in parts if each is not None]:
             made[element] = kept
     return made
+
+
+def _is_ours(resource: Resource) -> bool:
+    """Whether it is an event that this server saw happen, and no other system tells of."""
+    tags = resource.get("meta", {}).get("tag", ())
+    return resource["resourceType"] == EVENTS and REPORTED not in tags
+
+
+def _part(
+    step: Step, element: dict[str, Any], inner: str | None, there: set[Name], own: bool
+) -> dict[str, Any] | None:
+    """What is left of an element that may be cut: itself, a copy, or nothing. What an event of ours
+    (`own`) says that was asked for keeps the type and the names of parameters, and no value."""
+    if _name(step, element, inner) in there:
+        return element
+    if not own or inner is None or "reference" in element.get(inner, {}):
+        return None
+    if element.get("type") == _REQUEST and element.keys() == {"type", inner}:
+        return element
+    asked = element.get("description", "")
+    if element.keys() <= _QUERY and asked.partition("?")[0] in step.core.definitions.types:
+        return {n: v for n, v in element.items() if n != "query"} if "query" in element else element
+    return None
+
+
+_REQUEST = {"system": balp.REQUEST_ID[0], "code": balp.REQUEST_ID[1]}
+_QUERY = frozenset({"type", "role", "description", "query", "_query"})  # of our own events

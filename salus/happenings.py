@@ -55,6 +55,7 @@ KINDS = {
     "consent": Kind(_ALERT, ("110135", "Object Security Attributes Changed"), "C"),
     "launch": Kind(_AUTHENTICATION),
     "keys": Kind(_ALERT, ("110129", "Security Configuration"), "U"),
+    "export": Kind(("110106", "Export"), None, "R"),
     "register": Kind(_ALERT, ("110129", "Security Configuration"), "U"),
     "account": Kind(_ALERT, ("110137", "User Security Attributes Changed"), "U"),
     "backup": Kind(("110106", "Export"), None, "R"),
