@@ -39,6 +39,27 @@ Keys = Annotated[
 BaseUrl = Annotated[
     str | None, option(help="Address in all links [SALUS_BASE_URL; http://HOST:PORT].")
 ]
+KeysHere = Annotated[
+    bool | None,
+    option(
+        "--keys-on-this-machine",
+        help="Serve others with the key file here; audited [SALUS_KEYS_ON_THIS_MACHINE].",
+    ),
+]
+Cipher = Annotated[
+    str | None,
+    option(
+        help="Cipher of a new folder's pages: aegis256 or aes256 [SALUS_CIPHER; aegis256]."
+    ),
+]
+BreakGlassLog = Annotated[
+    Path | None,
+    option(help="File for the audit of reads that the store cannot take [SALUS_BREAK_GLASS_LOG]."),
+]
+Open = Annotated[
+    bool | None,
+    option("--open", help="Serve without authorization, on a loopback address only [SALUS_OPEN]."),
+]
 
 
 def _version(asked: bool) -> None:
@@ -77,32 +98,10 @@ def serve(
         list[str] | None,
         option(help="Address whose forwarded headers count; repeatable [SALUS_TRUSTED_PROXY]."),
     ] = None,
-    keys_on_this_machine: Annotated[
-        bool | None,
-        option(
-            "--keys-on-this-machine",
-            help="Serve others with the key file here; audited [SALUS_KEYS_ON_THIS_MACHINE].",
-        ),
-    ] = None,
-    cipher: Annotated[
-        str | None,
-        option(
-            help="Cipher of a new data folder's pages: aegis256 or aes256 [SALUS_CIPHER; aegis256]."
-        ),
-    ] = None,
-    break_glass_log: Annotated[
-        Path | None,
-        option(
-            help="File that takes the audit of reads while the store cannot "
-            "[SALUS_BREAK_GLASS_LOG]."
-        ),
-    ] = None,
-    open: Annotated[
-        bool | None,
-        option(
-            "--open", help="Serve without authorization, on a loopback address only [SALUS_OPEN]."
-        ),
-    ] = None,
+    keys_on_this_machine: KeysHere = None,
+    cipher: Cipher = None,
+    break_glass_log: BreakGlassLog = None,
+    open: Open = None,
 ) -> None:
     """Serve FHIR R4 to apps and people who are allowed to, until Ctrl-C.
 
@@ -117,6 +116,8 @@ def serve(
       salus serve --port 9000 --data ./data --keys ~/salus-keys
 
       salus serve --host 0.0.0.0 --base-url https://fhir.example --tls-cert c.pem --tls-key k.pem
+
+      salus serve --behind-proxy --host 0.0.0.0 --keys-on-this-machine
 
       salus serve --open
     """
