@@ -17,6 +17,7 @@ from fhir_server.erasure.months import Ended, cutoff, expire_before
 from fhir_server.erasure.retention import Purged, apply
 from fhir_server.erasure.rules import read_rules
 from fhir_server.server import Server
+from fhir_server.storage.sealed import Damaged
 from fhir_server.storage.sqlite import SqliteStore
 from fhir_server.storage.store import StoreError, Transaction
 from fhir_server.storage.vault import Vault
@@ -48,8 +49,10 @@ class Ending:
         server.core.beyond.forgets.append(forgets)
 
     async def begin(self) -> None:
-        """Finish what was interrupted, before anybody is served. StoreError."""
-        await self.finisher.resume()
+        """Finish what was interrupted, before anybody is served; a damaged record keeps nobody from
+        being served. StoreError."""
+        with suppress(Damaged):
+            await self.finisher.resume()
         if self.store.untidy:
             await self.store.tidy(_AT_START)
 

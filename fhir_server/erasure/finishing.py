@@ -22,7 +22,7 @@ from fhir_server.erasure import holds
 from fhir_server.erasure.cut import Cut, Name
 from fhir_server.erasure.months import NAMED as MONTHS
 from fhir_server.erasure.months import expire
-from fhir_server.erasure.patient import PATIENT, SPACE, Erasing, begin, waiting
+from fhir_server.erasure.patient import PATIENT, SPACE, Erasing, begin, look, waiting
 from fhir_server.interaction import Interaction, Result
 from fhir_server.log.tombstone import Tombstone
 from fhir_server.log.tombstone import parse as tombstone
@@ -37,7 +37,7 @@ AGAIN = "The keys of this patient were destroyed before this copy of the data wa
 BACKUP_DAYS = 30
 _PAGE = 100  # versions that are opened while others wait
 _REMEMBERED = 1_000  # erasures whose outcome is told again
-_TICK_SECONDS = 30.0
+_TICK_SECONDS = 600.0  # until what could not be finished is tried again
 _SELF = Grant.operator("Salus")
 _DAY = 86_400
 
@@ -167,7 +167,7 @@ async def redo(store: Store, keys: Keys, core: Core) -> int:
 async def _begin_again(store: Store, core: Core, id: str) -> None:
     async def work(tx: Transaction) -> None:
         await holds.drop(tx, id)
-        await begin(tx, core.beyond, id, AGAIN, _SELF)
+        await begin(tx, core.beyond, id, AGAIN, _SELF, await look(tx, id))
 
     await store.transaction(work, write=True)
 

@@ -70,14 +70,15 @@ class Begun(NamedTuple):
     beyond: int  # records besides, such as grants
 
 
-async def begin(tx: Transaction, beyond: Beyond, id: str, basis: str, grant: Grant) -> Begun:
-    """Remove everything that is a patient's, and note what is left to be done. FhirError 404 where
-    there is nothing, 409 under a hold."""
+async def begin(
+    tx: Transaction, beyond: Beyond, id: str, basis: str, grant: Grant, found: Found
+) -> Begun:
+    """Remove everything that is a patient's, as it was found in the same transaction, and note what
+    is left to be done. FhirError 404 where there is nothing, 409 under a hold."""
     owner = f"{PATIENT}/{id}"
     if await held(tx, id) is not None:
         text = "A legal hold is on this patient: release it first (`salus patient release`)"
         raise FhirError("conflict", text)
-    found = await look(tx, id)
     keys = [key for of, key in await tx.sealers() if of == owner]
     if not found.names and not keys:
         raise FhirError("not-found", "There is no such Patient")

@@ -40,7 +40,7 @@ async def run(step: Step, asked: Interaction) -> Result:
         text = "$purge needs `confirm`, which is the id of the patient"
         raise FhirError("required", text, "Parameters.parameter", status=400)
     require_silent(basis, id, found)
-    await begin(step.tx, step.core.beyond, id, basis, step.grant)
+    await begin(step.tx, step.core.beyond, id, basis, step.grant, found)
     step.core.beyond.begun.set()
     return Result(200, _told(found, False, False), touched=touched)
 

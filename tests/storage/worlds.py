@@ -87,7 +87,13 @@ class Erase:
     owner: str
 
 
-Step = Put | Reindex | Erase | Event
+@dataclass(frozen=True)
+class Purge:
+    type: str
+    id: str
+
+
+Step = Put | Reindex | Erase | Purge | Event
 
 
 def world(chance: Random, longest: int = 40) -> list[Step]:
@@ -106,6 +112,8 @@ def _reindex(chance: Random) -> Step:
 
 
 def _erase(chance: Random) -> Step:
+    if chance.random() < 0.15:
+        return Purge(chance.choice(TYPES), chance.choice(IDS))
     return Erase(chance.choice(OWNERS)) if chance.random() < 0.3 else _put(chance)
 
 
@@ -261,7 +269,7 @@ def search(chance: Random, steps: Sequence[Step]) -> Search:
     sort = tuple(_sort(chance) for _ in range(chance.choice((0, 0, 1, 1, 1, 2))))
     type = chance.choice((*TYPES, *TYPES, EVENTS))
     asked = query(chance, [*entries, *_ALWAYS])
-    while any(isinstance(step, Erase) for step in steps) and _guesses(asked):
+    while any(isinstance(step, Erase | Purge) for step in steps) and _guesses(asked):
         asked = query(chance, [*entries, *_ALWAYS])
     return type, asked, sort, chance.randint(1, 6)
 
@@ -301,6 +309,9 @@ async def play(tx: Transaction, steps: Sequence[Step]) -> None:
                 await tx.record(step)
             case Erase():
                 await tx.erase(step.owner)
+            case Purge():
+                await tx.purge(step.type, step.id)
+                await tx.veil([(step.type, step.id)])
             case Reindex():
                 await tx.reindex(step.type, step.id, step.entries)
             case Put():

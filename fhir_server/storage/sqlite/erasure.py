@@ -181,6 +181,9 @@ _USED_AS_TOKEN = (
 )
 
 
+_AT_ONCE = 100  # values that are asked after while writers wait; of more, strays.py finds them all
+
+
 def _free_texts(reach: Reach, texts: Iterable[int]) -> None:
     """They may be names."""
     conn = reach.conn
@@ -193,9 +196,11 @@ def _free_values(reach: Reach, tokens: Iterable[tuple[int, int]]) -> None:
     """They may be identifiers. What is shared stands under the same param, as a rule."""
     conn, units = reach.conn, _units(reach)
     same = "SELECT 1 FROM token WHERE p = ? AND v = ? LIMIT 1"
-    last = {(p, v) for p, v in tokens if conn.execute(same, (p, v)).get is None}
+    last = {v for p, v in tokens if conn.execute(same, (p, v)).get is None} - units
+    if len(last) > _AT_ONCE:
+        return
     systems = set()
-    for v in {v for _, v in last} - units:
+    for v in last:
         if not conn.execute(_USED_AS_TOKEN, (v,)).get:
             systems.add(conn.execute("SELECT s FROM value WHERE v = ?", (v,)).get)
             conn.execute("DELETE FROM value WHERE v = ?", (v,))
