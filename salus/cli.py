@@ -48,9 +48,7 @@ KeysHere = Annotated[
 ]
 Cipher = Annotated[
     str | None,
-    option(
-        help="Cipher of a new folder's pages: aegis256 or aes256 [SALUS_CIPHER; aegis256]."
-    ),
+    option(help="Cipher of a new folder's pages: aegis256 or aes256 [SALUS_CIPHER; aegis256]."),
 ]
 BreakGlassLog = Annotated[
     Path | None,

@@ -12,7 +12,7 @@ import pytest
 
 from conformance.json import parse
 from fhir_server import sight
-from fhir_server.storage.sqlite import resources
+from fhir_server.storage.sqlite.transaction import SqliteTransaction
 from tests.security import people
 from tests.security.clinic import Clinic, grant, opened
 from tests.security.people import CATEGORY, LAB, observation, provenance, reference
@@ -240,10 +240,10 @@ def test_what_borrows_its_rights_is_not_read_to_find_out_that_it_is_hidden(
 ):
     """Else the time of an answer would tell that something is there, and how large it is."""
     looked: list[str] = []
-    real = resources.get
+    real = SqliteTransaction.get
 
-    def get(reach, type, id, number=None):
-        found = real(reach, type, id, number)
+    async def get(tx, type, id, number=None):
+        found = await real(tx, type, id, number)
         looked.extend([f"{type}/{id}"] if found else [])
         return found
 
@@ -251,7 +251,7 @@ def test_what_borrows_its_rights_is_not_read_to_find_out_that_it_is_hidden(
         looked.append("a body")
         return parse(body, *rest)
 
-    monkeypatch.setattr(resources, "get", get)
+    monkeypatch.setattr(SqliteTransaction, "get", get)
     monkeypatch.setattr(sight, "parse", parsed)
     if method == "GET":
         assert clinic.ask(READER, "GET", f"Binary/report-a{path}").status == 200

@@ -256,7 +256,10 @@ def test_a_binary_is_seen_where_what_it_belongs_to_is(clinic):
     answer = clinic.ask(OF_A, "GET", "Binary/scan-a", headers=raw)
     assert (answer.status, answer.body) == (200, b"secret")
     assert answer.header("x-content-type-options") == "nosniff"
-    assert answer.header("content-security-policy") == "default-src 'none'; sandbox; frame-ancestors 'none'"
+    assert (
+        answer.header("content-security-policy")
+        == "default-src 'none'; sandbox; frame-ancestors 'none'"
+    )
     for name in ("scan-b", "report-b", "open", "never"):
         for headers in (raw, [("accept", "application/fhir+json")], [("range", "bytes=0-1")]):
             hidden = clinic.ask(OF_A, "GET", f"Binary/{name}", headers=headers)
