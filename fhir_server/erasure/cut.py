@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable
 from typing import Any, TypeAlias
+from urllib.parse import unquote_plus
 
 from conformance.json import encode
 from fhir_server.core import Core
@@ -18,6 +19,8 @@ Name: TypeAlias = tuple[str, str]  # type and id
 Identifier: TypeAlias = tuple[str | None, str]  # system and value
 
 _NAMED = re.compile(rb"([A-Z][A-Za-z]+)/([A-Za-z0-9\-.]{1,64})")
+_WORDS = re.compile(r"[A-Za-z0-9\-.]+", re.ASCII)
+_TELLING = 4  # characters that an identifier has at least that stands in a text by no accident
 _REFERENCE = frozenset({"reference", "type", "identifier", "display", "extension", "id"})
 _SAID_OF_ALL = ("text", "signature")  # of a resource: both may name what was in it
 _ABSENT = "http://hl7.org/fhir/StructureDefinition/data-absent-reason"
@@ -41,9 +44,10 @@ class Cut:
     """Finds and removes the names of resources that are no more, and references by identifiers."""
 
     def __init__(
-        self, names: Iterable[Name], identifiers: Iterable[Identifier], core: Core
+        self, names: Collection[Name], identifiers: Iterable[Identifier], core: Core
     ) -> None:
         self._names = {f"{type}/{id}" for type, id in names}
+        self._ids = {id for _, id in names}
         self._bytes = {name.encode() for name in self._names}
         self._identifiers = set(identifiers)
         self._values = tuple(encode(value)[1:-1] for _, value in self._identifiers)
@@ -58,6 +62,13 @@ class Cut:
         if self._named_in(body):
             return True
         return any(value in body for value in self._values)
+
+    def asked_for(self, query: str) -> bool:
+        """Whether a query, as a URL has it, asks for an id or an identifier that is to go."""
+        text = unquote_plus(query)
+        if not self._ids.isdisjoint(_WORDS.findall(text)):
+            return True
+        return any(len(value) >= _TELLING and value in text for _, value in self._identifiers)
 
     def named_in(self, body: bytes) -> set[Name]:
         """Which of the names a body has."""

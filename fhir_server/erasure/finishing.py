@@ -27,7 +27,16 @@ from fhir_server.interaction import Interaction, Result
 from fhir_server.log.tombstone import Tombstone
 from fhir_server.log.tombstone import parse as tombstone
 from fhir_server.prepare import prepare
-from fhir_server.storage.store import Gone, Store, StoreError, Transaction, Version
+from fhir_server.storage.store import (
+    EVENTS,
+    EVERYTHING,
+    Gone,
+    Page,
+    Store,
+    StoreError,
+    Transaction,
+    Version,
+)
 from smart_auth.grant import Grant
 
 ERASED = "erasure"  # why a key was destroyed, as the keys remember it
@@ -35,6 +44,7 @@ EXPIRED = "expiry"
 WHOLE = 64 * 1024 * 1024  # bytes of a file that is rebuilt at once; a larger one at the next start
 AGAIN = "The keys of this patient were destroyed before this copy of the data was made"
 BACKUP_DAYS = 30
+_SALT = 16  # bytes before what an event has apart
 _PAGE = 100  # versions that are opened while others wait
 _REMEMBERED = 1_000  # erasures whose outcome is told again
 _TICK_SECONDS = 600.0  # until what could not be finished is tried again
@@ -117,6 +127,7 @@ class Finisher:
         work = _Work(self._store, self._core, cut)
         await work.all()
         await work.files(erasing.files)
+        await work.queries()
         results = await once.forget(self._store, cut.touches)
         dangling = await self._close(erasing)
         tidy = await self._store.tidy(WHOLE)
@@ -268,6 +279,29 @@ class _Work:
         result = Result(200, touched=touched, patients=(version.owner,) if version.owner else ())
         for each in events(asked, caller, result, tx.now, self._core.limits.audit_entities):
             await tx.record(each)
+
+    async def queries(self) -> None:
+        """Remove from events what was asked for by an id or an identifier of the erased."""
+        after: tuple[str | int | float | None, ...] | None = None
+        while True:
+            page = Page(_PAGE, after)
+            found = await self._store.transaction(
+                lambda tx, page=page: tx.find(EVENTS, EVERYTHING, (), page)  # type: ignore[misc]
+            )
+            told = [
+                each.id
+                for each in found.versions
+                if each.apart and self._cut.asked_for(each.apart[_SALT:].decode("utf-8", "replace"))
+            ]
+            if told:
+                await self._store.transaction(
+                    lambda tx, told=told: tx.strip(told),  # type: ignore[misc]
+                    write=True,
+                )
+            after = found.after
+            if after is None:
+                return
+            await asyncio.sleep(0)
 
     async def files(self, ids: Collection[str]) -> None:
         """Remove the Binaries of the erased that nobody else names."""

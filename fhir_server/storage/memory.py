@@ -239,6 +239,12 @@ class _MemoryTransaction:
         }
         return len(absent & targets)
 
+    async def strip(self, ids: Iterable[str]) -> None:
+        for id in ids:
+            event = self._state.events[int(id) - 1]
+            if event is not None:
+                self._state.events[int(id) - 1] = event._replace(apart=None)
+
     async def owned(self, owner: str) -> list[Key]:
         every = self._state.versions.items()
         return sorted(key for key, versions in every if versions[-1].owner == owner)

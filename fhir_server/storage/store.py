@@ -324,6 +324,10 @@ class Transaction(Protocol):
         longer; how many others still refer to."""
         ...
 
+    async def strip(self, ids: Iterable[str]) -> None:
+        """Remove what these events have apart."""
+        ...
+
     async def owned(self, owner: str) -> list[tuple[str, str]]:
         """Type and id of every resource whose current version is an owner's, deleted ones too."""
         ...

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from urllib.parse import unquote_plus
 
 import pytest
 
@@ -16,6 +17,7 @@ from fhir_server.interaction import Interaction
 from fhir_server.storage.keys import FileKeys, page_key
 from fhir_server.storage.sqlite import erasure, pages, strays
 from fhir_server.storage.sqlite.proving import Reading
+from fhir_server.storage.store import EVENTS, EVERYTHING, Page
 from fhir_server.storage.vault import Vault
 from salus.operator import patients, requests
 from salus.problem import Problem
@@ -238,6 +240,24 @@ def test_the_audit_of_the_erased_is_found_by_name_and_says_no_more(after):
         assert len(again) > len(found)
 
     told(folder, story)
+
+
+def test_what_was_asked_for_by_her_ids_is_forgotten(clinic):
+    async def apart(asked):
+        found = await asked.server.store.transaction(
+            lambda tx: tx.find(EVENTS, EVERYTHING, (), Page(1000))
+        )
+        return [unquote_plus(each.apart[16:].decode()) for each in found.versions if each.apart]
+
+    async def story(asked):
+        before = await apart(asked)
+        assert [each for each in before if "MRN-77-ANN" in each or "ann-encounter" in each]
+        await asked.erase()
+        after = await apart(asked)
+        assert not [each for each in after if any(s in each for s in ("MRN-77", "ann-", ANN))]
+        assert [each for each in after if "Bobson" in each]
+
+    told(clinic, story)
 
 
 def test_a_patient_who_comes_again_under_the_same_id_is_found_with_what_was(clinic):

@@ -150,8 +150,11 @@ async def _people(clinic: Clinic) -> None:
 
 
 async def _asked(clinic: Clinic) -> None:
-    for name in ("Zebedee", "Sharedname"):
+    for name in ("Zebedee", "Sharedname", "Bobson"):
         await clinic.found("Patient", name=name)
+    # These find nobody, so what they ask for is sealed as nobody's.
+    await clinic.found("Observation", identifier="urn:mrn|MRN-77-ANN")
+    await clinic.found("Observation", _id="not-there,ann-encounter")
     await clinic.found("Observation", patient=f"Patient/{ANN}", _count="5")
     await clinic.ask(
         "create",

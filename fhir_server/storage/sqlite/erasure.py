@@ -16,7 +16,7 @@ from fhir_server.storage.sealed import version_place
 from fhir_server.storage.sqlite import pages
 from fhir_server.storage.sqlite.codec import pack_id, unpack_id
 from fhir_server.storage.sqlite.doctor import write_meta
-from fhir_server.storage.sqlite.entries import NONE, Rows, read_rows, write_rows
+from fhir_server.storage.sqlite.entries import NONE, Rows, event_number, read_rows, write_rows
 from fhir_server.storage.sqlite.names import veiled_id
 from fhir_server.storage.sqlite.state import Reach
 from fhir_server.storage.sqlite.veil import require_veil
@@ -244,6 +244,11 @@ def redact(reach: Reach, type: str, id: str, number: int, body: bytes) -> tuple[
     else:
         conn.execute("UPDATE resource SET body = ? WHERE pk = ?", (blob, pk))
     return leaf, leaf_hash(salt, body)
+
+
+def strip(reach: Reach, ids: Iterable[str]) -> None:
+    rows = [(event_number(id),) for id in ids]
+    reach.conn.executemany("UPDATE event SET apart = NULL WHERE n = ?", rows)
 
 
 def owned(reach: Reach, owner: str) -> list[tuple[str, str]]:

@@ -138,6 +138,10 @@ class SqliteTransaction:
         self._frees()
         return erasure.veil(self._whole(), names)
 
+    async def strip(self, ids: Iterable[str]) -> None:
+        self._check_writes()
+        erasure.strip(self._reach, ids)
+
     async def owned(self, owner: str) -> list[tuple[str, str]]:
         return erasure.owned(self._whole(), owner)
 
