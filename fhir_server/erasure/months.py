@@ -15,6 +15,7 @@ from fhir_server.storage.store import Store
 from fhir_server.times import now
 
 NAMED = "audit/"  # begins the owner of a month's events
+UNDATED = "before"  # a month of its own
 _WHY = "expiry"
 _BASIS = "The time for which audit events are kept is over"
 
@@ -35,13 +36,16 @@ async def months(store: Store) -> list[str]:
     an older version recorded."""
     sealers = await store.transaction(lambda tx: tx.sealers())
     found = {owner.removeprefix(NAMED) for owner, _ in sealers if owner.startswith(NAMED)}
-    return sorted(found, key=lambda month: (month != "before", month))
+    return sorted(found, key=lambda month: (month != UNDATED, month))
 
 
 async def expire_before(store: Store, keys: Keys, before: str) -> list[Ended]:
     """End every month before one, which is never the running one. Unavailable."""
     running = datetime.fromtimestamp(now() // 1_000_000, UTC).strftime("%Y-%m")
-    over = [each for each in await months(store) if each < min(before, running)]
+    known = await months(store)
+    over = [each for each in known if each < min(before, running)]
+    if over and UNDATED in known:  # what was recorded before there were months is older still
+        over.insert(0, UNDATED)
     return [await expire(store, keys, each) for each in over]
 
 

@@ -15,7 +15,7 @@ from fhir_server.erasure.retention import apply
 from fhir_server.erasure.rules import Rule, read_rules
 from fhir_server.log.tombstone import parse
 from fhir_server.storage.memory import MemoryStore
-from fhir_server.storage.store import EVENTS, EVERYTHING, Event, Page, Version
+from fhir_server.storage.store import EVENTS, EVERYTHING, Event, Gone, Page, Version
 from salus.operator import patients, requests
 from salus.problem import Problem
 from tests.erasure.world import Clinic, told
@@ -143,6 +143,31 @@ def test_only_months_that_are_over_end():
         await shop.store.record([Event(0, b'{"id":"', b'"}', ())])
         assert await months(shop.store) == []  # nothing is sealed here
         assert await expire_before(shop.store, Keys(), "9999-01") == []
+
+    asyncio.run(story())
+
+
+def test_what_was_recorded_before_there_were_months_ends_with_the_first():
+    class Sealed(MemoryStore):
+        """As one that was brought from an older version."""
+
+        def __init__(self, months):
+            super().__init__()
+            self.months, self.expired = months, []
+
+        async def transaction(self, work, write=False):
+            return [(f"audit/{month}", b"") for month in self.months]
+
+        async def expire(self, month, notice):
+            self.expired.append(month)
+            return Gone()
+
+    async def story():
+        store = Sealed(["2019-04", "2019-03", "before"])
+        await expire_before(store, Keys(), "2019-03")
+        assert store.expired == []
+        await expire_before(store, Keys(), "2019-04")
+        assert store.expired == ["before", "2019-03"]
 
     asyncio.run(story())
 
