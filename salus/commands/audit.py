@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from salus.commands import witness
+from salus.commands import expire, witness
 from salus.commands.asking import Data, Json, Keys
 from salus.settings import Settings, read_settings
 from salus.terminal import command, explained, group, option, out
@@ -120,4 +120,5 @@ def _line(text: str) -> None:
     out.print(text, highlight=False, soft_wrap=True)
 
 
+command(app)(expire.expire)
 witness.add_to(app)
