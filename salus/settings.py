@@ -433,7 +433,8 @@ def variables(settings: Settings) -> Iterator[Variable]:
     """Every variable with its present value and meaning, limits included."""
     scheme = "https" if settings.tls else "http"
     listening = f"{scheme}://{bracketed(settings.host)}:{settings.port}"
-    for name, field in Settings.model_fields.items():
+    own = Settings.__annotations__  # before those of keys and log, which stand in base classes
+    for name, field in sorted(Settings.model_fields.items(), key=lambda each: each[0] not in own):
         if name != "limits":
             value = getattr(settings, name)
             default = name not in settings.model_fields_set or value == listening

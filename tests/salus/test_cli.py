@@ -288,7 +288,7 @@ def test_settings_are_plain_lines_when_piped(monkeypatch):
         each.startswith("SALUS_REFERENCES=accept  # ") and each.endswith("(accept | check)")
         for each in lines
     )
-    assert all(re.match(r"SALUS_[A-Z_]+=\S+  # \S", each) for each in lines)
+    assert all(re.match(r"SALUS_[A-Z0-9_]+=\S+  # \S", each) for each in lines)
 
 
 def test_a_wrong_option_is_named_as_it_was_typed():
