@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from fhir_server.storage.sqlite import lane
-from fhir_server.storage.store import EVENTS, Event, Version
+from fhir_server.storage.store import EVENTS, EVERYTHING, Event, Version
 from tests.storage.test_store import code, ids
 
 
@@ -103,5 +103,31 @@ def test_closing_waits_for_works_that_run_again(open_sqlite):
             assert _refused(results) == [n == 5 for n in range(10)]
         async with open_sqlite() as store:
             assert len(await ids(store)) == 9
+
+    told(story)
+
+
+@pytest.mark.parametrize("careful", [False, True])
+def test_the_events_of_others_stay_when_a_work_looks_at_them_and_fails(open_sqlite, careful):
+    async def looks(tx):
+        await tx.count(EVENTS, EVERYTHING)  # so that what was deferred is written
+        raise RuntimeError("on purpose")
+
+    async def story():
+        async with open_sqlite() as store:
+            if careful:
+                await _all([_Work(store, 99, "after")])
+            works = [_Work(store, n) for n in range(6)]
+            asked = [
+                each for work in works for each in (work.done(), store.transaction(looks, True))
+            ]
+            done = await asyncio.gather(*asked, return_exceptions=True)
+            events = await ids(store, EVERYTHING, type=EVENTS)
+            assert [each for each in done[::2] if isinstance(each, Exception)] == []
+            assert (
+                sorted(event for _, event in done[::2]) == events == [str(n) for n in range(1, 7)]
+            )
+            assert await store.transaction(lambda tx: tx.size()) == 12
+            assert list(store.check()) == []
 
     told(story)

@@ -162,6 +162,8 @@ class Lane:
     async def _attempt(self, work: Callable[[Reach], Awaitable[T]]) -> T:
         conn, shared = self._conn, self._shared
         self._begin()
+        if self._careful:
+            self._settle_before()
         mark, before = shared.names.mark(), (shared.sequence, shared.event)
         leaves, keys, deferred = shared.leaves.size, shared.sealing.made, len(shared.deferred)
         erased, changes = self._erased, conn.total_changes()
@@ -191,6 +193,16 @@ class Lane:
                 raise unavailable(error) from error
             raise
         return result
+
+    def _settle_before(self) -> None:
+        """Write the events of the works before, so that undoing the next one does not take them."""
+        try:
+            events.settle(Reach(self._conn, self._shared), self._shared.updated)
+        except BaseException as error:
+            self._begin_again()
+            if isinstance(error, REFUSALS):
+                raise unavailable(error) from error
+            raise
 
     def _begin(self) -> None:
         if not self._conn.in_transaction:
