@@ -139,7 +139,7 @@ async def _answer(step: Step, asked: Interaction, version: Version) -> Result:
         )
     body = version.body
     if version.type != "Binary":  # whose data is joined to it where it leaves
-        body = (await sight.reveal(step, (version,)))[0].body
+        body = (await sight.reveal_one(step, version)).body
     if asked.parameters:
         shape = Shape.of(asked.parameters, asked.code)
         body = encode(shaped(parse(body), shape, step.core.definitions))
@@ -157,7 +157,7 @@ async def _written(
     step: Step, asked: Interaction, version: Version, status: int, warnings: tuple[Issue, ...]
 ) -> Result:
     """What Prefer asks of a write: the resource, nothing, or an OperationOutcome."""
-    body = (await sight.reveal(step, (version,)))[0].body
+    body = (await sight.reveal_one(step, version)).body
     if asked.prefer.returns == "minimal" or not await _may_return(step, asked, version):
         body = b""
     elif asked.prefer.returns == "OperationOutcome":

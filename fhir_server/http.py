@@ -107,7 +107,8 @@ class Http:
             path = scope["path"][self._skip :].strip("/")
             if b"authorization" not in headers:
                 bill = self._meter.stranger(_address(scope))
-            caller = await self._who(headers, scope, path, repeats)
+            found = self._who(headers, scope, path, repeats)
+            caller = found if isinstance(found, Caller) else await found
             if bill is _FREE:
                 bill = self._meter.known(caller.grant)
             form = _form_of(query, headers.get(b"accept", b""))
@@ -130,15 +131,19 @@ class Http:
             bill.settle(effort.seconds)
         self._metrics.observe(code, result.status, time.perf_counter() - began)
 
-    async def _performed(self, asked: Interaction, caller: Caller, form: _Form) -> Result:
-        """The result, in time. FhirError 503 when it takes too long: nothing is half done then, but
-        what had begun to be committed may be done."""
+    def _performed(self, asked: Interaction, caller: Caller, form: _Form) -> Awaitable[Result]:
+        """The result, in time."""
         if asked.type == "Binary":
             performing = binary.performed(self._server, asked, caller, form.accept)
         else:
             performing = self._server.perform(asked, caller)
-        if asked.code in _QUICK:
-            return await performing
+        return performing if asked.code in _QUICK else self._in_time(performing, asked, caller)
+
+    async def _in_time(
+        self, performing: Awaitable[Result], asked: Interaction, caller: Caller
+    ) -> Result:
+        """FhirError 503 when it takes too long: nothing is half done then, but what had begun to be
+        committed may be done."""
         try:
             return await self._deadlines.within(performing)
         except Late:
@@ -154,17 +159,22 @@ class Http:
             return refused(worse)
         return refused(error)
 
-    async def _who(self, headers: Headers, scope: Scope, path: str, repeats: bool) -> Caller:
+    def _who(
+        self, headers: Headers, scope: Scope, path: str, repeats: bool
+    ) -> Caller | Awaitable[Caller]:
         """Who asks. What this server can do is told to anybody. `repeats`: some header is there
         more than once. FhirError 400, 401."""
         misplaced = _misplaced(scope, repeats)
         if misplaced is not None:
-            await self._server.refuse(_NO_INTERACTION, self._anybody(headers, scope), misplaced)
-            raise misplaced
+            return self._misplaced(misplaced, self._anybody(headers, scope))
         if path == "metadata" and b"authorization" not in headers:
             return self._anybody(headers, scope)
-        found = self._caller(headers, _address(scope))
-        return found if isinstance(found, Caller) else await found
+        return self._caller(headers, _address(scope))
+
+    async def _misplaced(self, error: FhirError, caller: Caller) -> Caller:
+        """Raises the error, once it is audited."""
+        await self._server.refuse(_NO_INTERACTION, caller, error)
+        raise error
 
     def _anybody(self, headers: Headers, scope: Scope) -> Caller:
         site = urlsplit(self._core.base_url).netloc
@@ -181,24 +191,23 @@ class Http:
         caller: Caller,
     ) -> Interaction:
         """What a request asks for. What is refused before it is performed is audited here."""
-        bare = _NO_INTERACTION
+        at = _NOWHERE
         try:
             limits = self._core.limits
             at = route(method, path, self._core.definitions.types)
-            bare = Interaction(at.code, at.type, at.id, at.version, at.operation)
             if not form.json and at.type != "Binary":
                 raise FhirError("not-supported", _NOT_ACCEPTED, status=406)
             asked = _asked(method, path, query, headers, caller, limits.url)
             if method in _BODILESS:
                 return interaction(asked, at, limits.parameters)
             if at.type == "Binary" and at.code in WRITES:  # its pieces are stored as they come
-                check(self._core, caller.grant, bare)
+                check(self._core, caller.grant, _bare(at))
             resource, content, pairs, weight = await self._body(at, asked, headers, receive)
             if at.code == "transaction" and resource and resource.get("type") == "batch":
                 at = at._replace(code="batch")
             return interaction(asked, at, limits.parameters, resource, content, pairs, weight)
         except Exception as error:
-            await self._server.refuse(bare, caller, refusal_of(error) or UNFORESEEN)
+            await self._server.refuse(_bare(at), caller, refusal_of(error) or UNFORESEEN)
             raise
 
     async def _body(self, at: Route, asked: Asked, headers: Headers, receive: Receive) -> _Body:
@@ -290,6 +299,7 @@ class _Body(NamedTuple):
 
 
 _NO_INTERACTION = Interaction(NO_INTERACTION)
+_NOWHERE = Route(NO_INTERACTION)
 _FREE: Bill = FREE
 _CSP = CSP.decode()
 
@@ -323,15 +333,31 @@ def _accepted(header: str) -> _Form:
     return _Form(types, json=any(each in JSON_TYPES or each in _ANY for each in types))
 
 
+# The headers that make an interaction another one.
+_CONDITIONS = frozenset(
+    {
+        b"if-none-exist",
+        b"if-match",
+        b"if-none-match",
+        b"if-modified-since",
+        b"prefer",
+        b"idempotency-key",
+    }
+)
+
+
 def _asked(
     method: str, path: str, query: bytes, headers: Headers, caller: Caller, longest: int
 ) -> Asked:
     if len(query) > longest:
         raise FhirError("too-long", f"A query has at most {longest} bytes; POST it", status=414)
+    text = _ascii(query) if query else ""
+    if _CONDITIONS.isdisjoint(headers):
+        return Asked(method, path, text)
     return Asked(
         method,
         path,
-        _ascii(query) if query else "",
+        text,
         _text(headers, b"if-none-exist"),
         _text(headers, b"if-match"),
         _text(headers, b"if-none-match"),
@@ -339,6 +365,11 @@ def _asked(
         _preferences(headers),
         _once(headers, caller),
     )
+
+
+def _bare(at: Route) -> Interaction:
+    """Where a request leads, and no more of it."""
+    return Interaction(at.code, at.type, at.id, at.version, at.operation)
 
 
 def _text(headers: Headers, name: bytes) -> str | None:

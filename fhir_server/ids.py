@@ -11,19 +11,14 @@ import time
 
 LOGICAL_ID = re.compile(r"[A-Za-z0-9\-.]{1,64}", re.ASCII)
 
+_VARIANT = dict(zip("0123456789abcdef", "89ab" * 4, strict=True))  # its first two bits are 10
+
 
 def new_id() -> str:
     """A fresh id; 74 of its bits are random."""
-    random = int.from_bytes(os.urandom(10), "big") & ((1 << 74) - 1)
-    value = (
-        ((time.time_ns() // 1_000_000) << 80)
-        | (0x7 << 76)
-        | ((random >> 62) << 64)
-        | (0b10 << 62)
-        | (random & ((1 << 62) - 1))
-    )
-    text = f"{value:032x}"
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+    at, random = f"{time.time_ns() // 1_000_000:012x}", os.urandom(10).hex()
+    variant = _VARIANT[random[3]]
+    return f"{at[:8]}-{at[8:]}-7{random[:3]}-{variant}{random[4:7]}-{random[7:19]}"
 
 
 def is_id(text: str) -> bool:

@@ -74,7 +74,8 @@ class Server:
         try:
             if asked.code in _BUNDLES:
                 return await _BUNDLES[asked.code](self, asked, caller)
-            plan = await self.plan(asked, caller)
+            light = asked.weight < HEAVY
+            plan = self.prepared(asked, caller) if light else await self.plan(asked, caller)
             return await self.commit(
                 asked,
                 caller,
@@ -150,7 +151,10 @@ class Server:
         before the answer; a write with a repeated `once` key gets the Result of the first time.
         FhirError 422 when that key belongs to another request."""
         if not writes:
-            result = await self._read(act)
+            try:
+                result = await self.store.transaction(act)
+            except Later as later:
+                result = await self._later(act, later)
             if caller.grant is not NOBODY or self._strangers.single(caller):
                 await self._recording.record(self.audited(asked, caller, result))
             return result
@@ -167,14 +171,11 @@ class Server:
 
         return await self.store.transaction(work, write=True)
 
-    async def _read(self, act: Act) -> Result:
-        """What `act` gives; once more when it had to wait for the log's next checkpoint."""
-        try:
-            return await self.store.transaction(act)
-        except Later as later:
-            if self.log is None:
-                raise
-            await self.log.covered(later.leaf)
+    async def _later(self, act: Act, later: Later) -> Result:
+        """What `act` gives once more, after the log's next checkpoint."""
+        if self.log is None:
+            raise later
+        await self.log.covered(later.leaf)
         return await self.store.transaction(act)
 
     async def repeated(self, asked: Interaction, caller: Caller) -> Result | None:

@@ -172,10 +172,22 @@ async def _some(step: Step, type: str, ids: Sequence[str], query: Query) -> bool
 # --- which elements ------------------------------------------------------------------------------
 
 
+_ALTERED = frozenset({"Binary", *access.CONCEALED})
+
+
+async def reveal_one(step: Step, version: Version) -> Version:
+    """One version as it leaves."""
+    if version.apart is None and version.type not in _ALTERED:
+        return version
+    return (await reveal(step, (version,)))[0]
+
+
 async def reveal(step: Step, versions: Sequence[Version]) -> Sequence[Version]:
     """The versions as they leave: an AuditEvent with what is kept apart of it; of a Provenance or
     an AuditEvent, for a caller who is limited to patients, the references are cut that lead to what
     it may not see; a Binary in pieces is without its data."""
+    if all(each.apart is None and each.type not in _ALTERED for each in versions):
+        return versions
     if any(each.type == "Binary" for each in versions):
         versions = [replace(each, body=without_data(each.body)) for each in versions]
     if any(each.apart for each in versions):

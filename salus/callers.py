@@ -19,7 +19,7 @@ from smart_auth.grant import NOBODY, Grant
 from smart_auth.tokens import Tokens
 
 Headers = Mapping[bytes, bytes]
-WhoAsks = Callable[[Headers, str], Awaitable[Caller]]
+WhoAsks = Callable[[Headers, str], Caller | Awaitable[Caller]]
 
 _REALM = 'Bearer realm="Salus"'
 _BARE = Interaction(NO_INTERACTION)
@@ -32,7 +32,7 @@ def anybody(server: Server) -> WhoAsks:
     """The caller of a server that was started with --open: whoever is on this machine."""
     grant, site = Grant.open(), _site(server)
 
-    async def caller(headers: Headers, address: str) -> Caller:
+    def caller(headers: Headers, address: str) -> Caller:
         return Caller(grant, address, site, request_of(headers))
 
     return caller
@@ -43,8 +43,13 @@ def bearers(server: Server, tokens: Tokens, meter: Meter = FREE) -> WhoAsks:
     audited; 503 when it cannot be looked up now; Throttled when an address tries too many."""
     site = _site(server)
 
-    async def caller(headers: Headers, address: str) -> Caller:
+    def caller(headers: Headers, address: str) -> Caller | Awaitable[Caller]:
         token, request = _bearer(headers.get(b"authorization")), request_of(headers)
+        if token and (grant := tokens.remembered(token)) is not None:
+            return Caller(grant, address, site, request, token[-TOKEN_END:])
+        return asked(token, address, request)
+
+    async def asked(token: str | None, address: str, request: str) -> Caller:
         if token:
             try:
                 grant = await tokens.grant(token, lambda: _tried(meter, address))

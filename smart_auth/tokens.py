@@ -44,6 +44,10 @@ _REMEMBERED = 20_000  # tokens
 _NO_CONTEXT = LaunchContext()
 
 
+def _key(token: str) -> bytes:
+    return sha256(token.encode("utf-8", "replace")).digest()
+
+
 class _Known(NamedTuple):
     """`until`: when to ask again, or when the token expires; `round`: what was remembered in an
     earlier one is asked again."""
@@ -85,13 +89,21 @@ class Tokens:
         """What a token grants now. Two calls give the same object while nothing of it changed.
         `unseen` is called before the store is asked for a token that was not good before, and may
         raise. OAuthError invalid_token for one that is unknown, expired or ended."""
-        key = sha256(token.encode("utf-8", "replace")).digest()
+        grant = self.remembered(token)
+        if grant is not None:
+            return grant
+        key = _key(token)
         known = self._known.get(key)
-        if known is not None and known.round == self._round and self._clock() < known.until:
-            return known.grant
         if known is None:
             unseen()
         return await self._asked(key, known)
+
+    def remembered(self, token: str) -> Grant | None:
+        """What `grant` gives, where nobody has to be asked for it."""
+        known = self._known.get(_key(token))
+        if known is not None and known.round == self._round and self._clock() < known.until:
+            return known.grant
+        return None
 
     def changed(self, grant: str | None) -> None:
         """Go no longer by what is remembered of a grant; None: of any."""

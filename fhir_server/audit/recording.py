@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from typing import Literal
 
 from fhir_server.audit.break_glass import BreakGlass
@@ -33,21 +33,23 @@ class Recording:
         self._buffered = 0
         self.lost = 0  # events of buffered reads that could not be recorded afterwards
 
-    async def record(self, events: Sequence[Event]) -> None:
+    def record(self, events: Sequence[Event]) -> Awaitable[None]:
         """Unavailable when nothing may leave, since nothing can be recorded."""
         if self._mode == "durable" or self._buffered >= MOST_BUFFERED:
-            await self._now(events)
-            return
-        self._buffered += len(events)
-        task = asyncio.create_task(self._later(events))
-        self._under_way.add(task)
-        task.add_done_callback(self._under_way.discard)
+            return self._store.record(events) if self._glass is None else self._now(events)
+        return self._buffer(events)
 
     async def close(self) -> None:
         """Wait for what is on its way."""
         await asyncio.gather(*self._under_way)
         if self._glass is not None:
             await self._glass.close()
+
+    async def _buffer(self, events: Sequence[Event]) -> None:
+        self._buffered += len(events)
+        task = asyncio.create_task(self._later(events))
+        self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard)
 
     async def _now(self, events: Sequence[Event]) -> None:
         try:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from os import urandom
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -39,11 +39,6 @@ class Damaged(StoreError):
     """What lies on disk is not what was written there, or not at this place."""
 
 
-class Sealed(NamedTuple):
-    blob: bytes
-    salt: bytes
-
-
 def version_place(owner: str | None, type: str, id: str, number: int) -> bytes:
     """What a version's blob is bound to."""
     return f"{owner or ''}|{type}/{id}|{number}".encode()
@@ -61,15 +56,17 @@ def kept_place(owner: str | None, space: str, key: str) -> bytes:
     return f"{owner or ''}|kept/{space}|{key}".encode()
 
 
-def seal(keys: Keys, id: bytes, place: bytes, content: bytes) -> Sealed:
+def seal(keys: Keys, id: bytes, place: bytes, content: bytes) -> tuple[bytes, bytes]:
     """The blob of a content under the key of that id, and its salt. Unavailable."""
     return sealed(keys.cipher(id), id, place, content, urandom(RANDOM))
 
 
-def sealed(cipher: AESGCM, id: bytes, place: bytes, content: bytes, random: bytes) -> Sealed:
+def sealed(
+    cipher: AESGCM, id: bytes, place: bytes, content: bytes, random: bytes
+) -> tuple[bytes, bytes]:
     """The blob and the salt, by a cipher that is at hand and RANDOM bytes that nobody has seen."""
     salt, nonce = random[:SALT], random[SALT:]
-    return Sealed(id + nonce + cipher.encrypt(nonce, salt + content, place), salt)
+    return id + nonce + cipher.encrypt(nonce, salt + content, place), salt
 
 
 def unseal(keys: Keys, blob: bytes, place: bytes) -> bytes:

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import apsw
 
@@ -21,7 +21,7 @@ from fhir_server.storage.sqlite.folder import Lock
 from fhir_server.storage.sqlite.lane import Lane
 from fhir_server.storage.sqlite.migrations import prepare
 from fhir_server.storage.sqlite.names import Names
-from fhir_server.storage.sqlite.readers import Patience, Reader, Readers
+from fhir_server.storage.sqlite.readers import Allowance, Patience, Reader, Readers
 from fhir_server.storage.sqlite.schema import (
     FILE,
     REFUSALS,
@@ -39,7 +39,6 @@ from fhir_server.storage.store import Event, Expired, Gone, StoreError, Transact
 T = TypeVar("T")
 
 READER_THREADS = 2  # for searches that take long
-WRITING_SECONDS = 3.0  # a search inside a write transaction, while all other writes wait
 
 
 def _now() -> int:
@@ -56,6 +55,7 @@ class SqliteStore:
         keys: Keys,
         *,
         search_seconds: float = 30.0,
+        writing_seconds: float = 3.0,
         clock: Callable[[], int] = _now,
         cipher: str | None = None,
         vfs: str | None = None,
@@ -75,9 +75,10 @@ class SqliteStore:
             raise
         self._seconds = search_seconds
         self._threads = Threads(READER_THREADS, "salus-read")
+        self._searching = Threads(1, "salus-search")  # by writes, which wait for no reader
         self._lane = Lane(self._writer, self._shared)
-        most = min(search_seconds, WRITING_SECONDS)
-        self._patience = Patience(self._writer, self._threads, most)
+        most = min(search_seconds, writing_seconds)
+        self._patience = Allowance(self._writer, self._searching, most)
         self._readers = Readers(self._reader)
         self.extraction_current = True
         self._closed = False
@@ -91,13 +92,15 @@ class SqliteStore:
         *,
         extraction: str = "",
         search_seconds: float = 30.0,
+        writing_seconds: float = 3.0,
         clock: Callable[[], int] = _now,
         cipher: str | None = None,
         vfs: str | None = None,
     ) -> SqliteStore:
         """Open or make the store in a folder, its pages under `page_key` and a cipher (None: the
         folder's), its bodies under data keys. `extraction` names the version of what makes the
-        entries; when the stored ones were made by another, `extraction_current` is False until
+        entries; `search_seconds` are for one search that reads, `writing_seconds` for all searches
+        of one write, while others wait; when the stored ones were made by another, `extraction_current` is False until
         `finish_reindex`. StoreError when the folder is in use, of a newer version, or the key is
         not its own."""
         store = cls(
@@ -105,6 +108,7 @@ class SqliteStore:
             page_key,
             keys,
             search_seconds=search_seconds,
+            writing_seconds=writing_seconds,
             clock=clock,
             cipher=cipher,
             vfs=vfs,
@@ -116,20 +120,15 @@ class SqliteStore:
         store.extraction_current = made_by in (None, extraction)
         return store
 
-    async def transaction(
+    def transaction(
         self, work: Callable[[Transaction], Awaitable[T]], write: bool = False
-    ) -> T:
-        if write:
-            return await self._lane.run(partial(self._written, work))
+    ) -> Coroutine[Any, Any, T]:
+        return self._lane.run(partial(self._written, work)) if write else self._read(work)
+
+    async def _read(self, work: Callable[[Transaction], Awaitable[T]], begun: bool = False) -> T:
+        """A transaction that looks at the database from its beginning, or when it must."""
         if self._closed:
             raise StoreError("The store is closed")
-        try:
-            return await self._read(work, begun=False)
-        except Moved:
-            return await self._read(work, begun=True)
-
-    async def _read(self, work: Callable[[Transaction], Awaitable[T]], begun: bool) -> T:
-        """A transaction that looks at the database from its beginning, or when it must."""
         reader = self._readers.idle() or await self._readers.take()
         conn, shared = reader.conn, self._shared
         tx = SqliteTransaction(Reach(conn, shared, reads=True), shared.clock(), reader.patience)
@@ -137,15 +136,18 @@ class SqliteStore:
             if begun:
                 tx.begin()
             return await work(tx)
+        except Moved:
+            pass  # and once more, from the beginning
         except REFUSALS as error:
             raise unavailable(error) from error
         finally:
             if conn.in_transaction:
                 conn.execute("COMMIT")
             self._readers.give(reader)
+        return await self._read(work, begun=True)
 
-    async def record(self, events: Sequence[Event]) -> None:
-        await self._lane.record(events)
+    def record(self, events: Sequence[Event]) -> Coroutine[Any, Any, None]:
+        return self._lane.record(events)
 
     async def expire(self, month: str, notice: Expired) -> Gone:
         leaves: list[int] = []
@@ -215,6 +217,7 @@ class SqliteStore:
         self._closed = True
         await self._lane.close()
         self._threads.close()
+        self._searching.close()
         self._readers.close()
         self._writer.close()
         self._lock.close()
@@ -246,6 +249,7 @@ class SqliteStore:
 
     def _written(self, work: Callable[[Transaction], Awaitable[T]], reach: Reach) -> Awaitable[T]:
         now = self._shared.updated
+        self._patience.renew()
         return work(SqliteTransaction(reach, now, self._patience, self._lane.erasing))
 
     def _reader(self) -> Reader:

@@ -110,6 +110,7 @@ def record(reach: Reach, now: int, events: Sequence[Event]) -> None:
     tokens: set[tuple[int, int, int]] = set()
     links: set[tuple[int, int, int, int]] = set()
     names, pack = shared.names, shared.bodies.pack_event
+    shortcuts = names.shortcuts
     kind = names.make_kind(conn, EVENTS)
     append, key = shared.leaves.append, reach.key(month(now))
     cipher, random = shared.sealing.keys.cipher(key), urandom(RANDOM * len(events))
@@ -122,9 +123,11 @@ def record(reach: Reach, now: int, events: Sequence[Event]) -> None:
         sealed = None if apart is None else _sealed(reach, n, apart, whose)
         rows.append((n, at, blob, append(leaf_hash(salt, content)), sealed))
         for shape, param, system, code, _, _, _ in entries:
-            p = names.make_param(conn, kind, param, shape)
+            p = shortcuts.get((kind, param, shape)) or names.make_param(conn, kind, param, shape)
             if shape == "link":
-                links.add((mentioned(conn, names, system or "", code or ""), p, at, -n))
+                dst = shortcuts.get((system, code, None))
+                dst = dst or mentioned(conn, names, system or "", code or "")
+                links.add((dst, p, at, -n))
             else:
                 tokens.add((p, names.make_value(conn, system, code), -n))
     conn.executemany(_INSERT, rows)
