@@ -203,6 +203,7 @@ async def _served(
         vault,
         extraction=index.version,
         search_seconds=settings.limits.search_seconds,
+        writing_seconds=settings.limits.writing_seconds,
         cipher=settings.cipher,
     )
     try:
@@ -213,7 +214,7 @@ async def _served(
         await store.transaction(spool.sweep, write=True)
         glass = None
         if settings.break_glass_log is not None:
-            glass = BreakGlass(settings.break_glass_log, vault, store)
+            glass = BreakGlass(settings.break_glass_log, vault, store, vault.destroy)
             await glass.open()
         recording = Recording(store, settings.audit_reads, glass)
         server = Server(store, core, recording)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from hashlib import sha256
 from pathlib import Path
 
@@ -19,7 +19,7 @@ import msgspec
 
 from conformance.json import encode, parse
 from fhir_server.storage.leaves import SALT
-from fhir_server.storage.sealed import Damaged, Keys, seal, unseal
+from fhir_server.storage.sealed import KEY_ID, Damaged, Keys, seal, unseal
 from fhir_server.storage.store import Entry, Event, Store, StoreError, Transaction, Unavailable
 
 TAG = {
@@ -48,11 +48,19 @@ _decode = msgspec.msgpack.Decoder(_Line).decode
 
 
 class BreakGlass:
-    """A file of its own for one server. Its key is taken when the glass is broken, for the service
-    that opens keys may be away when it is needed. Unavailable, StoreError."""
+    """A file of its own for one server. Its key is taken before it is needed, for the service that
+    opens keys may be away then, and is destroyed by `forget` once the file is merged: what is
+    erased later must not stay readable there. Unavailable, StoreError."""
 
-    def __init__(self, file: Path, keys: Keys, store: Store) -> None:
-        self._file, self._keys, self._store = file, keys, store
+    def __init__(
+        self,
+        file: Path,
+        keys: Keys,
+        store: Store,
+        forget: Callable[[Iterable[bytes], str], object] = lambda ids, why: None,
+    ) -> None:
+        self._file, self._keys, self._store, self._forget = file, keys, store, forget
+        self._aside = file.with_name(f"{file.name}.merging")
         self._turn = asyncio.Lock()
         self._merging: asyncio.Task[None] | None = None
         self._key: bytes | None = None
@@ -61,9 +69,14 @@ class BreakGlass:
     async def open(self) -> int:
         """Merge what an earlier server left; how many events."""
         merged = await self.merge()
+        self._begin()
+        return merged
+
+    def _begin(self) -> None:
+        """A new file, under a key of its own."""
+        self._last = _FIRST
         self._key = self._keys.fresh()
         self._keys.cipher(self._key)
-        return merged
 
     async def append(self, events: Sequence[Event]) -> None:
         """Durable on return."""
@@ -93,27 +106,51 @@ class BreakGlass:
             self._merging.cancel()
 
     async def merge(self) -> int:
-        """Bring the events of the file into the store, each with its tag, and set the file aside
-        under a name of its own; how many. Damaged names the first line that is not as written."""
+        """Bring the events of the file into the store, each with its tag, and remove it; how many.
+        It is renamed before, so that nothing is added to what is being merged, and a merge that was
+        interrupted goes on where it was. Damaged names the first line that is not as written."""
         async with self._turn:
-            if not self._file.exists():
-                return 0
-            content = self._file.read_bytes()
-            events = [_tagged(each) for each in self._lines(content)]
-            digest = sha256(content).hexdigest()
-
-            async def work(tx: Transaction) -> int:
-                if await tx.kept(_MERGED, digest) is not None:
-                    return 0
-                for event in events:
-                    await tx.record(event)
-                await tx.keep(_MERGED, digest, str(len(events)).encode())
-                return len(events)
-
-            merged = await self._store.transaction(work, write=True)
-            self._file.replace(self._file.with_name(f"{self._file.name}.merged-{digest[:12]}"))
-            self._last = _FIRST
+            merged = await self._merge_aside()
+            if self._file.exists():
+                try:
+                    self._file.replace(self._aside)
+                except OSError as error:
+                    raise Unavailable(
+                        f"{self._file} cannot be renamed ({error.strerror})"
+                    ) from error
+                if self._key is not None:
+                    self._begin()
+                merged += await self._merge_aside()
             return merged
+
+    async def _merge_aside(self) -> int:
+        try:
+            content = self._aside.read_bytes()
+        except FileNotFoundError:
+            return 0
+        except OSError as error:
+            raise Unavailable(f"{self._aside} cannot be read ({error.strerror})") from error
+        digest = sha256(content).hexdigest()
+
+        async def work(tx: Transaction) -> int:
+            if await tx.kept(_MERGED, digest) is not None:
+                return 0
+            events = [_tagged(each) for each in self._lines(content)]
+            for event in events:
+                await tx.record(event)
+            await tx.keep(_MERGED, digest, str(len(events)).encode())
+            return len(events)
+
+        merged = await self._store.transaction(work, write=True)
+        used = {line[: 2 * KEY_ID] for line in content.splitlines() if len(line) > 2 * KEY_ID}
+        await asyncio.to_thread(
+            self._forget, [bytes.fromhex(each.decode()) for each in used], "break-glass log merged"
+        )
+        try:
+            self._aside.unlink()
+        except OSError as error:  # it is merged, and known to be
+            _log.warning("%s cannot be removed: %s", self._aside, error.strerror)
+        return merged
 
     def _lines(self, content: bytes) -> list[Event]:
         events, last = [], _FIRST
@@ -126,7 +163,7 @@ class BreakGlass:
                 if isinstance(error, Unavailable):
                     raise
                 raise Damaged(
-                    f"Line {number} of {self._file} is not as it was written: keep the file for "
+                    f"Line {number} of {self._aside} is not as it was written: keep the file for "
                     "who examines it, and start without it or with another name"
                 ) from None
             last = sha256(blob).digest()
@@ -160,7 +197,7 @@ class BreakGlass:
                 merged = await self.merge()
             except Unavailable:
                 continue
-            except StoreError as error:
+            except (StoreError, OSError) as error:
                 _log.error("The break-glass log cannot be merged: %s", error)
                 return
             _log.warning("%d events of the break-glass log are merged", merged)
