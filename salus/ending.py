@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Collection
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import cast
 
 from conformance import definitions
-from fhir_server.erasure.finishing import WHOLE, Finisher
+from fhir_server.erasure.finishing import WHOLE, Finisher, tell
 from fhir_server.erasure.months import Ended, cutoff, expire_before
 from fhir_server.erasure.retention import Purged, apply
 from fhir_server.erasure.rules import read_rules
 from fhir_server.server import Server
-from fhir_server.storage.sealed import Damaged
 from fhir_server.storage.sqlite import SqliteStore
-from fhir_server.storage.store import StoreError, Transaction
+from fhir_server.storage.store import Transaction, Unavailable
 from fhir_server.storage.vault import Vault
 from salus.settings import Settings
 from smart_auth.authority import Authority
@@ -41,18 +40,20 @@ class Ending:
         self.finisher = Finisher(self.store, server.core, vault)
 
         async def forgets(tx: Transaction, names: Collection[str]) -> int:
-            gone = await forget(authority, tx, names)
-            if gone:
-                authority.changed(None)
-            return gone
+            return await forget(authority, tx, names)
 
         server.core.beyond.forgets.append(forgets)
+        server.core.beyond.forgotten.append(lambda: authority.changed(None))
 
     async def begin(self) -> None:
-        """Finish what was interrupted, before anybody is served; a damaged record keeps nobody from
-        being served. StoreError."""
-        with suppress(Damaged):
+        """Finish what was interrupted, before anybody is served; what goes wrong in it keeps nobody
+        from being served, and is tried again. Unavailable."""
+        try:
             await self.finisher.resume()
+        except Unavailable:
+            raise
+        except Exception as error:
+            tell("erasure", error)
         if self.store.untidy:
             await self.store.tidy(_AT_START)
 
@@ -74,8 +75,10 @@ class Ending:
         """Until cancelled: `daily`, each day; what cannot be done now is tried the day after."""
         await asyncio.sleep(_FIRST_SECONDS)
         while True:
-            with suppress(StoreError):
+            try:
                 await self.daily()
+            except Exception as error:
+                tell("what ends by its age", error)
             await asyncio.sleep(_DAY_SECONDS)
 
 

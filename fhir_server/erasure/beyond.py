@@ -14,11 +14,18 @@ Forget = Callable[[Transaction, Collection[str]], Awaitable[int]]
 
 class Beyond:
     """`forgets`: each removes its records of resources, named "Patient/id", in the transaction of
-    their erasure, and says how many; `begun` is set when an erasure waits to be finished."""
+    their erasure, and says how many; `forgotten`: each is called once such a removal is durable, to
+    go no longer by what it remembers; `begun` is set in a transaction after which an erasure waits
+    to be finished."""
 
     def __init__(self) -> None:
         self.forgets: list[Forget] = []
+        self.forgotten: list[Callable[[], None]] = []
         self.begun = asyncio.Event()
 
     async def forget(self, tx: Transaction, names: Collection[str]) -> int:
         return sum([await each(tx, names) for each in self.forgets])
+
+    def durable(self) -> None:
+        for each in self.forgotten:
+            each()

@@ -20,6 +20,8 @@ Identifier: TypeAlias = tuple[str | None, str]  # system and value
 
 _NAMED = re.compile(rb"([A-Z][A-Za-z]+)/([A-Za-z0-9\-.]{1,64})")
 _WORDS = re.compile(r"[A-Za-z0-9\-.]+", re.ASCII)
+_WORD = re.compile(r"\w{3,}")
+_NAME_OF_PARAMETER = re.compile(r"(?:^[^?\"]*\?|&)[^=&]*=|\"\w+\":")
 _TELLING = 4  # characters that an identifier has at least that stands in a text by no accident
 _REFERENCE = frozenset({"reference", "type", "identifier", "display", "extension", "id"})
 _SAID_OF_ALL = ("text", "signature")  # of a resource: both may name what was in it
@@ -44,7 +46,11 @@ class Cut:
     """Finds and removes the names of resources that are no more, and references by identifiers."""
 
     def __init__(
-        self, names: Collection[Name], identifiers: Iterable[Identifier], core: Core
+        self,
+        names: Collection[Name],
+        identifiers: Iterable[Identifier],
+        core: Core,
+        words: Iterable[str] = (),
     ) -> None:
         self._names = {f"{type}/{id}" for type, id in names}
         self._ids = {id for _, id in names}
@@ -52,6 +58,9 @@ class Cut:
         self._identifiers = set(identifiers)
         self._values = tuple(encode(value)[1:-1] for _, value in self._identifiers)
         self._core = core
+        said = {each.casefold().lstrip("+") for each in words}
+        self._said = {each for each in said if _WORD.fullmatch(each)}
+        self._phrases = {each for each in said - self._said if len(each) >= _TELLING}
         # A name below another server's address is somebody else's.
         ours = re.escape(core.base_url)
         pattern = rf"(?:(?<={ours}/)|(?<![\w/]))[A-Z][A-Za-z]+/[A-Za-z0-9\-.]{{1,64}}"
@@ -64,11 +73,18 @@ class Cut:
         return any(value in body for value in self._values)
 
     def asked_for(self, query: str) -> bool:
-        """Whether a query, as a URL has it, asks for an id or an identifier that is to go."""
+        """Whether a query, as a URL has it, asks for an id, an identifier, a name or a telephone
+        that is to go; or what another system reported says one."""
         text = unquote_plus(query)
         if not self._ids.isdisjoint(_WORDS.findall(text)):
             return True
-        return any(len(value) >= _TELLING and value in text for _, value in self._identifiers)
+        if any(len(value) >= _TELLING and value in text for _, value in self._identifiers):
+            return True
+        # A parameter is called `name` or `family`, and so may somebody be.
+        values = _NAME_OF_PARAMETER.sub(" ", text.casefold())
+        if not self._said.isdisjoint(_WORD.findall(values)):
+            return True
+        return any(each in values for each in self._phrases)
 
     def named_in(self, body: bytes) -> set[Name]:
         """Which of the names a body has."""
@@ -99,7 +115,7 @@ class Cut:
         if made is None:
             made = self._made(resource, mask=True)
         meta = made.get("meta", {})
-        labels = [*meta.get("security", ()), REDACTED]
+        labels = [*(each for each in meta.get("security", ()) if each != REDACTED), REDACTED]
         return {**made, "meta": {**meta, "security": labels}} if made is not resource else made
 
     def _is_valid(self, resource: Resource) -> bool:

@@ -1,16 +1,21 @@
-"""Legal holds: while one lasts, a patient is not erased, nor is anything of theirs by its age.
+"""Legal holds: while one lasts, a patient is not erased, nor is any version that is theirs removed
+or written anew, whoever it is done for.
 
 https://gdpr-info.eu/art-17-gdpr/ (3, e: legal claims)
 """
 
 from __future__ import annotations
 
+import re
+
 import msgspec
 
-from fhir_server.storage.store import Transaction
+from fhir_server.storage.store import Transaction, Version
 
 SPACE = "hold"
 _AFTER = "\x7f"
+_VERSIONS = 100_000  # of one resource
+_PATIENTS = re.compile(rb"Patient/[A-Za-z0-9\-.]{1,64}")
 
 
 class Hold(msgspec.Struct, frozen=True):
@@ -39,6 +44,24 @@ async def release(tx: Transaction, id: str) -> bool:
 async def drop(tx: Transaction, id: str) -> None:
     """Forget a hold that perhaps cannot be opened any more."""
     await tx.clear(SPACE, id, id + "\0")
+
+
+async def owners(tx: Transaction) -> frozenset[str]:
+    """Of whose data nothing may go: "Patient/id"."""
+    return frozenset(f"Patient/{id}" for id in await all_held(tx))
+
+
+async def forbidden(tx: Transaction, name: tuple[str, str], owners: frozenset[str]) -> bool:
+    """Whether some version of a resource is data of these owners, whosever it is now; or is
+    nobody's, as what is about several is, and names them."""
+    if not owners:
+        return False
+    if not owners.isdisjoint(await tx.whose(*name)):
+        return True
+    every = await tx.survey(*name, _VERSIONS)
+    shared = [each for each in every if isinstance(each, Version) and each.owner is None]
+    said = {id for each in shared for id in _PATIENTS.findall(each.body)}
+    return any(each.encode() in said for each in owners)
 
 
 async def all_held(tx: Transaction) -> dict[str, Hold]:

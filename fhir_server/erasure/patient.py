@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator
-from contextlib import suppress
 from typing import Any, NamedTuple
 
 import msgspec
@@ -19,13 +18,13 @@ from fhir_server import spool
 from fhir_server.audit.balp import CUSTODIAN, PATIENT_ROLE, PERSON
 from fhir_server.audit.event import SUCCESS, role
 from fhir_server.audit.links import AGENT, ENTITY
+from fhir_server.erasure import holds
 from fhir_server.erasure.beyond import Beyond
 from fhir_server.erasure.cut import identifiers_of
-from fhir_server.erasure.holds import held
 from fhir_server.interaction import Resource
 from fhir_server.log.tombstone import Tombstone
 from fhir_server.search.place import link_entry
-from fhir_server.storage.store import EVENTS, Entry, Erased, Event, Gone, Transaction
+from fhir_server.storage.store import EVENTS, Entry, Event, Gone, Transaction, Version
 from fhir_server.times import instant
 from smart_auth.grant import Grant
 
@@ -40,7 +39,8 @@ _WORD = re.compile(r"\w{3,}")
 
 class Erasing(msgspec.Struct, frozen=True):
     """An erasure under way. `names` are those that are no more, `files` Binaries that only the
-    erased may have named; `keys` in hex; `at`: microseconds since 1970."""
+    erased may have named; `keys` in hex; `at`: microseconds since 1970; `words`: those of names,
+    identifiers and telephones; `left`: what is as it was because of a legal hold."""
 
     patient: str
     names: list[tuple[str, str]]
@@ -49,6 +49,8 @@ class Erasing(msgspec.Struct, frozen=True):
     keys: list[str]
     at: int
     basis: str
+    words: list[str] = []
+    left: list[tuple[str, str]] = []
 
 
 class Found(NamedTuple):
@@ -75,13 +77,29 @@ async def begin(
 ) -> Begun:
     """Remove everything that is a patient's, as it was found in the same transaction, and note what
     is left to be done. FhirError 404 where there is nothing, 409 under a hold."""
-    owner = f"{PATIENT}/{id}"
-    if await held(tx, id) is not None:
+    if await holds.held(tx, id) is not None:
         text = "A legal hold is on this patient: release it first (`salus patient release`)"
         raise FhirError("conflict", text)
-    keys = [key for of, key in await tx.sealers() if of == owner]
+    if await hindered(tx, found):
+        text = "A legal hold stands in the way: it is on data that would go with this patient's"
+        raise FhirError("conflict", text)
+    keys = [key for of, key in await tx.sealers() if of == f"{PATIENT}/{id}"]
     if not found.names and not keys:
         raise FhirError("not-found", "There is no such Patient")
+    return await remove(tx, beyond, id, basis, grant, found)
+
+
+async def hindered(tx: Transaction, found: Found) -> bool:
+    """Whether a version that would go is data of a patient on hold."""
+    owners = await holds.owners(tx)
+    return any([await holds.forbidden(tx, name, owners) for name in found.names if owners])
+
+
+async def remove(
+    tx: Transaction, beyond: Beyond, id: str, basis: str, grant: Grant, found: Found
+) -> Begun:
+    """The same, whatever forbids it: what cannot be opened any more is nobody's evidence."""
+    owner = f"{PATIENT}/{id}"
     gone = await tx.erase(owner)
     for name in found.pieces:
         await spool.remove(tx, name)
@@ -95,6 +113,7 @@ async def begin(
         [key.hex() for key in gone.keys],
         tx.now,
         basis,
+        sorted(found.words),
     )
     await tx.keep(SPACE, id, msgspec.json.encode(erasing))
     await tx.note(Tombstone.of("erased", gone.keys, gone.leaves, tx.now, basis).encode())
@@ -108,10 +127,9 @@ async def look(tx: Transaction, id: str) -> Found:
     resources: list[Resource] = []
     versions = 0
     for type, each in names:
-        with suppress(Erased):
-            past = await tx.history(type, each, _VERSIONS)
-            versions += len(past)
-            resources += [parse(version.body) for version in past if version.body]
+        past = await tx.survey(type, each, _VERSIONS)
+        versions += len(past)
+        resources += [parse(v.body) for v in past if isinstance(v, Version) and v.body]
     pieces = {found.name for each in resources if (found := spool.spooled_in(each)) is not None}
     return Found(
         names,

@@ -14,11 +14,11 @@ from conformance.json import encode, parse
 from fhir_server import spool
 from fhir_server.audit.balp import CUSTODIAN
 from fhir_server.audit.event import SUCCESS, role
-from fhir_server.erasure.holds import all_held
-from fhir_server.erasure.patient import LIFECYCLE, PATIENT
+from fhir_server.erasure import holds
+from fhir_server.erasure.patient import LIFECYCLE
 from fhir_server.erasure.rules import Rule
 from fhir_server.log.tombstone import Tombstone
-from fhir_server.storage.store import EVENTS, Aged, Event, Store, Transaction
+from fhir_server.storage.store import EVENTS, Aged, Event, Store, Transaction, Version
 from fhir_server.times import instant
 
 _DAY = 86_400_000_000  # microseconds
@@ -44,16 +44,16 @@ async def apply(store: Store, rules: Sequence[Rule], now: int) -> list[Purged]:
 async def _apply(store: Store, rule: Rule, now: int) -> Purged | None:
     before, after, count, held = now - rule.days * _DAY, 0, 0, 0
     while True:
-        page, kept = await store.transaction(
-            lambda tx, after=after: _over(tx, rule.type, before, after)  # type: ignore[misc]
+        page = await store.transaction(
+            lambda tx, after=after: tx.aged(rule.type, before, _PAGE, after)  # type: ignore[misc]
         )
         for start in range(0, len(page), _AT_ONCE):
-            part = [each for each in page[start : start + _AT_ONCE] if each.owner not in kept]
-            held += len(page[start : start + _AT_ONCE]) - len(part)
-            count += await store.transaction(
-                lambda tx, part=part: _purge(tx, part, before),  # type: ignore[misc]
+            part = page[start : start + _AT_ONCE]
+            gone, kept = await store.transaction(
+                lambda tx, part=part: _purge(tx, part),  # type: ignore[misc]
                 write=True,
             )
+            count, held = count + gone, held + kept
             await asyncio.sleep(_PAUSE_SECONDS)
         if len(page) < _PAGE:
             break
@@ -64,19 +64,18 @@ async def _apply(store: Store, rule: Rule, now: int) -> Purged | None:
     return Purged(rule.type, count, held)
 
 
-async def _over(tx: Transaction, type: str, before: int, after: int) -> tuple[list[Aged], set[str]]:
-    """What is older, and the owners of whom nothing goes."""
-    held = {f"{PATIENT}/{id}" for id in await all_held(tx)}
-    return await tx.aged(type, before, _PAGE, after), held
-
-
-async def _purge(tx: Transaction, part: Sequence[Aged], before: int) -> int:
-    """Remove those that nobody has written since, and say so in the log."""
+async def _purge(tx: Transaction, part: Sequence[Aged]) -> tuple[int, int]:
+    """Remove those that nobody has written since, and say so in the log; how many, and how many
+    stay since a version of theirs is on hold."""
     leaves: list[int] = []
-    count = 0
+    count = held = 0
+    owners = await holds.owners(tx)
     for each in part:
-        current = await tx.get(each.type, each.id)
-        if current is None or current.updated >= before:
+        (now,) = await tx.survey(each.type, each.id, 1) or (None,)
+        if now is None or now.sequence != each.sequence:
+            continue
+        if await holds.forbidden(tx, (each.type, each.id), owners):
+            held += 1
             continue
         if each.type == "Binary":
             await _forget_pieces(tx, each)
@@ -85,12 +84,13 @@ async def _purge(tx: Transaction, part: Sequence[Aged], before: int) -> int:
         count += 1
     if leaves:
         await tx.note(Tombstone.of("purged", (), leaves, tx.now, _BASIS).encode())
-    return count
+    return count, held
 
 
 async def _forget_pieces(tx: Transaction, each: Aged) -> None:
-    for version in await tx.history(each.type, each.id, 1_000):
-        found = spool.spooled_in(parse(version.body)) if version.body else None
+    for version in await tx.survey(each.type, each.id, 1_000):
+        body = version.body if isinstance(version, Version) else b""
+        found = spool.spooled_in(parse(body)) if body else None
         if found is not None and found.name:
             await spool.remove(tx, found.name)
 

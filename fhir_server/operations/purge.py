@@ -16,7 +16,14 @@ from conformance.json import encode
 from conformance.outcome import FhirError
 from fhir_server.core import Operation, Step
 from fhir_server.erasure.holds import held
-from fhir_server.erasure.patient import PATIENT, Found, begin, look, require_silent
+from fhir_server.erasure.patient import (
+    PATIENT,
+    Found,
+    begin,
+    hindered,
+    look,
+    require_silent,
+)
 from fhir_server.interaction import Interaction, Result
 
 _LONGEST = 500  # characters of a basis
@@ -30,8 +37,8 @@ async def run(step: Step, asked: Interaction) -> Result:
     if given.get("dry-run"):
         if not found.names:
             raise FhirError("not-found", "There is no such Patient")
-        hold = await held(step.tx, id)
-        return Result(200, _told(found, True, hold is not None), touched=touched)
+        hold = await held(step.tx, id) is not None or await hindered(step.tx, found)
+        return Result(200, _told(found, True, hold), touched=touched)
     basis = str(given.get("basis", "")).strip()
     if not basis or len(basis) > _LONGEST:
         text = f"$purge needs a basis: why, in at most {_LONGEST} characters"

@@ -39,6 +39,7 @@ from fhir_server.storage.store import (
     RefersTo,
     Sort,
     Transaction,
+    Unread,
     Version,
     deletion,
     own_entries,
@@ -254,6 +255,19 @@ class _MemoryTransaction:
         found = [v for v in newest if v.updated < before and v.sequence > after]
         found.sort(key=lambda version: version.sequence)
         return [Aged(v.type, v.id, v.owner, v.sequence) for v in found[:limit]]
+
+    async def survey(
+        self, type: str | None, id: str | None, limit: int, before: int | None = None
+    ) -> list[Version | Unread]:
+        return [*await self.history(type, id, limit, before)]
+
+    async def whose(self, type: str, id: str) -> frozenset[str]:
+        return frozenset(each.owner for each in self._versions(type, id) if each.owner)
+
+    async def aparts(self, after: int, limit: int) -> list[tuple[int, bytes | None]]:
+        recorded = enumerate(self._state.events, start=1)
+        found = [(n, e.apart) for n, e in recorded if n > after and e and e.apart is not None]
+        return [*found[:limit]]
 
     async def sealers(self) -> list[tuple[str, bytes]]:
         return []

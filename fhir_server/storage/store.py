@@ -205,6 +205,14 @@ class Gone(NamedTuple):
     keys: tuple[bytes, ...] = ()
 
 
+class Unread(NamedTuple):
+    """A version that cannot be opened: it is damaged, or its key is destroyed."""
+
+    type: str
+    id: str
+    sequence: int
+
+
 class Aged(NamedTuple):
     """A resource, deleted ones included, whose newest version is of some age."""
 
@@ -335,6 +343,20 @@ class Transaction(Protocol):
     async def aged(self, type: str, before: int, limit: int, after: int = 0) -> list[Aged]:
         """The resources of a type whose newest version is older than `before`, by `sequence`, from
         beyond `after`."""
+        ...
+
+    async def survey(
+        self, type: str | None, id: str | None, limit: int, before: int | None = None
+    ) -> list[Version | Unread]:
+        """As `history`, with those that cannot be opened told. Unavailable."""
+        ...
+
+    async def whose(self, type: str, id: str) -> frozenset[str]:
+        """The owners of all versions of a resource."""
+        ...
+
+    async def aparts(self, after: int, limit: int) -> list[tuple[int, bytes | None]]:
+        """Events from beyond a number and what they have apart; None: that cannot be opened."""
         ...
 
     async def sealers(self) -> list[tuple[str, bytes]]:

@@ -49,7 +49,7 @@ def erase(
             if not basis:
                 raise Problem("--basis says why, as in --basis 'GDPR article 17, request 12'")
             if shown.held:
-                raise Problem("A legal hold is on this patient: `salus patient release` ends it")
+                raise Problem("A legal hold stands in the way: `salus patient release` ends one")
             if not yes:
                 _confirm(shown)
             asked = requests.ErasePatient(id=id, basis=basis)
@@ -106,7 +106,7 @@ def _print(shown: requests.Erased) -> None:
     lines = [f"{head}: Patient/{shown.id}, {resources} resources in {shown.versions} versions"]
     lines += [f"  {count:>6} {type}" for type, count in shown.types]
     if shown.held:
-        lines.append("A legal hold is on this patient, so nothing would be erased.")
+        lines.append("A legal hold stands in the way, so nothing would be erased.")
     if not shown.dry:
         lines += _done(shown)
     for line in lines:

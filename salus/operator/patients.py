@@ -40,6 +40,11 @@ _REMAINS = (
     "What was handed out before: exports, and what other systems were told; data backups hold the "
     "patient's bodies sealed under keys that are destroyed, and index values until they end",
 )
+_LEFT = (
+    "{} resources in which a legal hold forbids any change: they go on naming the patient, and are "
+    "rid of that when the hold is released"
+)
+_UNREAD = "{} records that are damaged, in which nobody can look (`salus doctor` names them)"
 _DANGLING = "References by others that were written meanwhile"
 _UNTIDY = (
     "Traces of index values in unused parts of the file's pages, which is rebuilt at the next start"
@@ -106,7 +111,11 @@ async def _finished(ending: Ending, shown: requests.Erased) -> requests.Erased:
     final = datetime.fromtimestamp(ending.finisher.backups_end(), UTC).date().isoformat()
     if done is None:
         return replace(shown, finished=False, remains=_REMAINS, final=final)
-    more = [*_REMAINS, *([_DANGLING] if done.dangling else []), *([] if done.tidy else [_UNTIDY])]
+    more = [*_REMAINS]
+    more += [_LEFT.format(done.left)] if done.left else []
+    more += [_UNREAD.format(done.unread)] if done.unread else []
+    more += [_DANGLING] if done.dangling and not done.left else []
+    more += [] if done.tidy else [_UNTIDY]
     return replace(
         shown,
         finished=True,
@@ -115,6 +124,8 @@ async def _finished(ending: Ending, shown: requests.Erased) -> requests.Erased:
         removed=done.removed,
         results=done.results,
         tidy=done.tidy,
+        left=done.left,
+        unread=done.unread,
         remains=tuple(more),
         final=final,
     )
@@ -134,6 +145,8 @@ async def hold(product: Product, asked: requests.HoldPatient) -> requests.Done:
         await legal.hold(tx, id, reason)
 
     await product.server.store.transaction(work, write=True)
+    if reason is None:
+        product.server.core.beyond.begun.set()  # an erasure may have waited for that
     detail = "legal hold released" if reason is None else "legal hold"
     await product.authority.audit(
         Happening("register", client=OPERATOR, account=OPERATOR, patient=id, detail=detail)

@@ -262,8 +262,10 @@ class Erased(Struct, frozen=True, kw_only=True):
     """What went, or would go. `types`: resources by their type, with `versions` in all; `changed`:
     resources of others that named the patient and do not any more, `redacted`: old versions of
     such, `removed`: what was about nothing else, `results`: remembered answers. `finished`: whether
-    all of that is done already; `tidy`: whether no trace is left in the files. `remains`: what
-    stays, and why; `final`: the day from which on no copy of the keys is left."""
+    all of that is done already; `tidy`: whether no trace is left in the files; `left`: resources
+    that stay as they are for a legal hold, `unread`: records that are damaged. `held`: whether a
+    legal hold forbids it. `remains`: what stays, and why; `final`: the day from which on no copy of
+    the keys is left."""
 
     id: str
     dry: bool
@@ -276,6 +278,8 @@ class Erased(Struct, frozen=True, kw_only=True):
     removed: int = 0
     results: int = 0
     tidy: bool = False
+    left: int = 0
+    unread: int = 0
     remains: tuple[str, ...] = ()
     final: str | None = None
 

@@ -71,7 +71,7 @@ def test_a_hold_is_put_listed_and_released(run):
     assert "claim 7" in run("holds")[1]
     code, said, _ = run("erase", "ada", "--basis", BASIS, "--yes")
     assert code == REFUSED
-    assert "A legal hold is on this patient" in said
+    assert "A legal hold stands in the way" in said
     assert run("release", "ada")[0] == 0
     assert run("release", "ada")[0] == REFUSED
     assert run("hold", "nobody", "--reason", "x")[0] == REFUSED

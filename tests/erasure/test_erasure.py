@@ -12,7 +12,7 @@ import pytest
 from conformance.outcome import FhirError
 from fhir_server.audit.event import Caller
 from fhir_server.audit.verify import verify
-from fhir_server.erasure import finishing
+from fhir_server.erasure import finishing, ridding
 from fhir_server.interaction import Interaction
 from fhir_server.storage.keys import FileKeys, page_key
 from fhir_server.storage.sqlite import erasure, pages, strays
@@ -128,7 +128,7 @@ def test_each_step_is_needed(clinic, tmp_path, monkeypatch, left_out):
         async def idle(self):
             pass
 
-        monkeypatch.setattr(finishing._Work, "all", idle)
+        monkeypatch.setattr(ridding.Work, "all", idle)
     if left_out == "values":
         monkeypatch.setattr(strays, "look", lambda conn: nothing)
         monkeypatch.setattr(erasure, "_free_values", lambda *_: None)
@@ -362,8 +362,8 @@ def test_what_was_interrupted_is_finished_at_the_next_start(clinic, tmp_path, mo
         store = asked.server.store
         place, stop = {
             "destroy": (Vault, crashes),
-            "all": (finishing._Work, crash),
-            "files": (finishing._Work, crash),
+            "all": (ridding.Work, crash),
+            "files": (ridding.Work, crash),
             "_close": (finishing.Finisher, crash),
             "tidy": (type(store), crash),
         }[where]

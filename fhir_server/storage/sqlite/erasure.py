@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fhir_server.storage.leaves import leaf_hash
-from fhir_server.storage.sealed import version_place
+from fhir_server.storage.sealed import KEY_ID, version_place
 from fhir_server.storage.sqlite import pages
 from fhir_server.storage.sqlite.codec import pack_id, unpack_id
 from fhir_server.storage.sqlite.doctor import write_meta
@@ -36,14 +36,25 @@ class _Going:
     tokens: set[tuple[int, int]] = field(default_factory=set)
 
 
+# The keys of an owner: those that are noted, and those that the blobs themselves name, should a
+# note be lost; never one that is noted as another's.
+_SEALED_UNDER = (
+    "SELECT id FROM sealing WHERE owner = ?1 UNION"
+    f" SELECT id FROM (SELECT substr(body, 1, {KEY_ID}) AS id FROM resource WHERE owner = ?2"
+    f" UNION SELECT substr(body, 1, {KEY_ID}) FROM old WHERE owner = ?2"
+    f" UNION SELECT substr(value, 1, {KEY_ID}) FROM kept WHERE owner = ?2)"
+    f" WHERE length(id) = {KEY_ID} AND id NOT IN (SELECT id FROM sealing WHERE owner <> ?1)"
+)
+
+
 def erase(reach: Reach, owner: str) -> Gone:
     """Remove the resources whose current version is the owner's, with all their versions, the older
     versions that were the owner's of other resources, and what is kept of the owner."""
     conn, going = reach.conn, _Going()
-    keys = [id for (id,) in conn.execute("SELECT id FROM sealing WHERE owner = ?", (owner,))]
+    pk = _find(reach, *owner.split("/", 1))
+    keys = [id for (id,) in conn.execute(_SEALED_UNDER, (owner, pk))]
     conn.execute("DELETE FROM sealing WHERE owner = ?", (owner,))
     reach.shared.sealing.forget()
-    pk = _find(reach, *owner.split("/", 1))
     if pk is not None:
         _remember_time(reach)
         rows: list[Any] = conn.execute(

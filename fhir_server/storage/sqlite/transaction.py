@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 
-from fhir_server.storage.sqlite import erasure, events, log, records, resources, search
+from fhir_server.storage.sqlite import erasure, events, log, records, resources, search, survey
 from fhir_server.storage.sqlite.readers import Patience
 from fhir_server.storage.sqlite.state import Reach
 from fhir_server.storage.store import (
@@ -25,6 +25,7 @@ from fhir_server.storage.store import (
     Page,
     Query,
     Sort,
+    Unread,
     Version,
 )
 
@@ -147,6 +148,17 @@ class SqliteTransaction:
 
     async def aged(self, type: str, before: int, limit: int, after: int = 0) -> list[Aged]:
         return erasure.aged(self._whole(), type, before, limit, after)
+
+    async def survey(
+        self, type: str | None, id: str | None, limit: int, before: int | None = None
+    ) -> list[Version | Unread]:
+        return survey.survey(self._whole(), type, id, limit, before)
+
+    async def whose(self, type: str, id: str) -> frozenset[str]:
+        return survey.whose(self._whole(), type, id)
+
+    async def aparts(self, after: int, limit: int) -> list[tuple[int, bytes | None]]:
+        return survey.aparts(self._whole(), after, limit)
 
     async def sealers(self) -> list[tuple[str, bytes]]:
         return erasure.sealers(self._whole())
