@@ -62,10 +62,14 @@ async def _group(
         planned.append(await _planned(server, asked, caller, place, item))
         await breathe(place)
     writing = [e for e in planned if isinstance(e, Request) and server.writes(e.asked)]
-    done = await server.commit(
-        asked, caller, partial(_write, server, caller, writing, budget, budget.left), bool(writing)
-    )
-    wrote = dict(zip((each.place for each in writing), _decode(done.body), strict=True))
+    act = partial(_write, server, caller, writing, budget, budget.left)
+    try:
+        done = await server.commit(asked, caller, act, bool(writing))
+    except TooCostly:
+        answers = await _refused(server, caller, writing)
+    else:
+        answers = _decode(done.body)
+    wrote = dict(zip((each.place for each in writing), answers, strict=True))
     return [
         wrote[place] if place in wrote else await _read(server, caller, each, budget)
         for (place, _), each in zip(group, planned, strict=True)
@@ -106,6 +110,21 @@ async def _write(
             done.append(Done(each, located(error, each.place)))
         await breathe(len(done))
     return union(_encode([response(server.core, each) for each in done]), done)
+
+
+async def _refused(server: Performer, caller: Caller, writing: Sequence[Request]) -> list[bytes]:
+    """The answers to the entries of a transaction whose searches took too long together."""
+    text = (
+        "The conditions of these entries take longer than this server allows: nothing of them was "
+        "done; make them more selective, or send fewer at once"
+    )
+    error = FhirError("too-costly", text, status=422)
+    done = [
+        Done(each, each.plan if isinstance(each.plan, FhirError) else located(error, each.place))
+        for each in writing
+    ]
+    await server.audit(caller, union(b"", done).parts)
+    return [response(server.core, each) for each in done]
 
 
 async def _read(

@@ -115,7 +115,8 @@ class Http:
             made = await self._asked(form, method, path, query, headers, receive, caller)
             code = made.code
             if code not in _QUICK:
-                bill.charge(cost(made))
+                if bill is not _FREE:
+                    bill.charge(cost(made))
                 effort = counted()
             result = await self._performed(made, caller, form)
         except Throttled as error:

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any, Protocol
+from urllib.parse import unquote_plus
 
 from conformance.outcome import FhirError
 from fhir_server.interaction import Interaction, Parameters
+from fhir_server.references import conditional, conditional_references
 from smart_auth.grant import Grant
 
 Headers = Sequence[tuple[bytes, bytes]]
@@ -117,7 +119,8 @@ FREE = Free()
 def cost(asked: Interaction) -> int:
     """What an interaction costs beyond BASE."""
     if asked.code in ("batch", "transaction"):
-        return _of_bundle(asked.resource or {}) + asked.weight // WEIGHT
+        links = asked.code == "transaction"
+        return _of_bundle(asked.resource or {}, links) + asked.weight // WEIGHT
     base = COSTS.get(asked.code, BASE) - BASE + asked.weight // WEIGHT
     if asked.parameters:
         base += _of_parameters(asked.parameters)
@@ -143,26 +146,44 @@ def of_parameter(name: str, value: str) -> int:
     return added + sum(MODIFIERS.get(each, 0) for each in modifiers)
 
 
-def _of_bundle(bundle: dict[str, Any]) -> int:
-    """What its entries ask for: told by method and URL alone, for they may be anything."""
+def _of_bundle(bundle: dict[str, Any], links: bool) -> int:
+    """What its entries ask for: told by method, URL and condition, for they may be anything.
+    `links`: the conditional references of what is written are looked up, each once."""
     entries = bundle.get("entry")
     if not isinstance(entries, list):
         return 0
-    return sum(map(_of_entry, entries))
+    found = sum(map(_of_entry, entries))
+    if links:
+        texts = {text for each in entries for text in _links(each)}
+        found += sum(_of_query((conditional(text) or ("", ""))[1]) for text in texts)
+    return found
+
+
+def _links(entry: Any) -> Sequence[str]:
+    resource = entry.get("resource") if isinstance(entry, dict) else None
+    return conditional_references(resource) if isinstance(resource, dict) else ()
 
 
 def _of_entry(entry: Any) -> int:
     request = entry.get("request") if isinstance(entry, dict) else None
     if not isinstance(request, dict):
         return ENTRY
-    method, url = request.get("method"), request.get("url")
-    if isinstance(method, str) and method in _METHODS:
-        return ENTRY + _METHODS[method]
+    method, url, only = (request.get(name) for name in ("method", "url", "ifNoneExist"))
     if not isinstance(url, str):
         return ENTRY
     path, _, query = url.partition("?")
-    found = COSTS["search-type"] if query or "/" not in path.strip("/") else BASE
-    for part in query.split("&"):
+    found = ENTRY + (_of_query(query) if query else 0)
+    if isinstance(method, str) and method in _METHODS:
+        found += COSTS["operation"] if "$" in path else _METHODS[method]
+        return found + (_of_query(only) if isinstance(only, str) and only else 0)
+    searches = not query and "/" not in path.strip("/")
+    return found + (COSTS["search-type"] if searches else 0 if query else BASE)
+
+
+def _of_query(query: str) -> int:
+    """A search as it is written in a Bundle."""
+    found = COSTS["search-type"]
+    for part in query.removeprefix("?").split("&"):
         name, _, value = part.partition("=")
-        found += of_parameter(name, value)
-    return ENTRY + found
+        found += of_parameter(unquote_plus(name), unquote_plus(value))
+    return found

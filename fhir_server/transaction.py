@@ -7,7 +7,9 @@ https://hl7.org/fhir/R4/http.html#trules
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator, Mapping, Sequence
+from time import monotonic
 from typing import Any, NamedTuple
 
 from msgspec.structs import replace
@@ -47,6 +49,7 @@ from fhir_server.references import (
 from fhir_server.storage.store import Transaction
 
 _ATTEMPTS = 3
+_TURN = 0.005  # seconds of conditions after which other requests get their turn
 _SELECTING = frozenset({"create", "update", "patch"})
 
 Condition = tuple[str, Parameters]
@@ -143,14 +146,35 @@ async def _select_before(
 
 
 async def _select(step: Step, conditions: Mapping[Condition, int]) -> Selected:
+    """What the conditions select, in as much time as a write has for its searches: what takes
+    longer would be refused there. FhirError."""
     selected: dict[Condition, str | None] = {}
+    seconds, turn = 0.0, 0.0  # for all of them, and since others had their turn
     for (type, query), place in conditions.items():
+        began = monotonic()
         try:
             found = await single(step, type, query)
         except FhirError as error:
             raise located(error, place) from error
         selected[type, query] = found.id if found else None
+        spent = monotonic() - began
+        seconds, turn = seconds + spent, turn + spent
+        _require_time(step.core, seconds, place)
+        if turn > _TURN:
+            turn = 0.0
+            await asyncio.sleep(0)
     return selected
+
+
+def _require_time(core: Core, seconds: float, place: int) -> None:
+    """FhirError 422 when the conditions took too long."""
+    most = core.limits.writing_seconds
+    if seconds > most:
+        text = (
+            f"The conditions of a transaction are looked up within {most:g} seconds; make them "
+            "more selective, or send several"
+        )
+        raise located(FhirError("too-costly", text, status=422), place)
 
 
 # --- planning ------------------------------------------------------------------------------------

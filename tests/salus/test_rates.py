@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fhir_server.interaction import Interaction
+from fhir_server.interaction import Interaction, pairs
 from fhir_server.metering import FREE, Throttled, cost
 from fhir_server.storage.effort import counted, counting
 from salus.rates import DEBT, OTHERS, TOLD_AGAIN, Buckets, Policy, Quotas, Rates
@@ -240,8 +240,15 @@ def test_apps_behind_one_address_leave_each_other_room():
 # --- costs ---------------------------------------------------------------------------------------
 
 
-def entry(method, url):
-    return {"request": {"method": method, "url": url}}
+def entry(method, url, **more):
+    return {"request": {"method": method, "url": url, **more}}
+
+
+def about(*references):
+    """A create of a resource that refers to these."""
+    subjects = [{"reference": each} for each in references]
+    resource = {"resourceType": "Observation", "performer": subjects}
+    return {"request": {"method": "POST", "url": "Observation"}, "resource": resource}
 
 
 def bundle(*entries):
@@ -291,9 +298,46 @@ def bundle(*entries):
         (Interaction("batch", resource=bundle(entry("GET", "Patient/1"))), 2),
         (Interaction("batch", resource=bundle(entry("GET", "Patient?_total=accurate"))), 14),
         (Interaction("transaction", resource=bundle(*[entry("PUT", "Patient/1")] * 3)), 12),
+        (Interaction("batch", resource=bundle(entry("POST", "Observation/$validate"))), 11),
+        (Interaction("transaction", resource=bundle(about("Patient/1", "urn:uuid:1"))), 4),
+        (Interaction("transaction", resource=bundle(about("Patient?identifier=x"))), 7),
+        (Interaction("transaction", resource=bundle(*[about("Patient?identifier=x")] * 3)), 15),
+        (Interaction("transaction", resource=bundle(about("Patient?name:contains=x"))), 17),
         (Interaction("batch", resource=bundle("nonsense", {"request": 1}, entry(1, 2))), 3),
         (Interaction("batch", resource={"entry": 7}), 0),
     ],
 )
 def test_a_request_costs_what_it_asks(asked, units):
     assert cost(asked) == units
+
+
+@pytest.mark.parametrize(
+    ("query", "units"),
+    [
+        ("identifier=x", 3),
+        ("name:contains=x", 13),
+        ("name%3Acontains=x", 13),
+        ("name:contains=x&_has:Observation:patient:code:text=y", 28),
+        ("organization.name=x&_count=1000", 58),
+    ],
+)
+def test_a_condition_in_a_bundle_costs_as_much_as_the_same_search_there_and_alone(query, units):
+    conditional = [
+        entry("POST", "Patient", ifNoneExist=query),
+        entry("POST", "Patient", ifNoneExist=f"?{query}"),
+        entry("PUT", f"Patient?{query}"),
+        entry("PATCH", f"Patient?{query}"),
+        entry("DELETE", f"Patient?{query}"),
+    ]
+    costs = [cost(Interaction("batch", resource=bundle(each))) for each in conditional]
+
+    assert costs == [1 + 3 + units] * 5
+    assert (
+        cost(Interaction("batch", resource=bundle(entry("GET", f"Patient?{query}")))) == 1 + units
+    )
+    condition = pairs(query, 9)
+    alone = [
+        Interaction("create", "Patient", condition=condition),
+        Interaction("search-type", "Patient", parameters=condition),
+    ]
+    assert [cost(each) + 1 for each in alone] == [3 + units, units]

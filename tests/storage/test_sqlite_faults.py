@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import threading
 
 import apsw
 import pytest
@@ -162,6 +163,68 @@ def test_a_search_that_takes_too_long_is_given_up(open_sqlite, monkeypatch):
                     await store.transaction(lambda tx: tx.count("Patient", SLOW), write)
             assert await get(store, "0")
             await put(store, "after")
+
+    told(story)
+
+
+class _Ticking:
+    """A clock that goes on by 1/16 s whenever it is looked at."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def __call__(self):
+        self.now += 1 / 16
+        return self.now
+
+
+def test_the_searches_of_one_write_have_a_time_together_and_beyond_it_nothing_is_done(
+    open_sqlite, monkeypatch
+):
+    async def story():
+        async with open_sqlite(writing_seconds=1.0) as store:
+            await put(store, "before", code("x"))
+            monkeypatch.setattr(readers, "monotonic", _Ticking())
+
+            def work(id, searches):
+                async def run(tx):
+                    await tx.put(Version("Patient", id, 1, tx.now, b"1"), ())
+                    for number in range(searches):
+                        if number % 2:
+                            await tx.find("Patient", has_code("x"), (), ALL)
+                        else:
+                            await tx.count("Patient", has_code("x"))
+
+                return store.transaction(run, write=True)
+
+            # Each search takes two ticks: from its begin to its end, with a look in between.
+            done = await asyncio.gather(
+                work("few", 8), work("many", 9), work("again", 8), return_exceptions=True
+            )
+            assert [type(each) for each in done] == [type(None), TooCostly, type(None)]
+            assert str(done[1]) == "The searches of one write took longer than 1 seconds"
+            assert sorted(await ids(store)) == ["again", "before", "few"]
+            assert list(store.check()) == []
+
+    told(story)
+
+
+def test_a_search_of_a_write_does_not_wait_for_those_of_others(open_sqlite, monkeypatch):
+    monkeypatch.setattr(readers, "INLINE_SECONDS", 0.0)
+    monkeypatch.setattr(readers, "INLINE_STEPS", 100)
+
+    async def story():
+        async with open_sqlite() as store:
+            await _many_phrases(store)
+            held = threading.Event()
+            busy = [store._threads.run(held.wait) for _ in range(4)]
+            try:
+                search = store.transaction(lambda tx: tx.find("Patient", SLOW, (), ALL), write=True)
+                assert (await asyncio.wait_for(search, 10)).versions == ()
+                assert not any(each.done() for each in busy)
+            finally:
+                held.set()
+            await asyncio.gather(*busy)
 
     told(story)
 

@@ -21,7 +21,7 @@ from fhir_server.storage.sqlite.folder import Lock
 from fhir_server.storage.sqlite.lane import Lane
 from fhir_server.storage.sqlite.migrations import prepare
 from fhir_server.storage.sqlite.names import Names
-from fhir_server.storage.sqlite.readers import Patience, Reader, Readers
+from fhir_server.storage.sqlite.readers import Allowance, Patience, Reader, Readers
 from fhir_server.storage.sqlite.schema import (
     FILE,
     REFUSALS,
@@ -39,7 +39,6 @@ from fhir_server.storage.store import Event, Expired, Gone, StoreError, Transact
 T = TypeVar("T")
 
 READER_THREADS = 2  # for searches that take long
-WRITING_SECONDS = 3.0  # a search inside a write transaction, while all other writes wait
 
 
 def _now() -> int:
@@ -56,6 +55,7 @@ class SqliteStore:
         keys: Keys,
         *,
         search_seconds: float = 30.0,
+        writing_seconds: float = 2.0,
         clock: Callable[[], int] = _now,
         cipher: str | None = None,
         vfs: str | None = None,
@@ -75,9 +75,10 @@ class SqliteStore:
             raise
         self._seconds = search_seconds
         self._threads = Threads(READER_THREADS, "salus-read")
+        self._searching = Threads(1, "salus-search")  # by writes, which wait for no reader
         self._lane = Lane(self._writer, self._shared)
-        most = min(search_seconds, WRITING_SECONDS)
-        self._patience = Patience(self._writer, self._threads, most)
+        most = min(search_seconds, writing_seconds)
+        self._patience = Allowance(self._writer, self._searching, most)
         self._readers = Readers(self._reader)
         self.extraction_current = True
         self._closed = False
@@ -91,6 +92,7 @@ class SqliteStore:
         *,
         extraction: str = "",
         search_seconds: float = 30.0,
+        writing_seconds: float = 2.0,
         clock: Callable[[], int] = _now,
         cipher: str | None = None,
         vfs: str | None = None,
@@ -98,13 +100,15 @@ class SqliteStore:
         """Open or make the store in a folder, its pages under `page_key` and a cipher (None: the
         folder's), its bodies under data keys. `extraction` names the version of what makes the
         entries; when the stored ones were made by another, `extraction_current` is False until
-        `finish_reindex`. StoreError when the folder is in use, of a newer version, or the key is
-        not its own."""
+        `finish_reindex`. `search_seconds` are for a search that reads, `writing_seconds` for all
+        searches of a write, for which other writes wait. StoreError when the folder is in use, of
+        a newer version, or the key is not its own."""
         store = cls(
             folder,
             page_key,
             keys,
             search_seconds=search_seconds,
+            writing_seconds=writing_seconds,
             clock=clock,
             cipher=cipher,
             vfs=vfs,
@@ -213,6 +217,7 @@ class SqliteStore:
         self._closed = True
         await self._lane.close()
         self._threads.close()
+        self._searching.close()
         self._readers.close()
         self._writer.close()
         self._lock.close()
@@ -244,6 +249,7 @@ class SqliteStore:
 
     def _written(self, work: Callable[[Transaction], Awaitable[T]], reach: Reach) -> Awaitable[T]:
         now = self._shared.updated
+        self._patience.renew()
         return work(SqliteTransaction(reach, now, self._patience, self._lane.erasing))
 
     def _reader(self) -> Reader:

@@ -39,6 +39,9 @@ class Patience:
 
     async def run(self, search: Callable[[], T]) -> T:
         """What the search returns. TooCostly."""
+        return await self._run(search, self._seconds)
+
+    async def _run(self, search: Callable[[], T], seconds: float) -> T:
         self._deadline = monotonic() + INLINE_SECONDS
         try:
             return search()
@@ -46,16 +49,16 @@ class Patience:
             pass
         finally:
             self._deadline = float("inf")
-        return await self._run_long(search)
+        return await self._run_long(search, seconds)
 
-    async def _run_long(self, search: Callable[[], T]) -> T:
-        self._deadline = monotonic() + self._seconds
+    async def _run_long(self, search: Callable[[], T], seconds: float) -> T:
+        self._deadline = monotonic() + seconds
         self._conn.set_progress_handler(self._over, THREAD_STEPS)
         running = self._threads.run(counting(search))
         try:
             return await asyncio.shield(running)
         except apsw.InterruptError:
-            raise TooCostly(f"The search took longer than {self._seconds:g} seconds") from None
+            raise TooCostly(f"The search took longer than {seconds:g} seconds") from None
         except asyncio.CancelledError:
             self._deadline = 0.0
             await asyncio.wait([running])
@@ -67,6 +70,32 @@ class Patience:
 
     def _over(self) -> bool:
         return monotonic() > self._deadline
+
+
+class Allowance(Patience):
+    """The patience with the connection that writes, while everybody else waits for it: all searches
+    of one transaction have their time together."""
+
+    _left = 0.0
+
+    def renew(self) -> None:
+        """Another transaction begins."""
+        self._left = self._seconds
+
+    async def run(self, search: Callable[[], T]) -> T:
+        """What the search returns. TooCostly."""
+        if self._left <= 0:
+            raise self._used_up()
+        began = monotonic()
+        try:
+            return await self._run(search, self._left)
+        except TooCostly:
+            raise self._used_up() from None
+        finally:
+            self._left -= monotonic() - began
+
+    def _used_up(self) -> TooCostly:
+        return TooCostly(f"The searches of one write took longer than {self._seconds:g} seconds")
 
 
 class Reader:
