@@ -65,8 +65,10 @@ class Server:
 
     async def close(self) -> None:
         """Tell the audit what it is not told yet; the store is closed by who opened it."""
-        await self._strangers.close()
-        await self._recording.close()
+        try:
+            await self._strangers.close()
+        finally:
+            await self._recording.close()
 
     async def perform(self, asked: Interaction, caller: Caller) -> Result:
         """The result, once it and its audit are durable. FhirError for every refusal, which is

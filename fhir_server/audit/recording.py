@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Sequence
 from typing import Literal
 
 from fhir_server.audit.break_glass import BreakGlass
-from fhir_server.storage.store import Event, Store, Unavailable
+from fhir_server.storage.store import Event, Store, StoreError, Unavailable
 
 Mode = Literal["durable", "buffered"]
 
@@ -62,8 +62,8 @@ class Recording:
     async def _later(self, events: Sequence[Event]) -> None:
         try:
             await self._now(events)
-        except Unavailable:
+        except StoreError as error:
             self.lost += len(events)
-            _log.error("The audit of %d answered reads could not be recorded", len(events))
+            _log.error("The audit of %d answered reads was not recorded: %s", len(events), error)
         finally:
             self._buffered -= len(events)

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from ipaddress import IPv6Address, ip_address
 
+from conformance.outcome import FhirError
 from fhir_server.audit.event import NO_INTERACTION, Caller, failure
 from fhir_server.interaction import Interaction
 from fhir_server.storage.store import Event
@@ -52,7 +53,10 @@ class Strangers:
     async def _minute(self) -> None:
         await asyncio.sleep(_SECONDS)
         self._rest = None
-        await self._tell()
+        try:
+            await self._tell()
+        except FhirError:  # the store takes nothing now
+            self._rest = asyncio.create_task(self._minute())
 
     async def _tell(self) -> None:
         counted, self._counted = self._counted, {}
@@ -61,8 +65,14 @@ class Strangers:
             for count, caller in counted.values()
             if count > SINGLE
         ]
-        if events:
-            await self._record(*events)
+        try:
+            if events:
+                await self._record(*events)
+        except BaseException:  # they are told another time
+            for address, (count, caller) in counted.items():
+                more = self._counted.get(address, (0, caller))[0]
+                self._counted[address] = (count + more, caller)
+            raise
 
     def _event(self, caller: Caller, more: int) -> Event:
         return failure(_BARE, caller, 401, f"login: {more} more such requests", self._clock())

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, tzinfo
 from typing import Any, NamedTuple
@@ -219,8 +220,17 @@ def told(event: Mapping[str, Any], names: Names, viewer: Viewer) -> Told:
     text = f"tried to {what}" if ended else what
     if who != "You" and not _may_be_named(whom, names, viewer):
         whom = ""
-    at = datetime.fromisoformat(event["recorded"]).astimezone(viewer.zone)
+    at = _when(event, viewer)
     return Told(event["id"], at, who, whom, text, app, ended, whose, reported)
+
+
+def _when(event: Mapping[str, Any], viewer: Viewer) -> datetime:
+    """When it was; when it was recorded here, where another system tells a time that no calendar
+    has or no zone can show."""
+    for told in (event.get("recorded", ""), event["meta"]["lastUpdated"]):
+        with suppress(ValueError, OverflowError):
+            return datetime.fromisoformat(told).astimezone(viewer.zone)
+    return datetime.fromtimestamp(0, viewer.zone)
 
 
 def _may_be_named(reference: str, names: Names, viewer: Viewer) -> bool:

@@ -5,6 +5,7 @@ from collections import Counter
 
 import pytest
 
+from conformance.outcome import FhirError
 from fhir_server.audit import strangers
 from fhir_server.audit.event import Caller
 from fhir_server.audit.strangers import SINGLE, Strangers, network
@@ -102,3 +103,24 @@ def test_a_flood_from_many_addresses_is_counted_as_one_beyond_those_told_apart(s
 )
 def test_one_network_of_version_6_is_one_address(address, counts_as):
     assert network(address) == counts_as
+
+
+def test_what_cannot_be_told_now_is_told_another_time():
+    told = []
+
+    async def record(*events):
+        told.append(len(events))
+        if len(told) == 1:
+            raise FhirError("transient", "full", status=503)
+
+    async def run():
+        count = Strangers(record, lambda: 0)
+        for _ in range(SINGLE + 5):
+            count.single(Caller(NOBODY, "10.0.0.1", "site"))
+        with pytest.raises(FhirError):
+            await count.close()
+        await count.close()
+        await count.close()
+
+    asyncio.run(run())
+    assert told == [1, 1]

@@ -11,6 +11,7 @@ import sys
 import pytest
 
 from fhir_server.storage.sqlite import SqliteStore, lane, migrations
+from fhir_server.storage.sqlite.renewal import renew_data_keys
 from fhir_server.storage.sqlite.schema import FILE, VERSION, connect
 from fhir_server.storage.store import (
     EVENTS,
@@ -434,6 +435,23 @@ def test_expired_records_are_swept(open_sqlite, monkeypatch):
             assert store._writer.execute("SELECT count(*) FROM kept").get == 0
 
     told(story)
+
+
+def test_what_an_event_has_apart_is_kept_after_the_data_keys_were_renewed(open_sqlite):
+    event = Event(5, b"<", b">", (), b"the query", "Patient/a")
+
+    async def story():
+        async with open_sqlite() as store:
+
+            async def write(tx):
+                await tx.put(Version("Patient", "a", 1, tx.now, b"1", "Patient/a"), ())
+
+            await store.transaction(write, write=True)
+            await renew_data_keys(store)
+            await store.record([event])
+            return (await get(store, "1", type=EVENTS)).apart
+
+    assert told(story) == b"the query"
 
 
 def test_what_an_event_has_apart_is_not_kept_for_an_owner_who_was_erased_meanwhile(open_sqlite):

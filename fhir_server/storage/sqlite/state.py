@@ -135,8 +135,11 @@ class Reach:
         return self.shared.sealing.current(owner, self._sealed_by, self._note_key)
 
     def has_key(self, owner: str) -> bool:
-        """Whether something is sealed under a key of this owner."""
-        return self.shared.sealing.known(owner) or self._sealed_by(owner) is not None
+        """Whether something is sealed under a key of this owner, be it one of before."""
+        if self.shared.sealing.known(owner):
+            return True
+        sql = "SELECT EXISTS (SELECT 1 FROM sealing WHERE owner = ?)"
+        return bool(self.conn.execute(sql, (owner,)).get)
 
     def _sealed_by(self, owner: str) -> bytes | None:
         sql = "SELECT id FROM sealing WHERE owner = ? AND current = 1"
