@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple, TypeAlias
 
 from msgspec import Struct
 
+from fhir_server.audit.notices import Told
 from fhir_server.log.checkpoint import Checkpoint, opened
 from fhir_server.log.note import WITNESS, Note, Untrusted, Verifier, verified
 
@@ -19,9 +20,12 @@ Kind: TypeAlias = Literal[
     "deleted",
     "erased without a notice",
     "inserted",
+    "key not listed",
+    "misplaced",
     "reordered",
     "rewritten",
     "still there",
+    "schema altered",
     "tile damaged",
     "truncated",
     "page damaged",
@@ -77,7 +81,8 @@ class Report(Struct, frozen=True):
     """What was found. `size`: leaves that the log has; `since`: the first whose record was looked
     at; `erased`: leaves whose record is gone as a notice says; `stands`: the newest signed state
     that the log still begins with, and of the leaves before it all but those in `findings` stand
-    as it says. `seconds` that it took."""
+    as it says. `seconds` that it took. `told`: the notices that speak of leaves; `stripped`: events
+    of which what was asked for is gone, as erasures explain."""
 
     size: int
     since: int
@@ -88,6 +93,8 @@ class Report(Struct, frozen=True):
     stands: Signed | None
     signed: int  # states that were compared
     seconds: float
+    told: tuple[Told, ...] = ()
+    stripped: int = 0
 
     @property
     def well(self) -> bool:

@@ -13,12 +13,14 @@ from fhir_server.log.merkle import HASH, WIDTH, Frontier, complete_root
 from fhir_server.storage.sqlite.proving import Reading
 
 _FULL = WIDTH * HASH
-_NONE = bytes(HASH)
+_LEVELS = 7  # above that of the leaves: then there are more leaves than numbers for them
+_STRAYS = 100  # that are told
 
 
 class Tiles:
     """The leaves of a store's log: as many as its tiles have, or as were signed once (`most`).
-    `stored`: how many the tiles have. Hashes that are not there are zeros."""
+    `stored`: how many the tiles have. Hashes that are not there are zeros. `strays`: tiles that
+    have no place in the log, in words."""
 
     def __init__(self, reading: Reading, most: int) -> None:
         self._reading = reading
@@ -27,15 +29,20 @@ class Tiles:
         self._mended: dict[int, bytes] = {}  # leaf hashes that count instead of those in tiles
         self._read: tuple[int, bytes] = (-1, b"")
         self.stored = 0
+        self.strays: list[str] = []
         self._look()
         self.size = max(self.stored, most)
 
     def _look(self) -> None:
+        most = self._reading.plausible()
         for level, number, data in self._reading.tiles():
-            if not isinstance(data, bytes) or not isinstance(number, int) or number < 0:
-                self._misshapen.add(number if isinstance(number, int) else 0)
+            if not _is_place(level, number, most):
+                if len(self.strays) < _STRAYS:
+                    self.strays.append(f"Tile {number!r} of level {level!r} is none of the log's")
             elif level != 0:
-                self._uppers[level, number] = data
+                self._uppers[level, number] = data if isinstance(data, bytes) else b""
+            elif not isinstance(data, bytes):
+                self._misshapen.add(number)
             else:
                 if self.stored != number * WIDTH or len(data) % HASH or len(data) > _FULL:
                     self._misshapen.add(number)
@@ -128,7 +135,8 @@ class Tiles:
             return _replaced(self._hashes(stored, number), number, by_tile.get(number, {}))
 
         due = 0
-        for number, stored in _in_order(self._reading.leaf_tiles()):
+        last = (self.size - 1) // WIDTH
+        for number, stored in _in_order(self._reading.leaf_tiles(), last):
             for missing in range(due, number):
                 yield missing, as_it_counts(b"", missing)
             yield number, as_it_counts(stored, number)
@@ -143,8 +151,15 @@ class Tiles:
         return have[:due].ljust(due, b"\0")
 
 
-def _in_order(rows: Iterable[tuple[Any, Any]]) -> Iterator[tuple[int, Any]]:
-    return ((number, data) for number, data in rows if isinstance(number, int) and number >= 0)
+def _is_place(level: Any, number: Any, most: int) -> bool:
+    """Whether a tile can be where it is, when those of leaves can have numbers up to `most`."""
+    if not isinstance(level, int) or not isinstance(number, int):
+        return False
+    return 0 <= level <= _LEVELS and 0 <= number <= most
+
+
+def _in_order(rows: Iterable[tuple[Any, Any]], last: int) -> Iterator[tuple[int, Any]]:
+    return ((n, data) for n, data in rows if isinstance(n, int) and 0 <= n <= last)
 
 
 def _replaced(data: bytes, number: int, hashes: Mapping[int, bytes]) -> bytes:

@@ -12,11 +12,16 @@ from typing import NamedTuple
 
 import msgspec
 
+from conformance import definitions
+from fhir_server import owners
+from fhir_server.audit.notices import Told
 from fhir_server.audit.proven import Finding, Report, Signed, trusted
 from fhir_server.audit.publishing import HOURLY, NEWEST, SPACE, VERIFIER, stamped
 from fhir_server.audit.verify import verify
+from fhir_server.audit.whose import OwnerOf
 from fhir_server.log import note as notes
 from fhir_server.log.note import Malformed, Note, Untrusted, Verifier
+from fhir_server.search.index import Index
 from fhir_server.storage.keydb import KEYS_DB
 from fhir_server.storage.keys import page_key
 from fhir_server.storage.sqlite.proving import Reading
@@ -94,9 +99,22 @@ def verify_data(
             false += wrong
         total = reading.count()
         destroyed = {each.id for each in vault.destroyed()}
-        report = verify(reading, found, destroyed, asked.since, lambda done: progress(done, total))
+        report = verify(
+            reading,
+            found,
+            destroyed,
+            asked.since,
+            lambda done: progress(done, total),
+            owner_of(settings),
+        )
     findings = (*report.findings, *false)
     return Verified(msgspec.structs.replace(report, findings=findings), alone=not asked.checkpoints)
+
+
+def owner_of(settings: Settings) -> OwnerOf:
+    """Whose a resource is, as the server that has these settings says."""
+    index = Index(definitions.load(), settings.fhir_base, settings.zone)
+    return lambda _, resource: owners.owner(resource, index.entries(resource), index)
 
 
 def verifiers(kept: Sequence[Kept]) -> list[Verifier]:
@@ -175,11 +193,38 @@ def sentences(verified: Verified) -> Iterator[str]:
         f"{report.erased:,} leaves the record is gone, as notices say "
         f"({report.seconds:.1f} s, {report.records / seconds:,.0f} records a second)."
     )
+    yield from noticed(report)
+    if report.stripped:
+        yield (
+            f"Of {report.stripped:,} events what was asked for is gone, as erasures explain it; "
+            "their number should be what you expect."
+        )
     if report.since:
         yield f"Of the records before leaf {report.since:,} none was looked at."
     yield standing(report)
     if verified.alone:
         yield f"{_ALONE}."
+
+
+def noticed(report: Report) -> Iterator[str]:
+    """The notices that speak of leaves: those of one kind and basis together, since who has the
+    keys can write any, and only people know whether there was a reason."""
+    alike: dict[tuple[str, str], list[Told]] = {}
+    for each in report.told:
+        alike.setdefault((each.kind, each.basis), []).append(each)
+    for (kind, basis), every in alike.items():
+        leaves = sum(each.leaves for each in every)
+        first, last = (_instant(at([each.at for each in every])) for at in (min, max))
+        when = f"at {first}" if len(every) == 1 else f"from {first} to {last}"
+        notices = "notice" if len(every) == 1 else "notices"
+        yield f"{len(every):,} {notices} {when}: {leaves:,} leaves {kind}. Basis: {basis or 'none'}"
+
+
+def _instant(at: int) -> str:
+    try:
+        return instant(at)
+    except (OverflowError, ValueError):
+        return "no time"
 
 
 def standing(report: Report) -> str:
@@ -216,6 +261,17 @@ def as_json(verified: Verified) -> bytes:
         "records": report.records,
         "notices": report.notices,
         "erased": report.erased,
+        "stripped": report.stripped,
+        "told": [
+            {
+                "leaf": each.leaf,
+                "kind": each.kind,
+                "leaves": each.leaves,
+                "at": _instant(each.at),
+                "basis": each.basis,
+            }
+            for each in report.told
+        ],
         "seconds": round(report.seconds, 3),
         "compared": report.signed,
         "stands": stands

@@ -8,19 +8,28 @@ from random import Random
 
 import pytest
 
+from conformance.json import encode
+from fhir_server.audit.notices import Told
 from fhir_server.audit.proven import Signed, trusted
 from fhir_server.audit.verify import verify
+from fhir_server.audit.whose import is_misplaced
 from fhir_server.log.checkpoint import Checkpoint
 from fhir_server.log.note import LOG, WITNESS, Note, SigningKey, Untrusted
 from fhir_server.log.tombstone import Tombstone, parse
+from fhir_server.storage.sealed import unseal
 from fhir_server.storage.sqlite import SqliteStore
-from fhir_server.storage.sqlite.proving import Reading
+from fhir_server.storage.sqlite.proving import Reading, Recorded
 from fhir_server.storage.sqlite.schema import connect
 from tests.audit.tampering import Attack
 from tests.audit.worlds import KEY, ORIGIN, World, event, put, state
 from tests.derived_keys import DerivedKeys
 
 WHY = "asked for by its owner"
+
+
+def labelled(body):
+    """A body as one from which something was removed."""
+    return body[:-1] + b',"security":"REDACTED"}'
 
 
 @pytest.fixture
@@ -49,9 +58,10 @@ def noted(world: World, stone: Tombstone) -> None:
     asyncio.run(work())
 
 
-def verified(world: World, *more: Signed, since: int = 0):
+def verified(world: World, *more: Signed, since: int = 0, owner_of=None):
     with closing(Reading(world.folder, KEY, world.keys)) as reading:
-        return verify(reading, [*world.signed, *more], world.destroyed, since)
+        signed = [*world.signed, *more]
+        return verify(reading, signed, world.destroyed, since, owner_of=owner_of)
 
 
 def kinds(report):
@@ -74,11 +84,127 @@ def removed(world: World, sql: str) -> None:
 
 
 def test_a_record_that_is_gone_as_a_notice_says_is_no_fault(folder):
-    removed(folder, "DELETE FROM event WHERE n = 2")
-    assert kinds(verified(folder)) == [(6, "deleted", "")]
-    noted(folder, Tombstone.of("purged", (), [6], 5, WHY))
+    removed(folder, "DELETE FROM resource WHERE leaf = 2")
+    assert kinds(verified(folder)) == [(2, "deleted", "")]
+    noted(folder, Tombstone.of("purged", (), [2], 5_000, WHY))
     report = verified(folder)
     assert (report.findings, report.erased, report.size) == ((), 1, 11)
+    assert report.told == (Told(10, "purged", 1, 5_000, WHY),)
+
+
+@pytest.mark.parametrize(
+    ("sql", "kind", "leaf"),
+    [
+        ("DELETE FROM event WHERE n = 2", "purged", 6),
+        ("DELETE FROM event WHERE n = 2", "erased", 6),
+        ("DELETE FROM event WHERE n = 2", "expired", 6),  # the rest of its month is there
+        ("DELETE FROM resource WHERE leaf = 2", "expired", 2),
+    ],
+)
+def test_a_record_goes_only_by_the_notice_that_such_records_go_by(folder, sql, kind, leaf):
+    removed(folder, sql)
+    noted(folder, Tombstone.of(kind, (), [leaf], 5, WHY))
+    assert kinds(verified(folder)) == [(leaf, "deleted", "")]
+
+
+def test_an_event_is_never_redacted(folder):
+    now = changed(folder, 7, lambda body: body[:-1] + b',"a":"REDACTED"}')
+    noted(folder, Tombstone.of("redacted", (), [7], 5, WHY, {7: now}))
+    assert kinds(verified(folder)) == [(7, "altered", "AuditEvent/3")]
+
+
+def test_what_was_redacted_says_so_and_is_there(folder):
+    now = changed(folder, 1)
+    noted(folder, Tombstone.of("redacted", (), [1], 5, WHY, {1: now}))
+    assert kinds(verified(folder)) == [(1, "altered", "Patient/p1/_history/1")]
+    now = changed(folder, 2, labelled)
+    noted(folder, Tombstone.of("redacted", (), [2], 5, WHY, {2: now}))
+    removed(folder, "DELETE FROM resource WHERE leaf = 2")
+    assert kinds(verified(folder))[1:] == [(2, "deleted", "")]
+
+
+def test_a_notice_of_what_was_redacted_names_what_it_became(folder):
+    noted(folder, Tombstone.of("redacted", (), [1], 5, WHY))
+    noted(folder, Tombstone.of("erased", (), [1], 5, WHY, {1: b"1" * 32}))
+    assert [(leaf, kind) for leaf, kind, _ in kinds(verified(folder))] == [
+        (10, "altered"),
+        (11, "altered"),
+    ]
+
+
+def resealed(world: World, leaf: int, owner: str) -> None:
+    """Let a version be another's, sealed under the key of whose it is then."""
+    with closing(connect(world.folder / "salus.db", KEY, writes=True)) as conn:
+        row = next(row for row in Attack(conn, world, Random(1)).versions() if row.leaf == leaf)
+        pk, key = conn.execute(
+            "SELECT r.pk, s.id FROM sealing s, resource r WHERE s.owner = ? AND r.id = ?",
+            (owner, owner.partition("/")[2]),
+        ).fetchone()
+        _, name, number = row.place.split(b"|")
+        place = b"|".join((owner.encode(), name, number))
+        opened = unseal(world.keys, row.body, row.place)
+        blob = key + bytes(12) + world.keys.cipher(key).encrypt(bytes(12), opened, place)
+        conn.execute("UPDATE resource SET owner = ?, body = ? WHERE leaf = ?", (pk, blob, leaf))
+
+
+def of_subject(type, resource):
+    """Whose a resource is, as its subject says."""
+    return resource.get("subject", {}).get("reference")
+
+
+def test_a_version_that_was_moved_to_another_patient_is_named(folder):
+    async def more():
+        store = await SqliteStore.open(folder.folder, KEY, folder.keys)
+        subject = {"subject": {"reference": "Patient/p1"}}
+        await put(store, "Observation", "o", "Patient/p1", **subject)
+        await put(store, "Observation", "gone", "Patient/p1", **subject)
+        await put(store, "Observation", "gone", deleted=True)
+        await store.close()
+
+    asyncio.run(more())
+    assert verified(folder, owner_of=of_subject).findings == ()
+    resealed(folder, 10, "Patient/p2")
+    resealed(folder, 12, "Patient/p2")
+    resealed(folder, 3, "Patient/p2")
+    assert kinds(verified(folder, owner_of=of_subject)) == [
+        (3, "misplaced", "Patient/p3/_history/1"),
+        (10, "misplaced", "Observation/o/_history/1"),
+        (12, "misplaced", "Observation/gone/_history/2"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("body", "owner", "redacted", "misplaced"),
+    [
+        ({"subject": "Patient/a"}, "Patient/a", False, False),
+        ({"subject": "Patient/a"}, "Patient/b", False, True),
+        ({"subject": "Patient/a"}, None, False, True),
+        ({}, None, False, False),
+        ({}, "Patient/a", False, True),
+        ({"subject": "Patient/a", "author": "Patient/b"}, "Patient/a", False, False),
+        ({"subject": "Patient/a", "author": "Patient/b"}, "Patient/b", False, True),
+        ({"subject": "Patient/a", "author": "Patient/b"}, None, False, False),
+        # What an address names depends on the address that the server had.
+        ({"subject": "http://x/fhir/Patient/a"}, "Patient/a", False, False),
+        ({"subject": "http://x/fhir/Patient/a"}, None, False, False),
+        ({"subject": "http://x/fhir/Patient/a"}, "Patient/b", False, True),
+        # Of what was redacted somebody else is not named any more.
+        ({"subject": "Patient/a", "author": "Patient/b"}, None, True, False),
+        ({"subject": "Patient/a"}, None, True, False),
+        ({"subject": "Patient/a"}, "Patient/b", True, True),
+        ({}, "Patient/b", True, False),
+    ],
+)
+def test_a_version_is_whose_its_body_says(body, owner, redacted, misplaced):
+    named = {name: {"reference": text} for name, text in body.items()}
+    content = encode({"resourceType": "Observation", "id": "o", **named})
+    record = Recorded(3, "Observation", "o", 1, 3, 0, b"", content, owner=owner)
+
+    def whose(type, resource):
+        text = resource.get("subject", {}).get("reference", "")
+        return text if text.startswith("Patient/") else None
+
+    assert is_misplaced(record, redacted, whose) == misplaced
 
 
 def test_a_record_that_is_there_in_spite_of_a_notice_is_named(folder):
@@ -102,7 +228,7 @@ def test_a_record_whose_key_is_destroyed_needs_a_notice(folder):
 
 
 def test_a_record_from_which_something_was_removed_is_what_the_notice_says(folder):
-    now = changed(folder, 1)
+    now = changed(folder, 1, labelled)
     assert kinds(verified(folder)) == [(1, "altered", "Patient/p1/_history/1")]
     noted(folder, Tombstone.of("redacted", (), [1], 5, WHY, {1: now}))
     assert verified(folder).findings == ()

@@ -9,7 +9,7 @@ from pathlib import Path
 from random import Random
 from typing import NamedTuple
 
-from fhir_server.audit.apart import apart
+from fhir_server.audit.apart import apart, held
 from fhir_server.audit.proven import Signed
 from fhir_server.log import merkle
 from fhir_server.log.checkpoint import Checkpoint
@@ -43,6 +43,7 @@ async def made(folder: Path, seed: int = 1) -> World:
             signed.append(await state(store))
         if number == 400:
             await erase(store, keys)
+            await redact(store, "Observation", "o1", 1)
     await store.transaction(lambda tx: tx.note(b'{"kind":"hello"}'), write=True)
     await _step(store, random)
     await store.close()
@@ -67,7 +68,8 @@ async def put(store, type, id, owner=None, deleted=False, **more) -> Version:
         number = current.number + 1 if current else 1
         body = b"" if deleted else content(type, id, number, tx.now, **more)
         entries = () if deleted else (Entry("token", "_tag", "s", id),)
-        return await tx.put(Version(type, id, number, tx.now, body, owner, deleted), entries)
+        whose = current.owner if current and deleted else owner
+        return await tx.put(Version(type, id, number, tx.now, body, whose, deleted), entries)
 
     return await store.transaction(work, write=True)
 
@@ -84,8 +86,10 @@ def event(random: Random) -> Event:
     if random.random() < 0.5:
         return Event(at, head, f'",{meta}}}'.encode(), ())
     kept, hash = apart(b"Patient?name=%d" % random.randrange(100))
-    tail = f'",{meta},"extension":[{{"valueBase64Binary":"{hash}"}}]}}'
-    return Event(at, head, tail.encode(), (), kept, f"Patient/p{random.randrange(9)}")
+    whose = f"Patient/p{random.randrange(9)}"
+    named = f'"entity":[{{"what":{{"reference":"{whose}"}}}}]'
+    tail = f'",{meta},{held(hash)},{named}}}'
+    return Event(at, head, tail.encode(), (), kept, whose)
 
 
 async def erase(store: SqliteStore, keys: DerivedKeys) -> None:
@@ -114,6 +118,20 @@ async def erase(store: SqliteStore, keys: DerivedKeys) -> None:
     await store.transaction(work, write=True)
     store._shared.sealing.forget()
     keys.gone |= set(gone)
+
+
+async def redact(store: SqliteStore, type: str, id: str, number: int) -> None:
+    """Remove something from a version as an erasure does it."""
+
+    async def work(tx):
+        found = await tx.get(type, id, number)
+        labelled = {"meta": {**json.loads(found.body)["meta"], "security": [{"code": "REDACTED"}]}}
+        body = json.dumps({**json.loads(found.body), **labelled}, separators=(",", ":")).encode()
+        leaf, hash = await tx.redact(type, id, number, body)
+        stone = Tombstone.of("redacted", (), [leaf], tx.now, "what it named", {leaf: hash})
+        await tx.note(stone.encode())
+
+    await store.transaction(work, write=True)
 
 
 async def leaves_of(tx) -> set[int]:

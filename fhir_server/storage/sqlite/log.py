@@ -11,20 +11,40 @@ from fhir_server.storage.leaves import HASH, WIDTH, Leaves, leaf_hash
 from fhir_server.storage.sqlite.state import Reach
 from fhir_server.storage.store import Notice
 
-_LAST = "SELECT n, data FROM tile WHERE level = ? ORDER BY n DESC LIMIT 1"
+# Rows that nobody but somebody with the file can have written are passed over: numbers that are
+# none, and tiles beyond what there can be.
+_LAST = (
+    "SELECT n, data FROM tile WHERE level = ? AND n BETWEEN 0 AND ? AND typeof(data) = 'blob'"
+    " ORDER BY n DESC LIMIT 1"
+)
+_LENGTH = _LAST.replace("data FROM", "length(data) FROM")
+_COUNT = "SELECT count(*) FROM tile WHERE level = 0"
 
 
 def load(conn: apsw.Connection) -> Leaves:
     """The right edge of the log as it is stored."""
     edge: dict[int, bytes] = {}
-    size = level = 0
-    while (row := conn.execute(_LAST, (level,)).fetchone()) is not None:
+    size, level, most = 0, 0, plausible(conn)
+    while (row := conn.execute(_LAST, (level, most)).fetchone()) is not None:
         number, data = row
         edge[level] = data if len(data) < WIDTH * HASH else b""
         if level == 0:
             size = number * WIDTH + len(data) // HASH
         level += 1
+        most = ((size >> 8 * level) - 1) // WIDTH
     return Leaves(size, edge)
+
+
+def plausible(conn: apsw.Connection) -> int:
+    """The greatest number that a tile of leaves can have: of as many as there are, at most half may
+    be missing."""
+    return 2 * int(conn.execute(_COUNT).get)
+
+
+def stored(conn: apsw.Connection) -> int:
+    """How many leaves the tiles have."""
+    number, length = conn.execute(_LENGTH, (0, plausible(conn))).fetchone() or (0, 0)
+    return int(number * WIDTH + length // HASH)
 
 
 def write(conn: apsw.Connection, leaves: Leaves) -> dict[int, bytes]:
@@ -36,9 +56,10 @@ def write(conn: apsw.Connection, leaves: Leaves) -> dict[int, bytes]:
 
 
 def size(reach: Reach, writes: bool) -> int:
+    leaves = reach.shared.leaves
     if writes:
-        return reach.shared.leaves.size
-    row = reach.conn.execute("SELECT n, length(data) FROM tile WHERE level = 0 ORDER BY n DESC")
+        return leaves.size
+    row = reach.conn.execute(_LENGTH, (0, leaves.size // WIDTH))
     number, length = row.fetchone() or (0, 0)
     return int(number * WIDTH + length // HASH)
 

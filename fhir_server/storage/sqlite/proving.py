@@ -9,13 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import suppress
 from heapq import merge
+from math import inf
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import apsw
 
-from fhir_server.storage.leaves import HASH, SALT, WIDTH
+from fhir_server.storage.leaves import SALT
 from fhir_server.storage.sealed import (
+    KEY_ID,
     Keys,
     apart_place,
     event_place,
@@ -23,8 +25,8 @@ from fhir_server.storage.sealed import (
     unseal,
     version_place,
 )
-from fhir_server.storage.sqlite import codec
-from fhir_server.storage.sqlite.codec import unpack_id
+from fhir_server.storage.sqlite import codec, foreign, log
+from fhir_server.storage.sqlite.codec import pack_id, unpack_id
 from fhir_server.storage.sqlite.schema import (
     FILE,
     REFUSALS,
@@ -55,12 +57,39 @@ _RECORDS = (
     "SELECT (SELECT count(*) FROM resource WHERE ver > 0) + (SELECT count(*) FROM old)"
     " + (SELECT count(*) FROM event)"
 )
+# Current versions that are not the newest of their resource, as older ones in their place would be.
+_SUPERSEDED = (
+    "SELECT r.leaf, k.name, x.id, r.ver, max(o.ver) FROM old o LEFT JOIN resource r ON r.pk = o.pk"
+    " LEFT JOIN resource x ON x.pk = o.pk LEFT JOIN kind k ON k.k = x.type"
+    " WHERE (o.ver < r.ver AND o.t < r.t) IS NOT 1 GROUP BY o.pk"
+)
+# A deletion has no body that says whose it was: it is whose the version before was.
+_HANDED_OVER = (
+    "SELECT d.leaf, k.name, x.id, d.ver FROM ({0}) d"
+    " JOIN old b ON b.pk = d.pk AND b.ver = d.ver - 1"
+    " LEFT JOIN resource x ON x.pk = d.pk LEFT JOIN kind k ON k.k = x.type"
+    " WHERE d.owner IS NOT b.owner"
+)
+_DELETIONS = (
+    "SELECT pk, ver, owner, leaf FROM resource WHERE deleted = 1 AND ver > 1",
+    "SELECT pk, ver, owner, leaf FROM old WHERE deleted = 1 AND ver > 1",
+)
+_KEEPERS = (
+    "SELECT v.space, k.name, o.id, substr(v.value, 1, 8) FROM kept v"
+    " LEFT JOIN resource o ON o.pk = v.owner LEFT JOIN kind k ON k.k = o.type"
+)
+_FIRST_LEAF = (
+    "SELECT min(leaf) FROM (SELECT r.leaf AS leaf FROM kind k JOIN resource r ON r.type = k.k"
+    " WHERE k.name = ?1 AND r.id = ?2 AND r.ver > 0 UNION ALL SELECT o.leaf FROM kind k"
+    " JOIN resource r ON r.type = k.k JOIN old o ON o.pk = r.pk WHERE k.name = ?1 AND r.id = ?2)"
+)
 
 
 class Recorded(NamedTuple):
     """A row that stands for a leaf: the index that it claims, what it claims to be, its place in
     the order of its table, when it says it was made, and what its blob holds. `unreadable` says
-    why it holds nothing that can be read: an Erased where its key was destroyed."""
+    why it holds nothing that can be read: an Erased where its key was destroyed. `owner` is whose
+    it claims to be; `key` and `apart_key` are the ids of the keys that its blobs name."""
 
     leaf: int | None
     type: str
@@ -72,12 +101,16 @@ class Recorded(NamedTuple):
     content: bytes = b""
     unreadable: StoreError | None = None
     apart: bytes | None = None
+    owner: str | None = None
+    key: bytes = b""
+    apart_key: bytes = b""
+    deleted: bool = False
 
     @property
     def name(self) -> str:
         if self.type == EVENTS:
             return f"{self.type}/{self.id}"
-        return f"{self.type}/{self.id}/_history/{self.number}"
+        return version_name(self.type, self.id, self.number)
 
 
 class Reading:
@@ -124,9 +157,11 @@ class Reading:
 
     def size(self) -> int:
         """How many leaves the tiles have."""
-        sql = "SELECT n, length(data) FROM tile WHERE level = 0 ORDER BY n DESC LIMIT 1"
-        number, length = self._conn.execute(sql).fetchone() or (0, 0)
-        return int(number) * WIDTH + int(length) // HASH
+        return log.stored(self._conn)
+
+    def plausible(self) -> int:
+        """The greatest number that a tile of leaves can have."""
+        return log.plausible(self._conn)
 
     def tiles(self) -> Iterator[tuple[int, int, bytes]]:
         """Every tile that is stored, as its level, number and hashes, by level and number."""
@@ -159,45 +194,47 @@ class Reading:
         of their commits, and the events in theirs, merged by the leaves that they claim.
         Unavailable, and what SQLite raises of a page that is damaged."""
         rows = [self._conn.execute(sql, (since,)) for sql in (_CURRENT, _FORMER)]
-        made = (self._version(*row) for row in merge(*rows, key=lambda row: row[0]))
+        made = (self._version(*row) for row in merge(*rows, key=lambda row: _number(row[0])))
         events = (self._event(*row) for row in self._conn.execute(_EVENTS, (since,)))
         return merge(made, events, key=lambda record: _sortable(record.leaf))
 
     def _version(
         self,
-        t: int,
+        t: Any,
         leaf: Any,
-        type: str | None,
+        named: Any,
         packed_id: Any,
-        number: Any,
-        updated: Any,
+        numbered: Any,
+        at: Any,
         deleted: Any,
-        owner_type: str | None,
+        owner_type: Any,
         owner_id: Any,
         blob: Any,
         typed: Any,
     ) -> Recorded:
-        id = _unpacked(packed_id)
-        owner = None if owner_id is None else f"{owner_type}/{_unpacked(owner_id)}"
-        head = (_index(leaf), type or "?", id, _whole(number), t, _whole(updated))
+        type, id = _text(named), _unpacked(packed_id)
+        number, updated = _whole(numbered), _whole(at)
+        owner = None if owner_id is None else f"{_text(owner_type)}/{_unpacked(owner_id)}"
+        made = Recorded(_index(leaf), type, id, number, _whole(t), updated, owner=owner)
+        made = made._replace(key=_bytes(blob)[:KEY_ID], deleted=bool(deleted))
         try:
             if not typed:
                 raise StoreError("its row stands under another type")
-            opened = self._open(blob, version_place(owner, type or "?", id, number))
+            opened = self._open(blob, version_place(owner, type, id, number))
             salt, content = opened[:SALT], opened[SALT:]
             if deleted and content:
                 raise StoreError("its row says that it was deleted, but it has a body")
-            content = (
-                deletion(type or "?", id, number, updated) if deleted else self._unpack(content)
-            )
+            content = deletion(type, id, number, updated) if deleted else self._unpack(content)
         except Unavailable:
             raise
         except StoreError as error:
-            return Recorded(*head, unreadable=error)
-        return Recorded(*head, salt, content)
+            return made._replace(unreadable=error)
+        return made._replace(salt=salt, content=content)
 
     def _event(self, n: int, at: Any, blob: Any, leaf: Any, sealed: Any) -> Recorded:
-        head = (_index(leaf), EVENTS, str(n), 1, n, _whole(at))
+        made = Recorded(_index(leaf), EVENTS, str(n), 1, n, _whole(at), key=_bytes(blob)[:KEY_ID])
+        if sealed is not None:
+            made = made._replace(apart_key=_bytes(sealed)[:KEY_ID])
         try:
             opened = self._open(blob, event_place(n))
             salt, content = opened[:SALT], self._unpack(opened[SALT:])
@@ -205,8 +242,8 @@ class Reading:
         except Unavailable:
             raise
         except StoreError as error:
-            return Recorded(*head, unreadable=error)
-        return Recorded(*head, salt, content, None, apart)
+            return made._replace(unreadable=error)
+        return made._replace(salt=salt, content=content, apart=apart)
 
     def _apart(self, n: int, sealed: bytes) -> bytes | None:
         try:
@@ -223,6 +260,43 @@ class Reading:
         except Exception as error:
             raise StoreError(f"it cannot be unpacked ({type(error).__name__})") from None
 
+    # --- what holds of records together ----------------------------------------------------------
+
+    def superseded(self) -> Iterator[tuple[int | None, str, int]]:
+        """Versions that stand as the current ones though a later one is known: their leaf, their
+        name, and the number of the later one."""
+        for leaf, type, id, number, later in self._conn.execute(_SUPERSEDED):
+            name = version_name(_text(type), _unpacked(id), _whole(number))
+            yield _index(leaf), name, _whole(later)
+
+    def handed_over(self) -> Iterator[tuple[int | None, str]]:
+        """Deletions that are another's than what was deleted: their leaf and their name."""
+        for sql in _DELETIONS:
+            for leaf, type, id, number in self._conn.execute(_HANDED_OVER.format(sql)):
+                yield _index(leaf), version_name(_text(type), _unpacked(id), _whole(number))
+
+    def first_leaf(self, type: str, id: str) -> int | None:
+        """The first leaf of a resource that is there; None for one that is not."""
+        return _index(self._conn.execute(_FIRST_LEAF, (type, pack_id(id))).get)
+
+    def sealers(self) -> list[tuple[str, bytes]]:
+        """Every owner and the id of a data key of theirs."""
+        rows = self._conn.execute("SELECT owner, id FROM sealing")
+        return [(_text(owner), _bytes(id)) for owner, id in rows]
+
+    def keepers(self) -> Iterator[tuple[str, str, bytes]]:
+        """Of every kept record the space, whose it is, and the id of the key that it names."""
+        for space, type, id, key in self._conn.execute(_KEEPERS):
+            yield (
+                _text(space),
+                f"{_text(type)}/{_unpacked(id)}" if id is not None else "",
+                _bytes(key),
+            )
+
+    def foreign(self) -> Iterator[str]:
+        """What of the schema is not as this program makes it, a sentence each."""
+        yield from foreign.found(self._conn)
+
     # --- the pages -------------------------------------------------------------------------------
 
     def damaged_pages(self) -> Iterator[str]:
@@ -233,6 +307,11 @@ class Reading:
                     yield f"The database file is damaged: {' '.join(line.split())}"
         except apsw.Error as error:
             yield said(error)
+
+
+def version_name(type: str, id: str, number: int) -> str:
+    """How a version is called."""
+    return f"{type}/{id}/_history/{number}"
 
 
 def said(error: apsw.Error) -> str:
@@ -250,6 +329,15 @@ def _bytes(value: Any) -> bytes:
 
 def _whole(value: Any) -> int:
     return value if isinstance(value, int) else -1
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else "?"
+
+
+def _number(value: Any) -> float:
+    """Where a value stands among others in SQLite's order."""
+    return value if isinstance(value, int | float) else inf
 
 
 def _index(leaf: Any) -> int | None:
