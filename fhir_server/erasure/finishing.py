@@ -21,12 +21,14 @@ import msgspec
 from fhir_server import once
 from fhir_server.core import Core
 from fhir_server.erasure import holds
-from fhir_server.erasure.cut import Cut, Name
+from fhir_server.erasure.cut import Cut
 from fhir_server.erasure.months import NAMED as MONTHS
 from fhir_server.erasure.months import expire
 from fhir_server.erasure.patient import PATIENT, SPACE, Erasing, look, remove, waiting
 from fhir_server.erasure.ridding import SELF, Work
+from fhir_server.erasure.subjects import Name
 from fhir_server.log.tombstone import parse as tombstone
+from fhir_server.storage.leaves import HASH, WIDTH, leaf_hash
 from fhir_server.storage.store import (
     Store,
     Transaction,
@@ -40,6 +42,7 @@ BACKUP_DAYS = 30
 _REMEMBERED = 1_000  # erasures whose outcome is told again
 _TICK_SECONDS = 600.0  # until what could not be finished is tried again
 _DAY = 86_400
+_ENDING = frozenset({"erased", "expired"})
 _log = logging.getLogger("salus.erasure")
 
 
@@ -214,10 +217,8 @@ async def redo(store: Store, keys: Keys, core: Core) -> int:
     under a key that was destroyed, as a copy of the data from before an erasure has them; how many
     owners' that were. StoreError."""
     known = {each.id for each in keys.destroyed()}
-    notices = await store.transaction(lambda tx: tx.notices())
-    said = {key for each in notices if (stone := tombstone(each.content)) for key in stone.keys}
-    if said - known:
-        keys.destroy(said - known, ERASED)
+    if said := await store.transaction(_said) - known:
+        keys.destroy(said, ERASED)
     owners = {
         owner
         for owner, id in await store.transaction(lambda tx: tx.sealers())
@@ -229,6 +230,26 @@ async def redo(store: Store, keys: Keys, core: Core) -> int:
         elif owner.startswith(MONTHS):
             await expire(store, keys, owner.removeprefix(MONTHS))
     return len(owners)
+
+
+async def _said(tx: Transaction) -> set[bytes]:
+    """The keys that notices say are destroyed. A row that is not what the log has is no notice, and
+    one that names keys under which something is sealed says what is not so: they are not obeyed."""
+    said = set[bytes]()
+    for each in await tx.notices():
+        stone = tombstone(each.content)
+        if stone is None or not stone.keys or stone.kind not in _ENDING:
+            continue
+        number, place = divmod(each.leaf, WIDTH)
+        hashes = await tx.tile(0, number)
+        if hashes[place * HASH : place * HASH + HASH] == leaf_hash(b"", each.content):
+            said.update(stone.keys)
+        else:
+            _log.error("Notice %d is not in the log: run `salus audit verify`", each.leaf)
+    if living := said.intersection([id for _, id in await tx.sealers()]):
+        text = "Notices name %d data keys that are in use: run `salus audit verify`"
+        _log.error(text, len(living))
+    return said - living
 
 
 async def _begin_again(store: Store, core: Core, id: str) -> None:

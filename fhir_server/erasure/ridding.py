@@ -14,7 +14,8 @@ from conformance.outcome import FhirError
 from fhir_server.audit.event import Caller, events
 from fhir_server.core import Core
 from fhir_server.erasure import holds
-from fhir_server.erasure.cut import Cut, Name
+from fhir_server.erasure.cut import Cut
+from fhir_server.erasure.subjects import Name
 from fhir_server.interaction import Interaction, Result
 from fhir_server.log.tombstone import Tombstone
 from fhir_server.prepare import prepare
