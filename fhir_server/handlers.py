@@ -17,6 +17,7 @@ from fhir_server.audit.reported import report
 from fhir_server.changes import Written, absent
 from fhir_server.conditional import not_modified, require_match, select, single
 from fhir_server.core import Step
+from fhir_server.erasure.gone import require_living
 from fhir_server.formats import Shape, shaped
 from fhir_server.history import history
 from fhir_server.interaction import Interaction, Result
@@ -205,6 +206,7 @@ async def _put(
         await changes.require_written(step, (written,))
     else:
         step.written.append(written)
+    await require_living(step.tx, version, prepared.entries)
     if prepared.type == "Binary":
         await spool.claim(step.tx, prepared.resource)
     stored = await step.tx.put(version, prepared.entries, number - 1)

@@ -26,7 +26,7 @@ from fhir_server.erasure.months import NAMED as MONTHS
 from fhir_server.erasure.months import expire
 from fhir_server.erasure.patient import PATIENT, SPACE, Erasing, look, remove, waiting
 from fhir_server.erasure.ridding import SELF, Work
-from fhir_server.erasure.subjects import Name
+from fhir_server.erasure.subjects import Name, sole
 from fhir_server.log.tombstone import parse as tombstone
 from fhir_server.storage.leaves import HASH, WIDTH, leaf_hash
 from fhir_server.storage.store import (
@@ -134,7 +134,10 @@ class Finisher:
         self._core.beyond.durable()
         ids = [bytes.fromhex(key) for key in erasing.keys]
         await asyncio.to_thread(self._keys.destroy, ids, ERASED)
-        cut = Cut(erasing.names, erasing.identifiers, self._core, erasing.words)
+        identifiers = await self._store.transaction(
+            lambda tx: sole(tx, self._core, erasing.identifiers, erasing.patient)
+        )
+        cut = Cut(erasing.names, identifiers, self._core, erasing.words)
         work = Work(self._store, self._core, cut)
         await work.all()
         await work.files(erasing.files)
@@ -255,7 +258,7 @@ async def _said(tx: Transaction) -> set[bytes]:
 async def _begin_again(store: Store, core: Core, id: str) -> None:
     async def work(tx: Transaction) -> None:
         await holds.drop(tx, id)
-        await remove(tx, core.beyond, id, AGAIN, SELF, await look(tx, id))
+        await remove(tx, core.beyond, id, AGAIN, SELF, await look(tx, core, id))
 
     await store.transaction(work, write=True)
 

@@ -74,6 +74,7 @@ class _State:
     salts: dict[int, bytes] = field(default_factory=dict)  # by leaf
     logged: list[int] = field(default_factory=list)  # the leaf of each event
     notices: list[Notice] = field(default_factory=list)
+    erased: set[str] = field(default_factory=set)
     sequence: int = 0
     creations: int = 0
 
@@ -191,6 +192,7 @@ class _MemoryTransaction:
 
     async def erase(self, owner: str) -> Gone:
         state = self._state
+        state.erased.add(owner)
         leaves, names = [], []
         for key, versions in [*state.versions.items()]:
             gone = versions[-1].owner == owner
@@ -203,6 +205,9 @@ class _MemoryTransaction:
             del state.records[record], state.owners[record]
         self._strip({*names, cast(Key, tuple(owner.split("/", 1)))})
         return Gone(tuple(sorted(names)), tuple(sorted(leaves)))
+
+    async def erased(self, owners: Iterable[str]) -> bool:
+        return not self._state.erased.isdisjoint(owners)
 
     async def purge(self, type: str, id: str) -> Gone:
         versions = self._state.versions.pop((type, id), ())

@@ -196,9 +196,8 @@ class Notice(NamedTuple):
 
 
 class Gone(NamedTuple):
-    """What was removed for good. `names`: type and id of the resources that are no more; `leaves`:
-    of every record that went; `keys`: ids of the data keys under which nothing is left, to be
-    destroyed once the removal is durable."""
+    """What was removed for good: type and id of resources, the leaves of all records that went, ids
+    of the data keys under which nothing is left, to be destroyed once the removal is durable."""
 
     names: tuple[tuple[str, str], ...] = ()
     leaves: tuple[int, ...] = ()
@@ -314,8 +313,11 @@ class Transaction(Protocol):
 
     async def erase(self, owner: str) -> Gone:
         """Remove every version of every resource of an owner, with entries, what is kept of them,
-        and what events that name them have apart. Who asks for events by a whole name still finds
-        them."""
+        and what events that name them have apart. Events are still found by a whole name."""
+        ...
+
+    async def erased(self, owners: Iterable[str]) -> bool:
+        """Whether one of these owners was erased."""
         ...
 
     async def purge(self, type: str, id: str) -> Gone:
@@ -328,8 +330,7 @@ class Transaction(Protocol):
         ...
 
     async def veil(self, names: Iterable[tuple[str, str]]) -> int:
-        """Forget the ids of resources that are no more, where nothing but events names them any
-        longer; how many others still refer to."""
+        """Forget the ids of what is no more, where only events name it; how many others do."""
         ...
 
     async def strip(self, ids: Iterable[str]) -> None:

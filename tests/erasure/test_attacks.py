@@ -8,9 +8,10 @@ import logging
 
 import pytest
 
+from conformance.outcome import FhirError
 from fhir_server.erasure import retention
 from fhir_server.erasure.rules import Rule
-from fhir_server.log.tombstone import parse
+from fhir_server.log.tombstone import Tombstone, parse
 from salus.operator import patients, requests, users
 from salus.problem import Problem
 from smart_auth import grants
@@ -258,6 +259,52 @@ def test_no_token_of_the_erased_is_good_once_the_erasure_is(tmp_path):
     told(tmp_path, story)
 
 
+# --- what comes late -----------------------------------------------------------------------------
+
+
+def test_what_comes_late_about_the_erased_is_refused(tmp_path):
+    """From the removal on: neither theirs, nor what is about several and names them."""
+
+    async def story(clinic: Clinic):
+        await small(clinic)
+        answers: list[object] = []
+
+        async def write():
+            for n in range(100):
+                try:
+                    await observe(clinic, f"late{n}", ANN, *(["bob"] if n % 2 else []))
+                    answers.append(n)
+                except FhirError as error:
+                    answers.append(error.status)
+                    if answers[-4:] == [410] * 4:
+                        return
+                await asyncio.sleep(0)
+
+        writing = asyncio.create_task(write())
+        await asyncio.sleep(0.05)
+        await clinic.erase()
+        await writing
+        assert answers[-4:] == [410] * 4
+        taken = [n for n in answers if n != 410]
+        assert answers == [*taken, *[410] * (len(answers) - len(taken))]
+        for n in taken:
+            if n % 2 == 0:
+                assert await clinic.read("Observation", f"late{n}") == 404
+        store = clinic.server.store
+        assert not [of for of, _ in await store.transaction(lambda tx: tx.sealers()) if ANN in of]
+        await observe(clinic, "fair", "bob", "cid")
+        # After a restart, too.
+
+    async def again(clinic: Clinic):
+        with pytest.raises(FhirError) as refused:
+            await observe(clinic, "late", "bob", ANN)
+        assert refused.value.status == 410
+        assert ANN not in str(refused.value)
+
+    told(tmp_path, story)
+    told(tmp_path, again)
+
+
 # --- keys ----------------------------------------------------------------------------------------
 
 
@@ -284,6 +331,34 @@ def test_keys_are_destroyed_though_their_notes_are_lost(tmp_path):
         assert await clinic.read("Patient", "bob") != 404
 
     told(tmp_path, story)
+
+
+@pytest.mark.parametrize("leaf", [10**6, None])
+def test_no_row_that_is_no_notice_of_the_log_destroys_a_key(tmp_path, leaf, caplog):
+    """Nor a notice, though the log has it, that names keys in use (`leaf` None)."""
+
+    async def story(clinic: Clinic):
+        await small(clinic)
+
+        async def work(tx):
+            keys = [id for _, id in await tx.sealers()]
+            content = Tombstone.of("erased", keys, (), 1, "x").encode()
+            if leaf is None:
+                await tx.note(content)
+            else:
+                sql = "INSERT INTO notice (leaf, content) VALUES (?, ?)"
+                tx._reach.conn.execute(sql, (leaf, content))
+
+        await clinic.server.store.transaction(work, write=True)
+
+    async def again(clinic: Clinic):
+        assert await clinic.read("Patient", "bob") != 404
+        assert clinic.server.store._shared.sealing.keys.destroyed() == []
+
+    told(tmp_path, story)
+    with caplog.at_level(logging.ERROR, "salus.erasure"):
+        told(tmp_path, again)
+    assert "salus audit verify" in caplog.text
 
 
 # --- what was asked for --------------------------------------------------------------------------

@@ -13,15 +13,16 @@ from typing import Any
 
 from fhir_server.storage.leaves import leaf_hash
 from fhir_server.storage.sealed import KEY_ID, version_place
-from fhir_server.storage.sqlite import pages
+from fhir_server.storage.sqlite import pages, records
 from fhir_server.storage.sqlite.codec import pack_id, unpack_id
 from fhir_server.storage.sqlite.doctor import write_meta
 from fhir_server.storage.sqlite.entries import NONE, Rows, event_number, read_rows, write_rows
 from fhir_server.storage.sqlite.names import veiled_id
 from fhir_server.storage.sqlite.state import Reach
 from fhir_server.storage.sqlite.veil import require_veil
-from fhir_server.storage.store import Aged, Gone
+from fhir_server.storage.store import ANY, Aged, Gone
 
+ERASED = "erased"  # kept of every owner who was erased, under a keyed digest of the name
 _NAMED = "SELECT k.name, r.id, r.pk FROM resource r JOIN kind k ON k.k = r.type WHERE "
 
 
@@ -67,7 +68,25 @@ def erase(reach: Reach, owner: str) -> Gone:
         conn.execute("DELETE FROM old WHERE owner = ?", (pk,))
         conn.execute("DELETE FROM kept WHERE owner = ?", (pk,))
         _settle(reach, {pk, *(each for _, _, each in rows)}, going)
+    secret, now = require_veil(reach), reach.shared.updated
+    key = _pseudonym(reach, secret, owner)
+    records.keep(reach, now, ERASED, key, b"", ANY, None, None)
     return _gone(going, keys)
+
+
+def erased(reach: Reach, owners: Iterable[str]) -> bool:
+    """Whether one of these owners was erased."""
+    secret = reach.shared.names.secret
+    if secret is None:
+        return False
+    sql = "SELECT EXISTS (SELECT 1 FROM kept WHERE space = ? AND key = ?)"
+    return any(
+        reach.conn.execute(sql, (ERASED, _pseudonym(reach, secret, owner))).get for owner in owners
+    )
+
+
+def _pseudonym(reach: Reach, secret: bytes, owner: str) -> str:
+    return reach.shared.names.pseudonym(secret, *owner.split("/", 1)).hex()
 
 
 def purge(reach: Reach, type: str, id: str) -> Gone:

@@ -127,6 +127,9 @@ class SqliteTransaction:
         self._frees()
         return erasure.erase(self._whole(), owner)
 
+    async def erased(self, owners: Iterable[str]) -> bool:
+        return erasure.erased(self._at(), owners)
+
     async def purge(self, type: str, id: str) -> Gone:
         self._frees()
         return erasure.purge(self._whole(), type, id)
