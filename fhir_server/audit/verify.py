@@ -9,8 +9,10 @@ from __future__ import annotations
 import re
 from base64 import b64encode
 from collections.abc import Callable, Collection, Sequence
+from contextlib import closing
 from hashlib import sha256
 from time import monotonic
+from typing import TypeAlias
 
 import apsw
 import msgspec
@@ -41,6 +43,9 @@ _ENDS: dict[bool, frozenset[Notices]] = {
 }
 
 
+Destroyed: TypeAlias = Collection[bytes] | Callable[[], Collection[bytes]] | None
+
+
 class _Meta(msgspec.Struct):
     versionId: str | None = None
     lastUpdated: str | None = None
@@ -60,15 +65,15 @@ _told = msgspec.json.Decoder(_Told).decode
 def verify(
     reading: Reading,
     signed: Sequence[Signed] = (),
-    destroyed: Collection[bytes] | None = None,
+    destroyed: Destroyed = None,
     since: int = 0,
     progress: Callable[[int], None] = lambda done: None,
     owner_of: OwnerOf | None = None,
 ) -> Report:
     """Compare everything that a store has with its log, and that with what was signed. `destroyed`:
-    the ids of data keys that are no more, where that is known; records before the leaf `since` are
-    left out. `owner_of` says whose a resource is, by its type. StoreError when the store cannot be
-    read at all, Unavailable when its keys cannot be had now."""
+    the ids of data keys that are no more, where that is known, or what tells them at the end;
+    records before the leaf `since` are left out. `owner_of` says whose a resource is, by its type.
+    StoreError when the store cannot be read at all, Unavailable when its keys cannot be had now."""
     begun = monotonic()
     damaged = [Finding("page damaged", text) for text in reading.damaged_pages()]
     try:
@@ -104,7 +109,7 @@ class _Verification:
         self,
         reading: Reading,
         signed: Sequence[Signed],
-        destroyed: Collection[bytes] | None,
+        destroyed: Destroyed,
         since: int,
         progress: Callable[[int], None],
         owner_of: OwnerOf | None,
@@ -123,6 +128,8 @@ class _Verification:
         self.buried = Buried(self.tiles.size)
         self._sealers: dict[bytes, set[str]] = {}  # whose each data key is
         self._unlisted: set[bytes] = set()  # keys that were told
+        self._ended: dict[bytes, int] = {}  # keys that are no more, and the notices that say so
+        self._unexplained: list[Finding] = []  # of what was erased; perhaps by now
         self._differ: dict[int, tuple[bytes, str]] = {}  # hash and record that a tile contradicts
         self._last: dict[bool, Recorded | None] = {True: None, False: None}  # events, and others
 
@@ -140,6 +147,8 @@ class _Verification:
                 self._progress(self.records)
         self._progress(self.records)
         self._find_missing()
+        self._explain()
+        self._hold_destroyed()
         self._hold_together()
         self._judge()
 
@@ -162,13 +171,7 @@ class _Verification:
             text = "A notice names leaves that are not before it, or not as they became"
             self.found("altered", text, notice.leaf, "a notice of the log")
             return
-        for key in tombstone.keys:
-            if self._destroyed is not None and key not in self._destroyed:
-                text = (
-                    f"The notice at leaf {notice.leaf} says that the data key {key.hex()} was "
-                    "destroyed, but the keys do not say so: the erasure is not finished"
-                )
-                self.found("still there", text, notice.leaf, "a notice of the log")
+        self._ended |= dict.fromkeys(tombstone.keys, notice.leaf)
 
     # --- keys ------------------------------------------------------------------------------------
 
@@ -182,6 +185,19 @@ class _Verification:
         for space, owner, id in self._reading.keepers():
             if owner not in self._sealers.get(id, ()):
                 self._tell_unlisted(id, None, f"a record that is kept ({space})")
+
+    def _hold_destroyed(self) -> None:
+        """Keys are destroyed after the notice that says so: they are asked for last."""
+        if self._destroyed is None:
+            return
+        destroyed = self._destroyed() if callable(self._destroyed) else self._destroyed
+        for key, leaf in self._ended.items():
+            if key not in destroyed:
+                text = (
+                    f"The notice at leaf {leaf} says that the data key {key.hex()} was destroyed, "
+                    "but the keys do not say so: the erasure is not finished"
+                )
+                self.found("still there", text, leaf, "a notice of the log")
 
     def _hold_keys(self, record: Recorded, leaf: int) -> None:
         """The keys of what can be read are those of its owner, so that they end with it."""
@@ -219,7 +235,7 @@ class _Verification:
             self._compare(record, leaf)
         elif isinstance(record.unreadable, Erased) and not gone:
             text = "Its key was destroyed, and no notice of the log says why"
-            self.found("erased without a notice", text, leaf, record.name)
+            self._unexplained.append(Finding("erased without a notice", text, leaf, record.name))
         elif not gone:
             self.found("cannot be opened", f"{record.unreadable}", leaf, record.name)
 
@@ -257,7 +273,7 @@ class _Verification:
         self.stripped += 1
         if leaf > self.buried.erased and not self._names_gone(record.content, leaf):
             text = "What was asked for is gone from it, and no erasure explains that"
-            self.found("altered", text, leaf, record.name)
+            self._unexplained.append(Finding("altered", text, leaf, record.name))
 
     def _names_gone(self, content: bytes, leaf: int) -> bool:
         """Whether an event names something that is no more, or was not yet there as it is now."""
@@ -340,6 +356,24 @@ class _Verification:
             else:
                 self.found("deleted", f"No record stands for leaf {at}, and no notice says why", at)
             at += 1
+
+    def _explain(self) -> None:
+        """Of what is gone without a notice in this state of the store, tell what has none by now:
+        keys are destroyed while one looks."""
+        if not self._unexplained:
+            return
+        try:
+            with closing(self._reading.again()) as now:
+                since = _Verification(now, (), None, 0, lambda done: None, None)
+                since._read_notices()
+        except StoreError:
+            since = self
+        for each in self._unexplained:
+            leaf = each.leaf or 0
+            said = since.buried
+            explained = leaf < said.erased if each.kind == "altered" else said.is_gone(leaf)
+            if not explained:
+                self.found(each.kind, each.text, each.leaf, each.record)
 
     def _hold_together(self) -> None:
         """What each record for itself does not tell."""

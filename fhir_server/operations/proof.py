@@ -20,6 +20,7 @@ from fhir_server.core import Later, Operation, Step
 from fhir_server.interaction import Interaction, Result
 from fhir_server.log.merkle import inclusion, salted_leaf, verify_inclusion
 from fhir_server.log.receipt import Receipt
+from fhir_server.log.tombstone import parse as tombstone
 from fhir_server.storage.store import Logged, Version
 
 _NUMBER = re.compile(r"[1-9][0-9]{0,8}", re.ASCII)
@@ -34,7 +35,7 @@ async def run(step: Step, asked: Interaction) -> Result:
     if signed is None or signed.checkpoint.size <= logged.leaf:
         raise Later(logged.leaf)
     proof = await inclusion(logged.leaf, signed.checkpoint.size, step.tx.tile)
-    _hold(logged, signed, proof)
+    await _hold(step, logged, signed, proof)
     return Result(
         200,
         encode({"resourceType": "Parameters", "parameter": _told(logged, signed, proof)}),
@@ -84,13 +85,30 @@ async def _logged(step: Step, version: Version) -> Logged:
     return logged
 
 
-def _hold(logged: Logged, signed: Newest, proof: list[bytes]) -> None:
-    """What is handed out is true: else the store is damaged. FhirError 500."""
+async def _hold(step: Step, logged: Logged, signed: Newest, proof: list[bytes]) -> None:
+    """What is handed out is true: else something was removed from it since, or the store is
+    damaged. FhirError 410, 500."""
     state = signed.checkpoint
-    leaf = salted_leaf(logged.salt, logged.content)
-    if not verify_inclusion(leaf, logged.leaf, state.size, proof, state.root):
-        text = "The log does not have this as it is stored; the operator must run an audit verify"
-        raise FhirError("exception", text, status=500)
+    hash = salted_leaf(logged.salt, logged.content)
+    if verify_inclusion(hash, logged.leaf, state.size, proof, state.root):
+        return
+    if (notice := await _redaction(step, logged.leaf, hash)) is not None:
+        text = (
+            f"Something that this version named was erased, and removed from it: its leaf, "
+            f"{logged.leaf}, is of what it was before, as the notice at leaf {notice} says"
+        )
+        raise FhirError("deleted", text)
+    text = "The log does not have this as it is stored; the operator must run an audit verify"
+    raise FhirError("exception", text, status=500)
+
+
+async def _redaction(step: Step, leaf: int, hash: bytes) -> int | None:
+    """The newest notice that a record was written anew, when it is as that says."""
+    for notice in reversed(await step.tx.notices(leaf)):
+        stone = tombstone(notice.content)
+        if stone is not None and leaf in stone.now:
+            return notice.leaf if stone.now[leaf] == hash else None
+    return None
 
 
 def _told(logged: Logged, signed: Newest, proof: list[bytes]) -> list[dict[str, Any]]:

@@ -98,11 +98,10 @@ def verify_data(
             found += states
             false += wrong
         total = reading.count()
-        destroyed = {each.id for each in vault.destroyed()}
         report = verify(
             reading,
             found,
-            destroyed,
+            lambda: {each.id for each in vault.destroyed()},
             asked.since,
             lambda done: progress(done, total),
             owner_of(settings),
@@ -216,8 +215,9 @@ def noticed(report: Report) -> Iterator[str]:
         leaves = sum(each.leaves for each in every)
         first, last = (_instant(at([each.at for each in every])) for at in (min, max))
         when = f"at {first}" if len(every) == 1 else f"from {first} to {last}"
+        said = "1 leaf" if leaves == 1 else f"{leaves:,} leaves"
         notices = "notice" if len(every) == 1 else "notices"
-        yield f"{len(every):,} {notices} {when}: {leaves:,} leaves {kind}. Basis: {basis or 'none'}"
+        yield f"{len(every):,} {notices} {when}: {said} {kind}. Basis: {basis or 'none'}"
 
 
 def _instant(at: int) -> str:

@@ -21,7 +21,7 @@ from fhir_server.storage.sqlite import SqliteStore
 from fhir_server.storage.sqlite.proving import Reading, Recorded
 from fhir_server.storage.sqlite.schema import connect
 from tests.audit.tampering import Attack
-from tests.audit.worlds import KEY, ORIGIN, World, event, put, state
+from tests.audit.worlds import KEY, ORIGIN, World, erase, event, put, state
 from tests.derived_keys import DerivedKeys
 
 WHY = "asked for by its owner"
@@ -243,6 +243,29 @@ def test_a_record_from_which_something_was_removed_is_what_the_notice_says(folde
 def test_a_notice_speaks_of_what_came_before_it_only(folder):
     noted(folder, Tombstone.of("purged", (), [10], 5, WHY))
     assert kinds(verified(folder)) == [(10, "altered", "a notice of the log")]
+
+
+def test_an_erasure_while_one_looks_is_no_fault(folder):
+    async def meanwhile():
+        store = await SqliteStore.open(folder.folder, KEY, folder.keys)
+        await erase(store, folder.keys)
+        await store.close()
+
+    with closing(Reading(folder.folder, KEY, folder.keys)) as reading:
+        assert reading.size() == 10
+        asyncio.run(meanwhile())
+        assert len(folder.keys.gone) == 1
+        report = verify(reading, folder.signed, lambda: folder.keys.gone)
+    assert (report.findings, report.size) == ((), 10)
+    folder.keys.gone.add(next(iter(body_keys(folder, 2))))
+    assert kinds(verified(folder))[0] == (2, "erased without a notice", "Patient/p2/_history/1")
+
+
+def body_keys(world: World, leaf: int) -> set[bytes]:
+    """The ids of the keys that the version at a leaf is sealed under."""
+    with closing(connect(world.folder / "salus.db", KEY, writes=False)) as conn:
+        found = conn.execute("SELECT body FROM resource WHERE leaf = ?", (leaf,))
+        return {body[:8] for (body,) in found}
 
 
 def test_a_part_of_a_log_can_be_verified(folder):

@@ -213,3 +213,29 @@ def test_the_operator_verifies_the_log_while_the_server_runs(secured):
     assert report["leaves"] == report["records"] + report["notices"] + report["erased"]
     shown = secured.command("audit", "key").stdout.strip()
     assert shown == Site(secured.base).get("key").text.strip()
+
+
+def test_what_an_erasure_removed_something_from_is_gone_for_proofs_and_told_by_verify(secured):
+    erased = f"p-{uuid.uuid4().hex[:8]}"
+    members = [{"entity": {"reference": f"Patient/{id}"}} for id in (erased, "other")]
+    group = {"resourceType": "Group", "id": f"g-{erased}", "type": "person", "actual": True}
+    with secured.client(secured.token()) as every:
+        every.put(f"/Patient/{erased}", content=patient(erased), headers=JSON).raise_for_status()
+        url = f"/Group/{group['id']}"
+        every.put(url, json={**group, "member": members}).raise_for_status()
+        done = secured.command("patient", "erase", erased, "--basis", "Request 12", "--yes")
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert every.get(f"{url}/_history/1").status_code == 200
+        proof = every.get(f"{url}/$proof?version=1")
+        assert every.get(f"{url}/$proof").status_code == 200
+    assert proof.status_code == 410
+    assert proof.json()["issue"][0]["code"] == "deleted"
+    assert "it was before, as the notice at leaf" in proof.json()["issue"][0]["diagnostics"]
+
+    report = json.loads(secured.command("audit", "verify", "--json").stdout)
+    assert (report["well"], report["findings"]) == (True, [])
+    told = [(each["kind"], each["leaves"], each["basis"]) for each in report["told"]]
+    assert told[-1] == ("redacted", 1, "Something named was erased")
+    assert told[-2][::2] == ("erased", "Request 12")
+    shown = secured.command("audit", "verify").stdout
+    assert "1 leaf redacted. Basis: Something named was erased" in shown

@@ -123,6 +123,7 @@ class Reading:
         if not (folder / FILE).is_file():
             raise StoreError(f"There is no data in {folder}: name another folder with --data")
         self._keys = keys
+        self._of = (folder, page_key, keys, cipher)
         try:
             self._conn = connect(folder / FILE, page_key, writes=False, cipher=cipher)
         except apsw.Error as error:
@@ -148,6 +149,10 @@ class Reading:
     def close(self) -> None:
         with suppress(apsw.Error):
             self._conn.close()
+
+    def again(self) -> Reading:
+        """The state of the store by now. StoreError as at first."""
+        return Reading(*self._of)
 
     # --- the log ---------------------------------------------------------------------------------
 
