@@ -67,7 +67,15 @@ class BreakGlass:
         self._last = _FIRST
 
     async def open(self) -> int:
-        """Merge what an earlier server left; how many events."""
+        """Merge what an earlier server left; how many events. StoreError where no file can be
+        written, which is better known before it is needed."""
+        try:
+            self._write(b"")
+        except OSError as error:
+            raise StoreError(
+                f"{self._file} cannot be written ({error.strerror}): name a file in a folder that "
+                "is there with --break-glass-log"
+            ) from error
         merged = await self.merge()
         self._begin()
         return merged
@@ -91,10 +99,12 @@ class BreakGlass:
             try:
                 await asyncio.to_thread(self._write, b"".join(lines))
             except OSError as error:
-                raise Unavailable(
+                text = (
                     f"{self._file} cannot be written ({error.strerror}): neither the store nor the "
                     "break-glass log takes the audit now"
-                ) from error
+                )
+                _log.error(text)
+                raise Unavailable(text) from error
             self._last = last
         _log.warning("%d events went into the break-glass log %s", len(events), self._file)
         if self._merging is None or self._merging.done():
@@ -130,6 +140,9 @@ class BreakGlass:
             return 0
         except OSError as error:
             raise Unavailable(f"{self._aside} cannot be read ({error.strerror})") from error
+        if not content:
+            self._aside.unlink()
+            return 0
         digest = sha256(content).hexdigest()
 
         async def work(tx: Transaction) -> int:

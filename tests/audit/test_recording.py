@@ -15,7 +15,7 @@ import pytest
 from fhir_server.audit.break_glass import BreakGlass
 from fhir_server.storage.memory import MemoryStore
 from fhir_server.storage.sealed import Damaged
-from fhir_server.storage.store import EVENTS, EVERYTHING, Event, Unavailable
+from fhir_server.storage.store import EVENTS, EVERYTHING, Event, StoreError, Unavailable
 from tests.derived_keys import DerivedKeys
 from tests.living import Living
 
@@ -143,7 +143,9 @@ def test_a_break_glass_log_that_was_changed_is_refused_by_name_and_kept(tmp_path
         await first.close()
         written = glass.read_bytes()
         glass.write_bytes(b"".join(damage(written.splitlines(keepends=True))))
-        with pytest.raises(Damaged, match=r"Line [12] of .*glass.log.merging is not as it was written"):
+        with pytest.raises(
+            Damaged, match=r"Line [12] of .*glass.log.merging is not as it was written"
+        ):
             await BreakGlass(glass, keys, MemoryStore()).open()
         aside = tmp_path / "glass.log.merging"
         assert aside.exists()
@@ -151,6 +153,16 @@ def test_a_break_glass_log_that_was_changed_is_refused_by_name_and_kept(tmp_path
         store = MemoryStore()
         assert await BreakGlass(glass, keys, store).open() == 2
         assert await store.transaction(lambda tx: tx.count(EVENTS, EVERYTHING)) == 2
+
+    asyncio.run(story())
+
+
+def test_a_place_where_no_file_can_be_is_refused_at_the_start(tmp_path):
+    async def story():
+        with pytest.raises(StoreError, match="name a file in a folder that is there"):
+            await BreakGlass(tmp_path / "absent" / "glass.log", DerivedKeys(), MemoryStore()).open()
+        await BreakGlass(tmp_path / "glass.log", DerivedKeys(), MemoryStore()).open()
+        assert list(tmp_path.iterdir()) == []
 
     asyncio.run(story())
 
