@@ -23,6 +23,7 @@ from rich.table import Column, Table
 
 from fhir_server.server import Server
 from fhir_server.storage.sqlite.folder import LOCK
+from fhir_server.storage.sqlite.schema import DAMAGED
 from fhir_server.storage.store import StoreError
 from salus.advice import advice, urgent
 from salus.bench.machine import filesystem
@@ -209,7 +210,8 @@ def _closed(error: StoreError) -> Finding:
     """A store that does not open. Its error says what is wrong and then what to do, except where
     the database itself refused."""
     if isinstance(error.__cause__, apsw.Error):
-        return Finding(f"The store does not open: {error}", RESTORE)
+        wrong = str(error).removesuffix(f": {DAMAGED}")
+        return Finding(f"The store does not open: {wrong}", RESTORE)
     if isinstance(error.__context__, OSError):
         return Finding(f"The store does not open: {error}", f"make it yours: chown, chmod {MODES}")
     for mark in (". ", "; ", ": "):

@@ -10,12 +10,14 @@ import apsw
 import pytest
 
 from fhir_server.storage.sqlite import readers
+from fhir_server.storage.sqlite.schema import DAMAGED
 from fhir_server.storage.store import (
     EVENTS,
     Condition,
     Entry,
     Event,
     Match,
+    StoreError,
     TooCostly,
     Unavailable,
     Version,
@@ -113,6 +115,42 @@ def test_a_broken_disk_is_told_to_who_reads(open_sqlite, full_disk, monkeypatch)
             assert await ids(store, has_code("x")) == ["a", "b"]
 
     told(story)
+
+
+def test_whatever_page_is_damaged_a_start_fails_with_a_sentence_that_says_what_to_do(
+    open_sqlite, tmp_path
+):
+    async def write():
+        async with open_sqlite() as store:
+            for number in range(200):
+                await put(store, str(number), *PATIENT)
+
+    async def read():
+        async with open_sqlite() as store:
+            await store.transaction(lambda tx: tx.notices())
+            await store.transaction(lambda tx: tx.range("space", "", "z"), write=True)
+            await ids(store)
+
+    asyncio.run(write())
+    file = tmp_path / "data" / "salus.db"
+    whole, said = file.read_bytes(), []
+    for page in range(0, len(whole), 4096):
+        bad = bytearray(whole)
+        bad[page + 2000] ^= 1
+        file.write_bytes(bad)
+        try:
+            asyncio.run(read())
+        except StoreError as error:
+            said.append(str(error))
+    assert said.pop(0).endswith("start with the key folder it was made with")
+    assert len(said) > 10
+    assert {each.partition(" is damaged and cannot be ")[0] for each in said} == {
+        str(file),
+        "The database",
+    }
+    assert all(each.endswith(f": {DAMAGED}") for each in said)
+    file.write_bytes(whole)
+    asyncio.run(read())
 
 
 # --- long searches -------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,6 +24,7 @@ from fhir_server.storage.sqlite.migrations import prepare
 from fhir_server.storage.sqlite.names import Names
 from fhir_server.storage.sqlite.readers import Allowance, Patience, Reader, Readers
 from fhir_server.storage.sqlite.schema import (
+    DAMAGED,
     FILE,
     REFUSALS,
     choose_cipher,
@@ -70,6 +72,9 @@ class SqliteStore:
             self._shared = _load(self._writer, folder, keys, clock)
         except BaseException as error:
             self._lock.close()
+            if isinstance(error, apsw.CorruptError):
+                text = f"{folder / FILE} is damaged and cannot be opened: {DAMAGED}"
+                raise StoreError(text) from error
             if isinstance(error, apsw.Error):
                 raise StoreError(f"{folder / FILE} cannot be opened: {error}") from error
             raise
@@ -142,7 +147,8 @@ class SqliteStore:
             raise unavailable(error) from error
         finally:
             if conn.in_transaction:
-                conn.execute("COMMIT")
+                with suppress(*REFUSALS):  # it only read, and what it read is told
+                    conn.execute("COMMIT")
             self._readers.give(reader)
         return await self._read(work, begun=True)
 

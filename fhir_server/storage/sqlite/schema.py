@@ -201,8 +201,16 @@ REFUSALS = (
 )
 
 
+DAMAGED = (
+    "stop the server, keep a copy of the data folder, and restore the last backup "
+    "(`salus restore`); `salus doctor` says more"
+)
+
+
 def unavailable(error: apsw.Error) -> Unavailable:
-    """The error to raise when the file system refuses."""
+    """The error to raise when the file system refuses, or the file is damaged."""
+    if isinstance(error, apsw.CorruptError):
+        return Unavailable(f"The database is damaged and cannot be read whole: {DAMAGED}")
     return Unavailable(
         f"The data folder cannot be written or read now ({type(error).__name__}): "
         "free space on its disk, or check the disk, and try again"
