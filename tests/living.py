@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import ssl
@@ -23,6 +24,7 @@ class Living:
         self.port = _free_port()
         self.environment = {**_clean(os.environ), **environment}
         self.process: subprocess.Popen[bytes] | None = None
+        self.began = 0  # where in the log its last start is
         self.arguments: tuple[str, ...] = ("--open",)
         self.scheme, self.verify = "http", ""  # the latter: a certificate that is trusted
 
@@ -31,8 +33,9 @@ class Living:
         return f"{self.scheme}://127.0.0.1:{self.port}/fhir"
 
     def start(self) -> Living:
-        """Start and wait until it is ready."""
+        """Start and wait until it is ready, and has said so."""
         with self.log.open("ab") as log:
+            self.began = log.tell()
             self.process = subprocess.Popen(
                 [
                     sys.executable,
@@ -58,11 +61,21 @@ class Living:
                 with self.client() as client:
                     ready = client.get(self.url.replace("/fhir", "/health/ready"))
                 if ready.status_code == 200:
+                    self.told("Try next:")
                     return self
             except httpx.TransportError:
                 pass
             time.sleep(0.05)
         raise AssertionError(f"not ready after a minute: {self.log.read_text()}")
+
+    def told(self, pattern: str, seconds: float = 30) -> re.Match[str]:
+        """What the server printed since its last start, which may come a moment later."""
+        deadline = time.monotonic() + seconds
+        while (found := re.search(pattern, self.log.read_text()[self.began :])) is None:
+            assert self.process is not None and self.process.poll() is None, self.log.read_text()
+            assert time.monotonic() < deadline, self.log.read_text()
+            time.sleep(0.02)
+        return found
 
     def kill(self) -> None:
         """kill -9: nothing is tidied up."""

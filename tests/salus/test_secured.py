@@ -404,7 +404,7 @@ def test_a_stopped_server_is_looked_after_in_its_folder(tmp_path):
 def test_the_first_link_makes_one_administrator_once_and_is_kept_nowhere(tmp_path):
     server = Secured(tmp_path)
     server.start()
-    link = re.search(r"http\S+/welcome\?link=(\S+)", server.log.read_text())
+    link = server.told(r"http\S+/welcome\?link=(\S+)")
     with server.browser() as browser:
         page = browser.get(link.group())
         chosen = browser.submit(page, password=PASSWORD, again=PASSWORD)

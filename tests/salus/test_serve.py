@@ -248,6 +248,8 @@ def test_an_interrupted_load_says_what_it_did_and_how_to_go_on(home):
             text=True,
             env=environment(home),
             cwd=home,
+            # Who runs the tests in the background of a shell lets all of them ignore it.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         until = time.monotonic() + SECONDS
         while total(server, "Patient?_summary=count") == 0 and time.monotonic() < until:
