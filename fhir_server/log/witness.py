@@ -23,13 +23,19 @@ SIZE_TYPE = "text/x.tlog.size"  # of an answer that is the size of the last stat
 class Refused(Exception):
     """No signature is given. `status` is the one of HTTP; `size` is how many leaves the log had
     when it was last signed, where it is not what the asker thinks; `alarm`: what was asked for
-    contradicts what was signed before, so the log was rewritten, cut or forked."""
+    contradicts what was signed before, so the log was rewritten, cut or forked; `certain`: that two
+    signatures of the log prove it, while a proof that does not hold may be anybody's junk."""
 
     def __init__(
-        self, status: int, text: str, size: int | None = None, alarm: bool = False
+        self,
+        status: int,
+        text: str,
+        size: int | None = None,
+        alarm: bool = False,
+        certain: bool = False,
     ) -> None:
         super().__init__(text)
-        self.status, self.size, self.alarm = status, size, alarm
+        self.status, self.size, self.alarm, self.certain = status, size, alarm, certain
 
 
 class Unreachable(Exception):
@@ -122,7 +128,8 @@ def follow(head: Head, request: Request, checkpoint: Checkpoint) -> None:
     if request.old != head.size:
         raise Refused(409, f"The log had {head.size} leaves", head.size)
     if checkpoint.size == head.size and checkpoint.root != head.root:
-        raise Refused(409, f"Another root was signed for {head.size} leaves", alarm=True)
+        text = f"Another root was signed for {head.size} leaves"
+        raise Refused(409, text, alarm=True, certain=True)
     if not verify_consistency(
         head.size, checkpoint.size, request.proof, head.root, checkpoint.root
     ):

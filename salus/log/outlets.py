@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import stat
 from pathlib import Path
 
 import httpx
@@ -18,7 +19,8 @@ SECONDS = 5.0  # that an answer may take
 
 
 class AppendedFile:
-    """Notes one after the other, an empty line between them; best where nothing can be removed."""
+    """Notes one after the other, an empty line between them; best where nothing can be removed.
+    What is left of a note that did not fit is followed by an empty line too."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
@@ -28,13 +30,24 @@ class AppendedFile:
         await asyncio.to_thread(self._append, note.encode() + b"\n")
 
     def _append(self, text: bytes) -> None:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
         descriptor = os.open(self._file, flags, 0o644)
         try:
-            os.write(descriptor, text)
+            left = memoryview(_gap(descriptor) + text)
+            while left:
+                left = left[os.write(descriptor, left) :]
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def _gap(descriptor: int) -> bytes:
+    """What is missing to an empty line at the end of a file."""
+    found = os.fstat(descriptor)
+    if not stat.S_ISREG(found.st_mode) or not found.st_size:
+        return b""
+    end = os.pread(descriptor, 2, max(found.st_size - 2, 0))
+    return b"" if end == b"\n\n" else b"\n" if end.endswith(b"\n") else b"\n\n"
 
 
 class Webhook:

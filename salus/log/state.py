@@ -20,7 +20,7 @@ from fhir_server.storage.sqlite.folder import Lock
 from salus.problem import Problem
 
 SIGNED = "signed.json"  # by a log's origin, the last checkpoint of it that was signed, as a note
-EVIDENCE = 100  # refused requests that are kept, at most
+EVIDENCE = 100  # refused requests that are kept, at most; of those that prove a fork, as many
 
 
 class Signed:
@@ -57,15 +57,21 @@ class Signed:
         self._notes[checkpoint.origin] = text
         self._heads[checkpoint.origin] = checkpoint.head
 
-    def keep(self, request: bytes) -> Path | None:
-        """A refused request that may prove that a log misbehaved; its file, None where enough of
-        them are kept already."""
-        file = self._folder / f"refused-{sha256(request).hexdigest()[:32]}.txt"
-        if not file.exists():
-            if len(list(self._folder.glob("refused-*.txt"))) >= EVIDENCE:
-                return None
-            write_durably(file, request)
-        return file
+    def keep(self, request: bytes, certain: bool) -> tuple[Path | None, bool]:
+        """Keep a refused request that may prove that a log misbehaved, once of each checkpoint, and
+        when that is certain what it contradicts; its file, None where enough of them are kept
+        already, and whether it is a new one."""
+        checkpoint = request.partition(b"\n\n")[2]
+        state = checkpoint.partition(b"\n\n")[0]
+        kind = "fork" if certain else "refused"
+        file = self._folder / f"{kind}-{sha256(state).hexdigest()[:32]}.txt"
+        if file.exists():
+            return file, False
+        if len(list(self._folder.glob(f"{kind}-*.txt"))) >= EVIDENCE:
+            return None, True
+        before = self._notes.get(state.partition(b"\n")[0].decode("utf-8", "replace"), "")
+        write_durably(file, request + (f"\n{before}".encode() if certain else b""))
+        return file, True
 
     def close(self) -> None:
         self._lock.close()

@@ -149,17 +149,24 @@ def _kept(kept: Sequence[Kept], logs: Sequence[Verifier]) -> tuple[list[Signed],
 def _of_file(
     file: Path, logs: Sequence[Verifier], witnesses: Sequence[Verifier]
 ) -> tuple[list[Signed], list[Finding]]:
-    """The states in a file, of one or more notes with an empty line between them. Problem."""
+    """The states in a file, of one or more notes with an empty line between them. What is none, as
+    of a write that was cut short, is told. Problem where there is nothing else."""
     found, false = list[Signed](), list[Finding]()
-    parts = file.read_text().strip("\n").split("\n\n")
-    if len(parts) % 2:
-        raise Problem(f"{file} holds no checkpoints: each is a text and lines of signature")
-    for text, lines in zip(parts[::2], parts[1::2], strict=True):
+    at, read, torn = 0, 0, 0
+    parts = file.read_text(errors="replace").strip("\n").split("\n\n")
+    while at < len(parts):
         try:
-            note = notes.parse(f"{text}\n\n{lines}\n".encode())
-        except Malformed as error:
-            raise Problem(f"{file} holds no checkpoints: {error}") from None
-        _take(note, str(file), None, logs, witnesses, found, false)
+            note = notes.parse("\n\n".join((*parts[at : at + 2], "")).strip("\n").encode() + b"\n")
+        except Malformed:
+            at, torn = at + 1, torn + 1
+        else:
+            _take(note, str(file), None, logs, witnesses, found, false)
+            at, read = at + 2, read + 1
+    if not read:
+        raise Problem(f"{file} holds no checkpoints: each is a text and lines of signature")
+    if torn:
+        text = f"Something in {file} is no checkpoint; it was passed over"
+        false.append(Finding("checkpoint false", text))
     return found, false
 
 

@@ -42,9 +42,15 @@ def witness(
 
 
 def alarm(refused: Refused, request: bytes, signed: Signed, told: Callable[[str], None]) -> None:
-    """Say aloud that a log contradicts what was signed of it, and keep the proof."""
+    """Say aloud, once of each checkpoint, that a log contradicts what was signed of it, and keep
+    the proof. Anybody can send a checkpoint that the log signed with a proof that does not hold."""
     if not refused.alarm:
         return
-    file = signed.keep(request)
+    file, fresh = signed.keep(request, refused.certain)
+    if not fresh:
+        return
     kept = f"; the request is kept in {file}" if file else ""
-    told(f"ALARM: the log was rewritten, cut or forked: {refused}{kept}")
+    if refused.certain:
+        told(f"ALARM: the log was rewritten, cut or forked: {refused}{kept}")
+    else:
+        told(f"ALARM: the log was rewritten, or somebody sent a false proof: {refused}{kept}")

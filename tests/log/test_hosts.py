@@ -101,11 +101,16 @@ def test_the_state_is_on_disk_before_the_cosignature_is_given(tmp_path, witness_
     assert written == {KEY.name: note_of(20).encode().decode()}
 
 
-def test_refused_requests_are_kept_up_to_a_number(signed, monkeypatch):
+@pytest.mark.parametrize("certain", [False, True])
+def test_refused_requests_are_kept_up_to_a_number_once_of_each_checkpoint(
+    signed, monkeypatch, certain
+):
     monkeypatch.setattr("salus.log.state.EVIDENCE", 3)
-    kept = [signed.keep(b"%d" % each) for each in range(5)]
-    assert [file is not None for file in kept] == [True, True, True, False, False]
-    assert signed.keep(b"0") == kept[0]
+    requests = [b"old 1\n\n" + note_of(10 + each).encode() for each in range(5)]
+    kept = [signed.keep(each, certain) for each in requests]
+    assert [file is not None for file, _ in kept] == [True, True, True, False, False]
+    assert [fresh for _, fresh in kept] == [True] * 5
+    assert signed.keep(requests[0].replace(b"old 1", b"old 2"), certain) == (kept[0][0], False)
 
 
 def test_a_first_start_makes_a_key_that_stays(tmp_path):
