@@ -71,7 +71,7 @@ class Living:
     def told(self, pattern: str, seconds: float = 30) -> re.Match[str]:
         """What the server printed since its last start, which may come a moment later."""
         deadline = time.monotonic() + seconds
-        while (found := re.search(pattern, self.log.read_text()[self.began :])) is None:
+        while (found := re.search(pattern, self.log.read_bytes()[self.began :].decode())) is None:
             assert self.process is not None and self.process.poll() is None, self.log.read_text()
             assert time.monotonic() < deadline, self.log.read_text()
             time.sleep(0.02)
