@@ -32,7 +32,7 @@ class Limits:
     iterations: int = 5  # rounds of :iterate
     conditional: int = 1_000  # resources that one conditional delete may remove
     search_seconds: float = 30.0  # a search is interrupted after this
-    writing_seconds: float = 2.0  # all searches of one write together, while other writes wait
+    writing_seconds: float = 5.0  # all searches of one write together, while other writes wait
     patch_operations: int = 1_000
     link_seconds: int = 24 * 3600  # a paging link expires after this
     audit_entities: int = 200  # versions named by one AuditEvent, then a further one
