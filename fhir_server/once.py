@@ -13,7 +13,7 @@ import msgspec
 from conformance.json import encode
 from conformance.outcome import FhirError
 from fhir_server.interaction import Interaction, Result
-from fhir_server.storage.store import Store, Transaction
+from fhir_server.storage.store import Store, StoreError, Transaction, Unavailable
 
 _SPACE = "once"
 _END = "\U0010ffff"
@@ -86,12 +86,18 @@ async def keep(tx: Transaction, key: str, digest: bytes, result: Result) -> None
 
 
 async def forget(store: Store, touches: Callable[[bytes], bool]) -> int:
-    """Forget the Results that touch something; how many."""
+    """Forget the Results that touch something; how many. Where one cannot be opened, whatever it
+    may be of, all that are not looked at yet are forgotten: it is only as if they came late."""
     gone, after = 0, ""
     while True:
 
         async def step(tx: Transaction, after: str = after) -> tuple[int, str]:
-            page = await tx.range(_SPACE, after, _END, _PAGE)
+            try:
+                page = await tx.range(_SPACE, after, _END, _PAGE)
+            except Unavailable:
+                raise
+            except StoreError:
+                return await tx.clear(_SPACE, after, _END), ""
             those = [each.key for each in page if _touches(_decode(each.value), touches)]
             for key in those:
                 await tx.take(_SPACE, key)

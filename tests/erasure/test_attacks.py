@@ -170,6 +170,11 @@ def test_a_damaged_record_keeps_no_erasure_from_ending(tmp_path, caplog):
         flip = "UPDATE resource SET body = CAST(body || x'00' AS BLOB) WHERE id = ?"
         for id in ("broken", "of-ann"):
             await damage(clinic, flip, id)
+        more = {"resourceType": "Patient", "name": [{"family": "Other"}]}
+        await clinic.ask("create", "Patient", once="key", resource=more)
+        await damage(
+            clinic, "UPDATE kept SET value = CAST(value || x'00' AS BLOB) WHERE space = 'once'"
+        )
         await clinic.found("Patient", name="nobody")
         await damage(
             clinic,
@@ -177,7 +182,7 @@ def test_a_damaged_record_keeps_no_erasure_from_ending(tmp_path, caplog):
             " WHERE apart IS NOT NULL)",
         )
         done = await clinic.erase()
-        assert (done.finished, done.unread, done.changed) == (True, 2, 2)
+        assert (done.finished, done.unread, done.changed, done.results) == (True, 2, 2, 1)
         assert any("2 records that are damaged" in each for each in done.remains)
         assert await clinic.read("Observation", "of-ann") == 404
         for id in ("before", "after"):

@@ -93,6 +93,47 @@ def test_one_resource_is_purged_with_every_version(with_store):
     with_store(story)
 
 
+def test_whose_the_versions_of_a_resource_were_is_known(with_store):
+    async def story(store):
+        await put(store, "a", owner="Patient/ann")
+        await put(store, "a", owner="Patient/bob")
+        await put(store, "a")
+        whose = await store.transaction(lambda tx: tx.whose("Patient", "a"))
+        assert whose == {"Patient/ann", "Patient/bob"}
+        assert await store.transaction(lambda tx: tx.whose("Patient", "none")) == frozenset()
+        assert not await store.transaction(lambda tx: tx.erased(["Patient/ann"]))
+        await write(store, lambda tx: tx.erase("Patient/ann"))
+        assert await store.transaction(lambda tx: tx.whose("Patient", "a")) == {"Patient/bob"}
+        assert await store.transaction(lambda tx: tx.erased(["Patient/bob", "Patient/ann"]))
+        assert not await store.transaction(lambda tx: tx.erased(["Patient/bob"]))
+
+    with_store(story)
+
+
+def test_a_survey_is_the_history_and_goes_on_by_sequence(with_store):
+    async def story(store):
+        made = [await put(store, id) for id in ("a", "b", "a", "a")]
+        every = await store.transaction(lambda tx: tx.survey(None, None, 9))
+        assert every == made[::-1]
+        before = made[2].sequence
+        page = await store.transaction(lambda tx: tx.survey("Patient", "a", 1, before))
+        assert page == [made[0]]
+        assert await store.transaction(lambda tx: tx.survey("Patient", "none", 9)) == []
+
+    with_store(story)
+
+
+def test_what_events_have_apart_is_told_by_their_number(with_store):
+    async def story(store):
+        await store.record([event(apart=b"one"), event(), event(apart=b"three")])
+        assert await store.transaction(lambda tx: tx.aparts(0, 9)) == [(1, b"one"), (3, b"three")]
+        assert await store.transaction(lambda tx: tx.aparts(1, 1)) == [(3, b"three")]
+        await write(store, lambda tx: tx.strip(["3"]))
+        assert await store.transaction(lambda tx: tx.aparts(1, 9)) == []
+
+    with_store(story)
+
+
 def test_another_body_takes_the_place_of_one_and_keeps_its_leaf(with_store):
     async def story(store):
         old = await put(store, "a", owner="Patient/a")

@@ -73,7 +73,7 @@ def between(reach: Reach, now: int, space: str, low: str, high: str, limit: int)
         f"SELECT {_COLUMNS} FROM kept WHERE space = ? AND key >= ? AND key < ? AND {_LIVE}"
         " ORDER BY key LIMIT ?",
         (space, low, high, now, limit),
-    )
+    ).fetchall()  # so that one that cannot be opened leaves no statement that is not finished
     return [_opened(reach, space, row) for row in rows]
 
 

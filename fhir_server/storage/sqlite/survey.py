@@ -69,7 +69,7 @@ def aparts(reach: Reach, after: int, limit: int) -> list[tuple[int, bytes | None
     found = reach.conn.execute(
         "SELECT n, apart FROM event WHERE n > ? AND apart IS NOT NULL ORDER BY n LIMIT ?",
         (after, limit),
-    )
+    ).fetchall()
     return [(n, _apart(reach, n, blob)) for n, blob in found]
 
 
