@@ -59,7 +59,8 @@ def masked() -> dict[str, Any]:
 
 
 class Cut:
-    """Finds and removes the names of resources that are no more, and references by identifiers."""
+    """Finds and removes the `names` of resources that are no more, and references by identifiers
+    of patients among them."""
 
     def __init__(
         self,
@@ -68,6 +69,8 @@ class Cut:
         core: Core,
         words: Iterable[str] = (),
     ) -> None:
+        self.names = frozenset(names)
+        self._words = tuple(words)
         self._names = {f"{type}/{id}" for type, id in names}
         self._ids = {id for _, id in names}
         self._id_bytes = {id.encode() for id in self._ids}
@@ -76,13 +79,17 @@ class Cut:
         self._identifiers = {each for each in identifiers if each[0]}
         self._values = tuple(encode(value)[1:-1] for _, value in self._identifiers)
         self._core = core
-        said = {each.casefold().lstrip("+") for each in words}
+        said = {each.casefold().lstrip("+") for each in self._words}
         self._said = {each for each in said if _WORD.fullmatch(each)}
         self._phrases = {each for each in said - self._said if len(each) >= _TELLING}
         # A name below another server's address is somebody else's.
         ours = re.escape(core.base_url)
         pattern = rf"(?:(?<={ours}/)|(?<![\w/]))[A-Z][A-Za-z]+/[A-Za-z0-9\-.]{{1,64}}"
         self._in_text = re.compile(pattern, re.ASCII)
+
+    def extended(self, names: Collection[Name]) -> Cut:
+        """One that finds and removes these names, too."""
+        return Cut({*self.names, *names}, self._identifiers, self._core, self._words)
 
     def touches(self, body: bytes) -> bool:
         """Whether a body names what is to go."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import traceback
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -144,7 +144,7 @@ class Finisher:
         await work.queries()
         results = await once.forget(self._store, cut.touches)
         left = sorted(work.left)
-        dangling = await self._close(erasing, left)
+        dangling = await self._close(erasing, left, work.names)
         tidy = await self._store.tidy(WHOLE)
         if work.unread:
             _log.warning("An erasure is done but for %d records that are damaged", work.unread)
@@ -159,10 +159,10 @@ class Finisher:
             len(left),
         )
 
-    async def _close(self, erasing: Erasing, left: list[Name]) -> int:
+    async def _close(self, erasing: Erasing, left: list[Name], names: Collection[Name]) -> int:
         async def work(tx: Transaction) -> int:
-            await self._core.beyond.forget(tx, [f"{type}/{id}" for type, id in erasing.names])
-            dangling = await tx.veil(erasing.names)
+            await self._core.beyond.forget(tx, [f"{type}/{id}" for type, id in names])
+            dangling = await tx.veil(names)
             if left:
                 rest = msgspec.structs.replace(erasing, left=left)
                 await tx.keep(SPACE, erasing.patient, msgspec.json.encode(rest))

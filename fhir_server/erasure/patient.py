@@ -18,9 +18,11 @@ from fhir_server import spool
 from fhir_server.audit.balp import CUSTODIAN, PATIENT_ROLE, PERSON
 from fhir_server.audit.event import SUCCESS, role
 from fhir_server.audit.links import AGENT, ENTITY
+from fhir_server.core import Core
 from fhir_server.erasure import holds
 from fhir_server.erasure.beyond import Beyond
 from fhir_server.erasure.cut import identifiers_of
+from fhir_server.erasure.subjects import about
 from fhir_server.interaction import Resource
 from fhir_server.log.tombstone import Tombstone
 from fhir_server.search.place import link_entry
@@ -99,8 +101,7 @@ async def remove(
     tx: Transaction, beyond: Beyond, id: str, basis: str, grant: Grant, found: Found
 ) -> Begun:
     """The same, whatever forbids it: what cannot be opened any more is nobody's evidence."""
-    owner = f"{PATIENT}/{id}"
-    gone = await tx.erase(owner)
+    gone = await _removed(tx, id, found)
     for name in found.pieces:
         await spool.remove(tx, name)
     names = sorted({*gone.names, (PATIENT, id)})
@@ -121,9 +122,22 @@ async def remove(
     return Begun(erasing, gone, found, forgotten)
 
 
-async def look(tx: Transaction, id: str) -> Found:
-    """What there is of a patient. What cannot be opened any more says nothing."""
-    names = await tx.owned(f"{PATIENT}/{id}")
+async def _removed(tx: Transaction, id: str, found: Found) -> Gone:
+    """Remove what is a patient's own, and what is about them, but for what a hold is on."""
+    gone = await tx.erase(f"{PATIENT}/{id}")
+    names, leaves = set(gone.names), set(gone.leaves)
+    held = await holds.owners(tx)
+    for name in sorted(set(found.names) - names):
+        if not await holds.forbidden(tx, name, held):
+            leaves.update((await tx.purge(*name)).leaves)
+            names.add(name)
+    return Gone(tuple(sorted(names)), tuple(sorted(leaves)), gone.keys)
+
+
+async def look(tx: Transaction, core: Core, id: str) -> Found:
+    """What there is of a patient: what is theirs, and what is about them though others take part,
+    so that it is sealed as nobody's. What cannot be opened any more says nothing. TooCostly."""
+    names = sorted({*await tx.owned(f"{PATIENT}/{id}"), *await about(tx, core, id)})
     resources: list[Resource] = []
     versions = 0
     for type, each in names:

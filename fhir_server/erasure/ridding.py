@@ -7,7 +7,7 @@ https://gdpr-info.eu/art-17-gdpr/, https://gdpr-info.eu/art-19-gdpr/
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import AsyncIterator, Collection
 
 from conformance.json import encode, parse
 from conformance.outcome import FhirError
@@ -26,6 +26,8 @@ SELF = Grant.operator("Salus")
 _SALT = 16  # bytes before what an event has apart
 _PAGE = 100  # versions that are opened while others wait
 _VERSIONS = 100_000  # of one resource
+# What others refer to by ids that say nothing, and hardly ever: no further look is worth it.
+_BESIDE = frozenset({"Provenance", "Binary"})
 
 
 class Work:
@@ -35,6 +37,12 @@ class Work:
         self._store, self._core, self._cut = store, core, cut
         self.changed = self.removed = self.redacted = self.unread = 0
         self.left: set[Name] = set()  # as it was, for a legal hold
+        self._gone: set[Name] = set()  # removed, and looked for by nobody yet
+
+    @property
+    def names(self) -> Collection[Name]:
+        """What is no more, what was removed on the way included."""
+        return self._cut.names
 
     async def all(self) -> None:
         """Look at every version there is: references stand in elements that nobody indexes. What is
@@ -45,26 +53,23 @@ class Work:
             found -= self.left
             for name in sorted(found):
                 await self._store.transaction(lambda tx, name=name: self._rid(tx, name), write=True)  # type: ignore[misc]
-            if not found:
+            if self._gone:  # what others say of these is anywhere
+                self._cut, newest = self._cut.extended(self._gone), 0
+                self._gone, self.unread = set(), 0
+            elif not found:
                 return
             since = newest
 
     async def _named(self, since: int) -> tuple[int, set[Name]]:
         """The resources of which some version beyond a sequence names what is erased."""
-        before: int | None = None
         newest, found = since, set[Name]()
-        while True:
-            page = await self._store.transaction(
-                lambda tx, before=before: tx.survey(None, None, _PAGE, before)  # type: ignore[misc]
-            )
-            fresh = [each for each in page if each.sequence > since]
-            self.unread += sum(isinstance(each, Unread) for each in fresh)
-            found |= {(v.type, v.id) for v in fresh if self._touched(v)}
-            newest = max([newest, *(each.sequence for each in fresh)])
-            if len(page) < _PAGE or len(fresh) < len(page):
-                return newest, found
-            before = page[-1].sequence
-            await asyncio.sleep(0)
+        async for each in versions(self._store, since):
+            newest = max(newest, each.sequence)
+            if isinstance(each, Unread):
+                self.unread += 1
+            elif self._touched(each):
+                found.add((each.type, each.id))
+        return newest, found
 
     def _touched(self, version: Version | Unread) -> bool:
         if isinstance(version, Unread):
@@ -76,15 +81,16 @@ class Work:
         if await holds.forbidden(tx, name, await holds.owners(tx)):
             self.left.add(name)
             return
-        (current,) = await tx.survey(*name, 1) or (None,)
-        if isinstance(current, Version) and self._touched(current):
-            resource = parse(current.body)
+        past = await tx.survey(*name, 2)  # a deletion says nothing of what it was about
+        last = next((each for each in past if isinstance(each, Version) and each.body), None)
+        if last is not None and self._touched(last):
+            resource = parse(last.body)
             made = self._cut.without(resource)
             if made is None:
-                await self._remove(tx, name, current)
+                await self._remove(tx, name, last)
                 return
-            if made is not resource:
-                await self._put(tx, current, made)
+            if made is not resource and last is past[0]:
+                await self._put(tx, last, made)
         await self._redact(tx, name)
 
     async def _put(self, tx: Transaction, current: Version, made: dict[str, object]) -> None:
@@ -117,6 +123,8 @@ class Work:
         gone = await tx.purge(*name)
         await self._note(tx, gone)
         self.removed += 1
+        if name[0] not in _BESIDE:
+            self._gone.add(name)
         await self._tell(tx, current, "delete")
 
     async def _note(self, tx: Transaction, gone: Gone) -> None:
@@ -155,35 +163,56 @@ class Work:
         return self._cut.asked_for(apart[_SALT:].decode("utf-8", "replace"))
 
     async def files(self, ids: Collection[str]) -> None:
-        """Remove the Binaries of the erased that nobody else names."""
-        left = {("Binary", id) for id in ids}
-        if not left:
-            return
-        others = await Work(self._store, self._core, Cut(left, (), self._core))._mentioned()
-        for name in sorted(left - others):
+        """Remove the Binaries of the erased that nobody else names, nor ever did."""
+        for name in await unmentioned(self._store, self._core, ids):
             await self._store.transaction(lambda tx, name=name: self._file(tx, name), write=True)  # type: ignore[misc]
 
     async def _file(self, tx: Transaction, name: Name) -> None:
         (current,) = await tx.survey(*name, 1) or (None,)
-        if not isinstance(current, Version) or current.owner is not None:
+        if not isinstance(current, Version) or not _is_nobodys(current):
+            return
+        if await tx.whose(*name):  # once it was somebody's
             return
         if await holds.forbidden(tx, name, await holds.owners(tx)):
             self.left.add(name)
             return
         await self._remove(tx, name, current)
 
-    async def _mentioned(self) -> set[Name]:
-        """Which of the names current versions of others have."""
-        found: set[Name] = set()
-        before: int | None = None
-        while True:
-            page = await self._store.transaction(
-                lambda tx, before=before: tx.survey(None, None, _PAGE, before)  # type: ignore[misc]
-            )
-            for each in page:
-                if isinstance(each, Version):
-                    found |= self._cut.named_in(each.body) - {(each.type, each.id)}
-            if len(page) < _PAGE:
-                return found
-            before = page[-1].sequence
-            await asyncio.sleep(0)
+
+def _is_nobodys(binary: Version) -> bool:
+    """Whether a Binary was written under nothing, so that it is of whoever names it."""
+    return bool(binary.body) and "securityContext" not in parse(binary.body)
+
+
+async def unmentioned(
+    store: Store, core: Core, ids: Collection[str], but: Collection[Name] = ()
+) -> list[Name]:
+    """Those of these Binaries that no version of anything names, `but` of these; none when some
+    version cannot be opened, which may."""
+    left = {("Binary", id) for id in ids}
+    cut = Cut(left, (), core)
+    if not left:
+        return []
+    async for each in versions(store):
+        if isinstance(each, Unread):
+            return []
+        if (each.type, each.id) not in but:
+            left -= cut.named_in(each.body) - {(each.type, each.id)}
+    return sorted(left)
+
+
+async def versions(store: Store, beyond: int = 0) -> AsyncIterator[Version | Unread]:
+    """Every version whose sequence is beyond one, the newest first, while others go on."""
+    before: int | None = None
+    while True:
+        page = await store.transaction(
+            lambda tx, before=before: tx.survey(None, None, _PAGE, before)  # type: ignore[misc]
+        )
+        for each in page:
+            if each.sequence <= beyond:
+                return
+            yield each
+        if len(page) < _PAGE:
+            return
+        before = page[-1].sequence
+        await asyncio.sleep(0)

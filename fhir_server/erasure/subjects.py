@@ -6,7 +6,8 @@ https://hl7.org/fhir/R4/fivews.html (who.focus), https://hl7.org/fhir/R4/referen
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any, TypeAlias
 
@@ -15,7 +16,19 @@ from conformance.json import parse
 from fhir_server import owners
 from fhir_server.core import Core
 from fhir_server.interaction import Resource
-from fhir_server.storage.store import Condition, Match, Page, Transaction, Version
+from fhir_server.storage.sealed import Damaged
+from fhir_server.storage.store import (
+    ID,
+    All,
+    AnyOf,
+    Condition,
+    Erased,
+    Match,
+    Not,
+    Page,
+    Transaction,
+    Version,
+)
 
 Name: TypeAlias = tuple[str, str]  # type and id
 Identifier: TypeAlias = tuple[str | None, str]  # system and value
@@ -98,17 +111,19 @@ def _child(
 
 async def about(tx: Transaction, core: Core, id: str) -> list[Name]:
     """The resources that are about a patient though others take part, so that they are nobody's
-    own. TooCostly."""
+    own, as far as the index finds them: not deleted ones, nor beside what is damaged. TooCostly."""
     found: set[Name] = set()
     for type in sorted(core.definitions.types):
         if type == PATIENT or subject_of(type, core.definitions) is None:
             continue
         for key in sorted(owners.naming(type, core.index)):
-            found |= {name async for name in _about(tx, core, type, key, id)}
+            with suppress(Damaged, Erased):
+                async for name in _about(tx, core, type, key, id):
+                    found.add(name)
     return sorted(found)
 
 
-async def _about(tx: Transaction, core: Core, type: str, key: str, id: str) -> Any:
+async def _about(tx: Transaction, core: Core, type: str, key: str, id: str) -> AsyncIterator[Name]:
     named = (Condition("system", "eq", PATIENT), Condition("code", "eq", id))
     page = Page(_PAGE)
     while True:
@@ -146,12 +161,11 @@ async def _is_sole(tx: Transaction, core: Core, identifier: Identifier, id: str)
     if not system:
         return False
     named = (Condition("system", "eq", system), Condition("code", "eq", value))
-    for key in _identifying(core):
-        found = await tx.find(PATIENT, Match(key, "token", named), (), Page(2))
-        if any(each.id != id for each in found.versions):
-            return False
-    return True
-
-
-def _identifying(core: Core) -> Iterator[str]:
-    yield from core.index.parameters(PATIENT)["identifier"].keys
+    keys = core.index.parameters(PATIENT)["identifier"].keys
+    others = All(
+        (
+            AnyOf(tuple(Match(key, "token", named) for key in keys)),
+            Not(Match(ID, "token", (Condition("code", "eq", id),))),
+        )
+    )
+    return not await tx.count(PATIENT, others, 1)

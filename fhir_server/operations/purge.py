@@ -33,7 +33,7 @@ async def run(step: Step, asked: Interaction) -> Result:
     """200 with Parameters that say what went, or would go. FhirError 400, 404, 409, 422."""
     id, given = asked.id or "", _given(asked)
     touched = ((PATIENT, id, None),)
-    found = await look(step.tx, id)
+    found = await look(step.tx, step.core, id)
     if given.get("dry-run"):
         if not found.names:
             raise FhirError("not-found", "There is no such Patient")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from fhir_server.storage.sqlite import events
 from fhir_server.storage.sqlite.matches import live
@@ -111,7 +111,8 @@ class Frame:
         return lines
 
     def _lines(self, statement: Statement, values: Sequence[Value], sorts: int) -> list[Line]:
-        rows = self.reach.conn.execute(statement.text, statement.fill(values))
+        # All at once: a row that cannot be opened must leave no statement in progress.
+        rows: list[Any] = self.reach.conn.execute(statement.text, statement.fill(values)).fetchall()
         end = sorts + 1
         if self.events:
             found = events.version
