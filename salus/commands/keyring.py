@@ -5,7 +5,9 @@ https://csrc.nist.gov/pubs/sp/800/57/pt1/r5/final
 
 from __future__ import annotations
 
+import warnings
 from datetime import UTC, datetime
+from getpass import GetPassWarning
 from pathlib import Path
 from typing import Annotated, TypeVar, cast, get_args
 
@@ -61,7 +63,7 @@ def status(data: Data = None, keys: Keys = None) -> None:
             ("Data keys", f"{found.keys:,} (those made ahead included)"),
             ("Destroyed", f"{found.destroyed:,}"),
             ("Last backup", _when(at.get(keydb.BACKUP), "none")),
-            ("Backups end", _when(at.get(keydb.BACKUPS_UNTIL), "there are none")),
+            ("Backups end", _when(at.get(keydb.BACKUPS_UNTIL), "no backup was made")),
         ):
             out.print(f"{name and name + ':':<19}{escape(value)}", highlight=False, soft_wrap=True)
 
@@ -149,6 +151,21 @@ def _renew_service_key(settings: Settings, former: str | None) -> None:
     )
     if renewed.remaining:
         out.print(escape(renewed.remaining), highlight=False, soft_wrap=True)
+    if former == "file":
+        out.print(escape(_left(settings)), highlight=False, soft_wrap=True)
+
+
+def _left(settings: Settings) -> str:
+    """What a key file that wraps nothing any more still opens."""
+    from fhir_server.storage.keys import KEY_FILE
+    from fhir_server.storage.rotation import overview
+
+    until = overview(settings.keys).happened.get(keydb.BACKUPS_UNTIL)
+    last = f"when the last key backup of before has ended ({_when(until)})" if until else "now"
+    return (
+        f"{settings.keys / KEY_FILE} is left there: it opens older copies of {keydb.KEYS_DB}, and "
+        f"nothing of today. Destroy it {last}"
+    )
 
 
 def _before(settings: Settings, former: str) -> Kind:
@@ -213,6 +230,8 @@ def backup(
         settings = _settings(data, keys)
         if file.resolve().is_relative_to(settings.data):
             raise Problem("Keys do not lie with the data: name a place outside the data folder")
+        if file.exists():
+            raise Problem(f"{file} is there already, perhaps a backup that is needed: name another")
         service = key_provider(settings)
         sealed = settings.key_provider == "file"
         passphrase = _passphrase(passphrase_file, confirmed=True) if sealed else ""
@@ -276,13 +295,23 @@ def _noted_afterwards(settings: Settings) -> str:
 def _passphrase(file: Path | None, confirmed: bool) -> str:
     from fhir_server.storage.keybackup import LEAST
 
-    if file is not None:
-        given = read_secret(file, "passphrase")
-    else:
-        given = typer.prompt("Passphrase", hide_input=True, confirmation_prompt=confirmed, err=True)
+    given = _typed(confirmed) if file is None else read_secret(file, "passphrase")
     if len(given) < LEAST:
         raise Problem(f"The passphrase protects every key: give at least {LEAST} characters")
     return str(given)
+
+
+def _typed(confirmed: bool) -> str:
+    """What is typed in a terminal. Problem where there is none, or nothing is."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", GetPassWarning)
+        try:
+            return str(
+                typer.prompt("Passphrase", hide_input=True, confirmation_prompt=confirmed, err=True)
+            )
+        except typer.Abort:
+            text = "No passphrase was typed: name a file that has it with --passphrase-file"
+            raise Problem(text) from None
 
 
 def _settings(data: Path | None, keys: Path | None) -> Settings:

@@ -181,6 +181,17 @@ def test_a_backup_lies_neither_with_the_data_nor_under_a_short_passphrase(folder
     assert not (tmp_path / "b").exists()
 
 
+def test_a_backup_takes_the_place_of_no_file_and_a_passphrase_of_no_typing(folders, tmp_path):
+    there = tmp_path / "yesterday"
+    there.write_bytes(b"a backup")
+    refused = folders.keys_command("backup", str(there), input=f"{PASS}\n{PASS}\n")
+    silent = folders.keys_command("backup", str(tmp_path / "b"), input="")
+    assert (refused.code, silent.code) == (2, 2)
+    assert "is there already" in refused.err
+    assert there.read_bytes() == b"a backup"
+    assert "name a file that has it with --passphrase-file" in silent.err
+
+
 @pytest.mark.parametrize(
     "arguments, words",
     [
