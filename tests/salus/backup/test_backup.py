@@ -11,7 +11,7 @@ import pytest
 
 from conformance import definitions
 from fhir_server.erasure.finishing import EXPIRED, Finisher
-from fhir_server.erasure.patient import begin
+from fhir_server.erasure.patient import begin, look
 from fhir_server.log.tombstone import parse
 from fhir_server.search.index import Index
 from fhir_server.storage.keys import PAGE_KEY, FileKeys, page_key
@@ -304,9 +304,11 @@ def erased(settings, index, id):
         pages = page_key(settings.data, FileKeys(settings.keys))
         core = _core(settings, index, pages)
         grant = Grant.operator("a test")
-        await store.transaction(
-            lambda tx: begin(tx, core.beyond, id, "asked for", grant), write=True
-        )
+
+        async def work(tx):
+            return await begin(tx, core.beyond, id, "asked for", grant, await look(tx, core, id))
+
+        await store.transaction(work, write=True)
         await Finisher(store, core, vault).finish_all()
         return await _notices(store, vault)
 
@@ -335,6 +337,7 @@ def test_a_patient_who_was_erased_after_the_backup_stays_erased(clinic, tmp_path
     made = back(restored, clinic / "one.backup", log_of)
 
     assert made.well
+    assert with_store(restored, index, _checked) == []
     assert (made.patients, made.removed.events) == (1, 0)
     assert made.removed.versions == sum(last - first + 1 for first, last in said.leaves)
     assert not shows(restored, id, name)
@@ -358,6 +361,10 @@ def test_a_patient_who_was_erased_after_the_backup_stays_erased(clinic, tmp_path
 def covered(said):
     """The leaves that a notice names."""
     return {leaf for first, last in said.leaves for leaf in range(first, last + 1)}
+
+
+async def _checked(store, vault):
+    return list(store.check())
 
 
 async def _destroyed(store, vault):
