@@ -25,9 +25,9 @@ from smart_auth.grant import Grant
 SELF = Grant.operator("Salus")
 _SALT = 16  # bytes before what an event has apart
 _PAGE = 100  # versions that are opened while others wait
-_VERSIONS = 100_000  # of one resource
+VERSIONS = 100_000  # of one resource
 # What others refer to by ids that say nothing, and hardly ever: no further look is worth it.
-_BESIDE = frozenset({"Provenance", "Binary"})
+BESIDE = frozenset({"Provenance", "Binary"})
 
 
 class Work:
@@ -107,7 +107,7 @@ class Work:
 
     async def _redact(self, tx: Transaction, name: Name) -> None:
         now: dict[int, bytes] = {}
-        for version in await tx.survey(*name, _VERSIONS):
+        for version in await tx.survey(*name, VERSIONS):
             if isinstance(version, Version) and self._touched(version):
                 resource = parse(version.body)
                 made = self._cut.redacted(resource)
@@ -123,7 +123,7 @@ class Work:
         gone = await tx.purge(*name)
         await self._note(tx, gone)
         self.removed += 1
-        if name[0] not in _BESIDE:
+        if name[0] not in BESIDE:
             self._gone.add(name)
         await self._tell(tx, current, "delete")
 
@@ -168,20 +168,17 @@ class Work:
             await self._store.transaction(lambda tx, name=name: self._file(tx, name), write=True)  # type: ignore[misc]
 
     async def _file(self, tx: Transaction, name: Name) -> None:
-        (current,) = await tx.survey(*name, 1) or (None,)
-        if not isinstance(current, Version) or not _is_nobodys(current):
-            return
-        if await tx.whose(*name):  # once it was somebody's
-            return
-        if await holds.forbidden(tx, name, await holds.owners(tx)):
-            self.left.add(name)
-            return
-        await self._remove(tx, name, current)
+        current = await disposable(tx, name)
+        if current is not None:
+            await self._remove(tx, name, current)
 
 
-def _is_nobodys(binary: Version) -> bool:
-    """Whether a Binary was written under nothing, so that it is of whoever names it."""
-    return bool(binary.body) and "securityContext" not in parse(binary.body)
+async def disposable(tx: Transaction, name: Name) -> Version | None:
+    """A Binary that was never anybody's, written under nothing: it is of whoever names it."""
+    (current,) = await tx.survey(*name, 1) or (None,)
+    if not isinstance(current, Version) or not current.body or await tx.whose(*name):
+        return None
+    return None if "securityContext" in parse(current.body) else current
 
 
 async def unmentioned(

@@ -107,10 +107,23 @@ def _print(shown: requests.Erased) -> None:
     lines += [f"  {count:>6} {type}" for type, count in shown.types]
     if shown.held:
         lines.append("A legal hold stands in the way, so nothing would be erased.")
-    if not shown.dry:
-        lines += _done(shown)
+    lines += _others(shown) if shown.dry else _done(shown)
     for line in lines:
         err.print(escape(line), highlight=False, soft_wrap=True)
+
+
+def _others(shown: requests.Erased) -> list[str]:
+    """What others would lose."""
+    if not shown.foreseen:
+        return ["What others would lose is not known: there is too much to look at it now."]
+    if not (shown.cut or shown.gone or shown.redacted):
+        return ["Others would lose nothing."]
+    lines = [f"Others would lose what names the patient ({shown.redacted} versions rewritten):"]
+    lines += [f"  {count:>6} {type}" for type, count in shown.cut]
+    if shown.gone:
+        lines.append("And these would be removed, which are about nothing else:")
+        lines += [f"  {count:>6} {type}" for type, count in shown.gone]
+    return lines
 
 
 def _done(shown: requests.Erased) -> list[str]:

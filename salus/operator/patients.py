@@ -18,11 +18,12 @@ from conformance.outcome import FhirError
 from fhir_server.audit.event import Caller
 from fhir_server.erasure import holds as legal
 from fhir_server.erasure.finishing import Done
+from fhir_server.erasure.foreseeing import foresee
 from fhir_server.erasure.months import cutoff
 from fhir_server.erasure.patient import waiting
 from fhir_server.ids import is_id
 from fhir_server.interaction import Interaction
-from fhir_server.storage.store import Transaction
+from fhir_server.storage.store import TooCostly, Transaction
 from salus.ending import Ending
 from salus.operator import requests
 from salus.operator.clients import OPERATOR
@@ -72,7 +73,7 @@ async def erase(product: Product, asked: requests.ErasePatient) -> requests.Eras
     except FhirError as error:
         raise Problem(error.issues[0].text) from None
     shown = _shown(asked.id, parse(result.body))
-    return shown if asked.dry else await _finished(product.ending, shown)
+    return await (_foreseen(product, shown) if asked.dry else _finished(product.ending, shown))
 
 
 def _checked(id: str) -> str:
@@ -97,6 +98,24 @@ def _shown(id: str, told: dict[str, Any]) -> requests.Erased:
         held=named["hold"]["valueBoolean"],
         types=types,
         versions=named["versions"]["valueInteger"],
+    )
+
+
+async def _foreseen(product: Product, shown: requests.Erased) -> requests.Erased:
+    """With what others would lose, where there is the time to look at all of it."""
+    server = product.server
+    try:
+        seen = await asyncio.wait_for(
+            foresee(server.store, server.core, shown.id), PATIENCE_SECONDS
+        )
+    except (TimeoutError, TooCostly):
+        return shown
+    return replace(
+        shown,
+        foreseen=True,
+        cut=tuple(sorted(seen.cut.items())),
+        gone=tuple(sorted(seen.gone.items())),
+        redacted=seen.redacted,
     )
 
 

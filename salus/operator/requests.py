@@ -259,7 +259,9 @@ class DataKeysRenewed(Struct, frozen=True):
 
 
 class Erased(Struct, frozen=True, kw_only=True):
-    """What went, or would go. `types`: resources by their type, with `versions` in all; `changed`:
+    """What went, or would go. `types`: resources by their type, with `versions` in all; `cut` and
+    `gone`, of a dry run that had the time to look (`foreseen`): resources of others by type that
+    would lose what names the patient, that would be removed; `changed`:
     resources of others that named the patient and do not any more, `redacted`: old versions of
     such, `removed`: what was about nothing else, `results`: remembered answers. `finished`: whether
     all of that is done already; `tidy`: whether no trace is left in the files; `left`: resources
@@ -272,6 +274,9 @@ class Erased(Struct, frozen=True, kw_only=True):
     types: tuple[tuple[str, int], ...]
     versions: int
     held: bool = False
+    foreseen: bool = False
+    cut: tuple[tuple[str, int], ...] = ()
+    gone: tuple[tuple[str, int], ...] = ()
     finished: bool = False
     changed: int = 0
     redacted: int = 0

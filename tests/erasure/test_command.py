@@ -44,6 +44,7 @@ def test_an_erasure_is_shown_confirmed_and_reported(run):
     code, said, _ = run("erase", "ada", "--dry-run")
     assert code == 0
     assert "Would be erased: Patient/ada, 2 resources in 2 versions" in said
+    assert "Others would lose nothing." in said
     code, said, _ = run("erase", "ada", "--basis", BASIS, typed="bob\n")
     assert code == REFUSED
     assert "nothing was erased" in said
