@@ -276,12 +276,14 @@ _REMOVALS = (
     f"UPDATE event SET apart = NULL WHERE substr(apart, 1, {KEY_ID}) IN temp.gone",
     f"DELETE FROM kept WHERE substr(value, 1, {KEY_ID}) IN temp.gone",
 )
+# No links are there yet but those of the events that erasing again has recorded.
 _RELEASES = (
     "DELETE FROM sealing WHERE id IN temp.gone",
     f"DELETE FROM resource AS r WHERE ver = 0 AND NOT {VEILED}"
     " AND NOT EXISTS (SELECT 1 FROM resource WHERE owner = r.pk)"
     " AND NOT EXISTS (SELECT 1 FROM old WHERE owner = r.pk)"
-    " AND NOT EXISTS (SELECT 1 FROM kept WHERE owner = r.pk)",
+    " AND NOT EXISTS (SELECT 1 FROM kept WHERE owner = r.pk)"
+    " AND NOT EXISTS (SELECT 1 FROM link WHERE dst = r.pk)",
 )
 _STRIP = (
     "UPDATE event SET apart = NULL WHERE apart IS NOT NULL"
