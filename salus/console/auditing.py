@@ -27,6 +27,7 @@ _LOGIN = "login:"  # with which somebody is named who has no resource
 _FIELDS = ("patient", "who", "app", "kind", "end", "from", "to")
 _PATIENTS = 50  # that a search for patients shows
 _NAME = 100  # characters of what is searched
+_FEW = 10  # resources of an entry that are shown at once
 
 router = APIRouter(include_in_schema=False)
 
@@ -177,6 +178,7 @@ async def _entry(visit: Visit, signed: Signed) -> Response:
         resources=list(_resources(event)),
         asked=_queries(event) if action == "query" else None,
         queries=bool(_queries(event)),
+        few=_FEW,
     )
 
 

@@ -87,6 +87,7 @@ def _shown(visit: Visit, trail: Trail, wrong: str = "", **values: Any) -> Respon
         zone=str(trail.viewer.zone),
         patients=trail.viewer.patients,
         sent=here,
+        own=trail.viewer.who in [f"Patient/{id}" for id in trail.viewer.patients],
         later="page" in visit.sent,
         **{"people": {}, "days": [], "older": "", **values},
     )

@@ -16,6 +16,7 @@ from smart_auth.model import DAY, HOUR, MINUTE, SECOND
 
 _CAPITALS = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _UNITS = ((DAY, "day"), (HOUR, "hour"), (MINUTE, "minute"), (SECOND, "second"))
+_FEW = 10  # seconds
 
 
 def label(tick: Tick) -> str:
@@ -66,7 +67,18 @@ def moment(microseconds: int) -> str:
 
 def waiting(seconds: int) -> str:
     """How long to wait, roughly, and never too short."""
+    if seconds <= _FEW:
+        return "a few seconds"
+    if seconds < 60:
+        return lasting(-(-seconds // _FEW) * _FEW * SECOND)
     return lasting(-(-seconds // 60) * MINUTE)
+
+
+def place(zone: str) -> str:
+    """Where clocks show the times of a zone, after "times are"."""
+    if "/" not in zone:
+        return f"in {zone}"
+    return "as in " + ", ".join(reversed(zone.replace("_", " ").split("/")[1:]))
 
 
 # What was done on the page before, by the name that its address carries: never words of others.
@@ -85,4 +97,5 @@ FILTERS: Mapping[str, Callable[[Any], str]] = {
     "day": day,
     "moment": moment,
     "waiting": waiting,
+    "place": place,
 }

@@ -42,7 +42,7 @@ def tell(tmp_path):
 def rows(text: str) -> list[list[str]]:
     """The cells of the table."""
     found = re.findall(r'<tr role="row">\n(.*?)</tr>', text, re.DOTALL)
-    cells = [re.findall(r'<td role="cell">(.*?)</td>', row) for row in found]
+    cells = [re.findall(r'<td role="cell"[^>]*>(.*?)</td>', row) for row in found]
     return [[re.sub("<[^>]+>", "", cell) for cell in row] for row in cells]
 
 
@@ -57,26 +57,27 @@ def test_an_administrator_reads_who_did_what_to_whom_from_where_and_how_it_ended
         found = [row[1:] for row in rows(page.text)][:5]
         app = "Chart &lt;i&gt;App&lt;/i&gt;"
         assert found == [
-            ["You signed in", "192.0.2.1", "It was done"],
+            ["You signed in", "–", "192.0.2.1"],
             [
-                "Bob Bold tried to look at Ann Able’s name and contact details",
-                f"{app}, 192.0.2.8",
+                "Bob Bold tried to look at Ann Able’s name and contact details "
                 "Refused: nothing was shown or changed",
+                app,
+                "192.0.2.8",
             ],
             [
                 f"{DOCTOR} searched Ann Able’s lab results and measurements",
-                f"{app}, 192.0.2.7",
-                "It was done",
+                app,
+                "192.0.2.7",
             ],
             [
                 f"{DOCTOR} looked at Bob Bold’s lab results and measurements",
-                f"{app}, 192.0.2.7",
-                "It was done",
+                app,
+                "192.0.2.7",
             ],
             [
                 f"{DOCTOR} looked at Ann Able’s lab results and measurements",
-                f"{app}, 192.0.2.7",
-                "It was done",
+                app,
+                "192.0.2.7",
             ],
         ]
         assert EVIL not in page.text
@@ -122,7 +123,13 @@ def test_a_patient_is_found_by_name_and_the_name_stands_in_no_address(tell):
 @pytest.mark.parametrize(
     ("fields", "expected"),
     [
-        ({"end": "not"}, ["Bob Bold tried to look at Ann Able’s name and contact details"]),
+        (
+            {"end": "not"},
+            [
+                "Bob Bold tried to look at Ann Able’s name and contact details "
+                "Refused: nothing was shown or changed"
+            ],
+        ),
         (
             {"who": "Practitioner/may", "kind": "looked", "patient": "bob"},
             [f"{DOCTOR} looked at Bob Bold’s lab results and measurements"],
@@ -162,15 +169,47 @@ def test_what_was_asked_for_is_shown_only_when_that_is_asked_for(tell):
     tell(story)
 
 
-def test_the_state_of_the_log_is_on_top(tell):
+def test_the_entries_come_first_and_the_state_of_the_log_last(tell):
     async def story(clinic, browser):
         await browser.get(LIST)
         await browser.get(re.search(rf"{LIST}/\d+", browser.text)[0])  # waits for a checkpoint
         text = (await browser.get(LIST)).text
+        order = [text.index(each) for each in ("<details", "<table", ">Export<", ">The log<")]
+        assert order == sorted(order)
         size = int(re.search(r"<dt>Records in it</dt><dd>([0-9,]+)", text)[1].replace(",", ""))
         assert size > 15
         assert re.search(r"<dt>Last checkpoint</dt><dd><time [^>]+>[^<]+</time>, signed by", text)
         assert "<dt>Witnesses</dt><dd>None cosigned it" in text
+        assert "`" not in text
+
+    tell(story)
+
+
+def test_the_filter_is_folded_until_it_is_used(tell):
+    async def story(clinic, browser):
+        assert '<details class="filter">' in (await browser.get(LIST)).text
+        page = await browser.send(0, name="Able", action="find")
+        assert '<details class="filter" open>' in page.text
+        assert '<details class="filter" open>' in (await browser.get(f"{LIST}?kind=looked")).text
+
+    tell(story)
+
+
+def test_of_many_resources_of_an_entry_ten_are_shown_and_the_others_folded(tell):
+    async def story(clinic, browser):
+        entries = [
+            {
+                "resource": {"resourceType": "Basic", "code": {"text": "x"}},
+                "request": {"method": "POST", "url": "Basic"},
+            }
+        ] * 12
+        bundle = {"resourceType": "Bundle", "type": "transaction", "entry": entries}
+        await clinic.act(clinic.doctor(), "transaction", None, resource=bundle)
+        await browser.get(f"{LIST}?kind=stored")
+        page = await browser.get(re.search(rf"{LIST}/\d+", browser.text)[0])
+        seen, folded = page.text.split("<summary>And 2 more</summary>")
+        assert seen.count(">Basic/") == 10
+        assert folded.count(">Basic/") == 2
 
     tell(story)
 
