@@ -21,10 +21,12 @@ from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Column, Table
 
+from fhir_server.erasure.patient import waiting
 from fhir_server.server import Server
 from fhir_server.storage.sqlite.folder import LOCK
 from fhir_server.storage.sqlite.schema import DAMAGED
 from fhir_server.storage.store import StoreError
+from fhir_server.times import instant
 from salus.advice import advice, urgent
 from salus.bench.machine import filesystem
 from salus.deep import disagreements
@@ -243,8 +245,25 @@ async def _opened(
         except apsw.Error as error:
             findings.append(_damaged(error))
         findings += _checked(store)
+        findings += await _unfinished(server)
         if deep:
             findings += await _deep(server, rows, console)
+
+
+async def _unfinished(server: Server) -> list[Finding]:
+    """Erasures that were begun; those that only wait for a legal hold are as they should be."""
+    try:
+        found = [each for each in await server.store.transaction(waiting) if not each.left]
+    except StoreError:
+        text = "What is left to be done of an erasure cannot be read"
+        return [Finding(text, RESTORE)]
+    return [
+        Finding(
+            f"The erasure that began at {instant(each.at)} is not finished",
+            f"start the server, which finishes it: `{called()} serve`; its log says why",
+        )
+        for each in found
+    ]
 
 
 def _checked(store: Examined) -> Iterator[Finding]:

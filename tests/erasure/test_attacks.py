@@ -5,19 +5,22 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+from io import StringIO
 
 import pytest
+from rich.console import Console
 
 from conformance.outcome import FhirError
 from fhir_server.erasure import retention
 from fhir_server.erasure.rules import Rule
 from fhir_server.log.tombstone import Tombstone, parse
+from salus.doctor import examine
 from salus.operator import patients, requests, users
 from salus.problem import Problem
 from smart_auth import grants
 from smart_auth.errors import OAuthError
 from smart_auth.model import ACCOUNTS, CLIENTS, Client, LaunchContext
-from tests.erasure.world import ANN, Clinic, coded, person, ref, told
+from tests.erasure.world import ANN, Clinic, coded, person, ref, settings, told
 
 DAY = 86_400_000_000
 
@@ -192,6 +195,29 @@ def test_a_damaged_record_keeps_no_erasure_from_ending(tmp_path, caplog):
     with caplog.at_level(logging.WARNING, "salus.erasure"):
         told(tmp_path, story)
     assert "2 records that are damaged" in caplog.text
+
+
+def test_the_doctor_tells_of_an_erasure_that_is_not_finished(tmp_path, monkeypatch):
+    async def story(clinic: Clinic):
+        await small(clinic)
+        assert (await clinic.erase("cid")).finished
+
+        async def wrong(_):
+            raise TypeError
+
+        monkeypatch.setattr(clinic.product.ending.finisher, "finish", wrong)
+        with pytest.raises(TypeError):
+            await clinic.erase()
+
+    def told_by_doctor():
+        said = StringIO()
+        examine(settings(tmp_path), False, Console(file=said, width=200))
+        return said.getvalue().count("is not finished")
+
+    told(tmp_path, story)
+    assert told_by_doctor() == 1
+    told(tmp_path, waiting)
+    assert told_by_doctor() == 0
 
 
 def test_what_nobody_foresaw_is_told_and_tried_again(tmp_path, caplog, monkeypatch):
