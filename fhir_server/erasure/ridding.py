@@ -169,8 +169,12 @@ class Work:
 
     async def _file(self, tx: Transaction, name: Name) -> None:
         current = await disposable(tx, name)
-        if current is not None:
-            await self._remove(tx, name, current)
+        if current is None:
+            return
+        if await holds.forbidden(tx, name, await holds.owners(tx)):
+            self.left.add(name)
+            return
+        await self._remove(tx, name, current)
 
 
 async def disposable(tx: Transaction, name: Name) -> Version | None:
