@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -49,7 +49,8 @@ def newer(folder: Path, keys: Keyring, manifest: Manifest) -> Newer:
                 f"The log of {folder} does not go on where the one in the backup ends: it is of "
                 "other data, or of older. Name the newer folder of the same data with --log-of"
             )
-        found = tombstones(snapshot.notices(before))
+        living = {id for _, id in snapshot.sealing()}
+        found = obeyed(snapshot.notices(before), snapshot.tile, living)
         clipped = [made for each in found if (made := _clipped(each, before)) is not None]
         blobs = snapshot.blobs(now(clipped).keys())
         used = {blob[:8] for blob in blobs.values()}
@@ -59,6 +60,27 @@ def newer(folder: Path, keys: Keyring, manifest: Manifest) -> Newer:
 
 def tombstones(notices: Iterable[Notice]) -> list[Tombstone]:
     return [found for each in notices if (found := tombstone.parse(each.content)) is not None]
+
+
+def obeyed(
+    notices: Iterable[Notice], tile: merkle.Tile, living: Collection[bytes]
+) -> list[Tombstone]:
+    """The tombstones that the log has, by its tiles: a row that is no leaf of it is nobody's word.
+    Keys that are listed as somebody's, `living`, are none that an erasure has ended."""
+
+    async def has(notice: Notice) -> bool:
+        number, place = divmod(notice.leaf, merkle.WIDTH)
+        hashes = await tile(0, number)
+        at = place * merkle.HASH
+        return hashes[at : at + merkle.HASH] == merkle.salted_leaf(b"", notice.content)
+
+    async def all() -> list[Notice]:
+        return [each for each in notices if await has(each)]
+
+    return [
+        replace(each, keys=tuple([key for key in each.keys if key not in living]))
+        for each in tombstones(asyncio.run(all()))
+    ]
 
 
 def now(found: Iterable[Tombstone]) -> dict[int, bytes]:

@@ -27,7 +27,7 @@ from fhir_server.log.tombstone import Kind, Tombstone
 from fhir_server.search.index import Index
 from fhir_server.storage import archive
 from fhir_server.storage.archive import Unreadable
-from fhir_server.storage.sqlite import SqliteStore
+from fhir_server.storage.sqlite import SqliteStore, log
 from fhir_server.storage.sqlite.copying import Copy, Row
 from fhir_server.storage.sqlite.proving import Reading
 from fhir_server.storage.sqlite.restoring import Held, Removed, Restoring
@@ -37,7 +37,7 @@ from fhir_server.storage.vault import Vault
 from salus.app import _core
 from salus.backup import manifest
 from salus.backup.continuing import continued, signed
-from salus.backup.erased import Newer, newer, spans, tombstones
+from salus.backup.erased import Newer, newer, obeyed, spans, tombstones
 from salus.backup.folder import making
 from salus.backup.keyring import Keyring, keyring
 from salus.backup.manifest import MAGIC, Manifest
@@ -215,7 +215,12 @@ class _Restore:
         """Destroy the keys that a log says are destroyed, and put in place what was written anew
         since; how many patients have no key any more."""
         vault, found = self._keys.vault, self._newer or Newer()
-        _destroy(vault, [*tombstones(store.notices()), *found.tombstones])
+        living = {id for (id,) in store.conn.execute("SELECT id FROM sealing")}
+
+        async def tile(level: int, number: int) -> bytes:
+            return log.tile(store.reach, level, number, writes=False)
+
+        _destroy(vault, [*obeyed(store.notices(), tile, living), *found.tombstones])
         store.replace(found.blobs, found.sealing)
         gone = [each.id for each in vault.destroyed()]
         return len([each for each in store.owners_of(gone) if each.startswith(f"{PATIENT}/")])

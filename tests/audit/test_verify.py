@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 from contextlib import closing
 from random import Random
 
@@ -17,12 +18,13 @@ from fhir_server.log.checkpoint import Checkpoint
 from fhir_server.log.note import LOG, WITNESS, Note, SigningKey, Untrusted
 from fhir_server.log.tombstone import Tombstone, parse
 from fhir_server.storage.sealed import unseal
-from fhir_server.storage.sqlite import SqliteStore
+from fhir_server.storage.sqlite import SqliteStore, foreign
 from fhir_server.storage.sqlite.proving import Reading, Recorded
 from fhir_server.storage.sqlite.schema import connect
 from tests.audit.tampering import Attack
 from tests.audit.worlds import KEY, ORIGIN, World, erase, event, put, state
 from tests.derived_keys import DerivedKeys
+from tests.storage.test_migration import FIRST
 
 WHY = "asked for by its owner"
 
@@ -306,3 +308,22 @@ def test_a_tombstone_is_read_as_it_was_written():
     assert parse(stone.encode()) == stone
     for other in (b"", b"{}", b'{"kind":"continued"}', stone.encode().replace(b"expired", b"x")):
         assert parse(other) is None
+
+
+def test_a_store_that_was_brought_to_this_version_has_the_schema_of_a_new_one(tmp_path):
+    async def opened():
+        store = await SqliteStore.open(tmp_path, KEY, DerivedKeys())
+        await store.close()
+
+    with closing(connect(tmp_path / "salus.db", KEY, writes=True)) as conn:
+        conn.execute(gzip.decompress(FIRST.read_bytes()).decode())
+    asyncio.run(opened())
+    with closing(connect(tmp_path / "salus.db", KEY, writes=True)) as conn:
+        assert list(foreign.found(conn)) == []
+        conn.execute("DROP INDEX old_pk; CREATE VIEW v AS SELECT 1")
+        conn.execute("ALTER TABLE kept ADD COLUMN x")
+        assert list(foreign.found(conn)) == [
+            "The database lacks the index old_pk",
+            "The table kept of the database is not as this program makes it",
+            "The database has a view v, which is none of this program's",
+        ]

@@ -16,7 +16,7 @@ from fhir_server.log.tombstone import parse
 from fhir_server.search.index import Index
 from fhir_server.storage.keys import PAGE_KEY, FileKeys, page_key
 from fhir_server.storage.rotation import renew_intermediates, renew_service_key
-from fhir_server.storage.sqlite import SqliteStore, migrations, proving
+from fhir_server.storage.sqlite import SqliteStore, foreign, migrations, proving
 from fhir_server.storage.sqlite.codec import pack_id, unpack_id
 from fhir_server.storage.sqlite.copying import REBUILT, Snapshot
 from fhir_server.storage.sqlite.schema import FILE
@@ -281,8 +281,11 @@ def test_a_backup_of_an_older_schema_is_brought_to_this_one_and_a_newer_is_refus
     monkeypatch.setattr("salus.backup.restore.VERSION", 1)
     assert "was made by a newer Salus" in refused(settings, clinic / "one.backup")
 
+    wider = "ALTER TABLE kept ADD COLUMN note TEXT DEFAULT 'none'"
+    monkeypatch.setattr(foreign, "TABLES", f"{foreign.TABLES};{wider}")
+
     def widened(conn, keys):
-        conn.execute("ALTER TABLE kept ADD COLUMN note TEXT DEFAULT 'none'")
+        conn.execute(wider)
 
     monkeypatch.setattr(migrations, "MIGRATIONS", (*migrations.MIGRATIONS, widened))
     for module in (migrations, proving, "salus.backup.restore"):
