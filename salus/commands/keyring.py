@@ -161,10 +161,10 @@ def _left(settings: Settings) -> str:
     from fhir_server.storage.rotation import overview
 
     until = overview(settings.keys).happened.get(keydb.BACKUPS_UNTIL)
-    last = f"when the last key backup of before has ended ({_when(until)})" if until else "now"
+    last = f"when the last key backup of before has ended ({_when(until)})" if until else "then"
     return (
         f"{settings.keys / KEY_FILE} is left there: it opens older copies of {keydb.KEYS_DB}, and "
-        f"nothing of today. Destroy it {last}"
+        f"nothing of today. Start the server with the new settings, and destroy it {last}"
     )
 
 

@@ -5,7 +5,9 @@ https://c2sp.org/tlog-proof
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -24,6 +26,7 @@ _VOUCHED = (
     "So nobody can change or remove the record, or show others a log without it, unless the log's "
     "key and these witnesses work together."
 )
+_OTHERWISE = (ValueError, LookupError, TypeError, AttributeError, StopIteration)  # other JSON
 _NOT = "That what the record says is true, and that nothing was left out, is not proven by this."
 
 
@@ -36,7 +39,7 @@ def check_receipt(
         needed = len({each.key for each in trusted})
     try:
         policy = Policy(log_verifier(log), trusted, needed)
-        receipt = parse(file.read_bytes())
+        receipt = parse(receipt_in(file.read_bytes()))
     except Malformed as error:
         raise Problem(f"Nothing can be checked: {error}") from None
     try:
@@ -52,6 +55,30 @@ def check_receipt(
     return True
 
 
+def receipt_in(data: bytes) -> bytes:
+    """The text of a receipt: what was read, or the parameter of what `$proof` answered."""
+    with suppress(*_OTHERWISE):
+        answer = json.loads(data)
+        return next(
+            str(each["valueString"]).encode()
+            for each in answer["parameter"]
+            if each["name"] == "receipt"
+        )
+    return data
+
+
+def named(content: bytes) -> str:
+    """Which record it is, in a sentence; nothing where the record does not say."""
+    with suppress(*_OTHERWISE):
+        record = json.loads(content)
+        meta = record.get("meta", {})
+        at = record.get("recorded") or meta.get("lastUpdated")
+        version = f", version {meta['versionId']}" if "versionId" in meta else ""
+        when = f", of {at}" if at else ""
+        return f"It is {record['resourceType']}/{record['id']}{version}{when}."
+    return ""
+
+
 def meaning(proven: Proven) -> Iterator[str]:
     """What a receipt that holds proves, and what it does not, in sentences."""
     state = proven.checkpoint
@@ -60,6 +87,8 @@ def meaning(proven: Proven) -> Iterator[str]:
         f"{proven.leaf} (the first is 0) of the {state.size} that the log {state.origin} had when "
         "its key signed this."
     )
+    if name := named(proven.content):
+        yield name
     for each in proven.cosigned:
         seen = datetime.fromtimestamp(each.time or 0, UTC)
         yield f"{each.by.name} vouches that it saw this log on {seen:%d %B %Y at %H:%M} UTC."

@@ -75,7 +75,8 @@ def test_what_is_said_about_trust_can_be_pasted_after_the_tour(tour):
     printed = pasted(tour, *TOUR[1:], *TRUST)
 
     assert printed.statuses[-1] == 200
-    assert '"resourceType":"Parameters"' in printed.out
+    assert "The receipt holds." in printed.out
+    assert "It is Patient/ada, version 2, of " in printed.out
     assert (tour.data.parents[1] / "restored" / "salus.db").is_file()
 
 

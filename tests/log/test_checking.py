@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import typer
 from typer.testing import CliRunner, Result
@@ -10,7 +12,7 @@ from fhir_server.log.merkle import salted_leaf
 from fhir_server.log.note import LOG, WITNESS, Note, SigningKey
 from fhir_server.log.receipt import Receipt
 from salus.commands.witness import add_to
-from salus.log.checking import check_receipt
+from salus.log.checking import check_receipt, named
 from salus.problem import Problem
 from tests.log.trees import Log, leaves
 
@@ -50,6 +52,50 @@ def test_a_cosigned_receipt_holds(receipt, tmp_path):
         "That what the record says is true, and that nothing was left out, is not proven by this.\n"
     )
     assert content.read_bytes() == CONTENT
+
+
+def test_a_receipt_is_found_in_what_proof_answers(receipt, tmp_path):
+    keys = ("--log", str(KEY.verifier), "--witness", str(WITNESSED.verifier))
+    answer = {
+        "resourceType": "Parameters",
+        "parameter": [
+            {"name": "leaf", "valueInteger": 2},
+            {"name": "receipt", "valueString": receipt.read_text()},
+        ],
+    }
+    proof = tmp_path / "proof.json"
+    proof.write_text(json.dumps(answer))
+    said = [audit("check-receipt", str(each), *keys) for each in (proof, receipt)]
+    assert [(each.exit_code, each.stdout) for each in said] == [(0, said[1].stdout)] * 2
+    proof.write_text(json.dumps(answer).replace("index 2", "index 3"))
+    assert audit("check-receipt", str(proof), *keys).exit_code == 1
+    for other in ({"parameter": []}, [], 7):
+        proof.write_text(json.dumps(other))
+        assert audit("check-receipt", str(proof), *keys).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (
+            {
+                "resourceType": "Patient",
+                "id": "ada",
+                "meta": {"versionId": "2", "lastUpdated": "2026-01-05T09:30:00.000Z"},
+            },
+            "It is Patient/ada, version 2, of 2026-01-05T09:30:00.000Z.",
+        ),
+        (
+            {"resourceType": "AuditEvent", "id": "19", "recorded": "2026-01-05T09:30:00Z"},
+            "It is AuditEvent/19, of 2026-01-05T09:30:00Z.",
+        ),
+        ({"resourceType": "Patient", "id": "ada"}, "It is Patient/ada."),
+        ({"kind": "erased"}, ""),
+        ([], ""),
+    ],
+)
+def test_a_receipt_says_which_record_it_is_of(content, sentence):
+    assert named(json.dumps(content).encode()) == sentence
 
 
 def test_an_altered_receipt_does_not_hold(receipt, tmp_path):
