@@ -6,7 +6,7 @@ removed once, forgotten after their time.
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from fhir_server.storage.leaves import SALT
 from fhir_server.storage.sealed import kept_place, unseal
@@ -69,7 +69,7 @@ def take(reach: Reach, now: int, space: str, key: str) -> Kept | None:
 
 
 def between(reach: Reach, now: int, space: str, low: str, high: str, limit: int) -> list[Kept]:
-    rows = reach.conn.execute(
+    rows: list[Any] = reach.conn.execute(
         f"SELECT {_COLUMNS} FROM kept WHERE space = ? AND key >= ? AND key < ? AND {_LIVE}"
         " ORDER BY key LIMIT ?",
         (space, low, high, now, limit),

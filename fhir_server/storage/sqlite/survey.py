@@ -66,7 +66,7 @@ def whose(reach: Reach, type: str, id: str) -> frozenset[str]:
 
 def aparts(reach: Reach, after: int, limit: int) -> list[tuple[int, bytes | None]]:
     """What events beyond a number have apart. Unavailable."""
-    found = reach.conn.execute(
+    found: list[Any] = reach.conn.execute(
         "SELECT n, apart FROM event WHERE n > ? AND apart IS NOT NULL ORDER BY n LIMIT ?",
         (after, limit),
     ).fetchall()
