@@ -14,6 +14,7 @@ from fhir_server.audit.verify import verify
 from fhir_server.storage.sqlite.proving import Reading
 from fhir_server.storage.sqlite.schema import connect
 from fhir_server.storage.store import StoreError
+from tests.audit.meddling import MEDDLING
 from tests.audit.tampering import ATTACKS, Attack
 from tests.audit.worlds import KEY, World, make
 
@@ -50,7 +51,7 @@ def test_a_store_that_nobody_touched_is_found_to_be_whole(world):
 @pytest.mark.parametrize(
     "cases", [2, pytest.param(32, marks=pytest.mark.slow)], ids=["short", "long"]
 )
-@pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.__name__)
+@pytest.mark.parametrize("attack", ATTACKS + MEDDLING, ids=lambda attack: attack.__name__)
 def test_whatever_is_done_to_a_store_is_found_and_named(world, tmp_path, attack, cases):
     for seed in range(cases):
         caught, report = tampered(world, tmp_path / "data", attack, seed)
