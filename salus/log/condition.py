@@ -12,7 +12,7 @@ from fhir_server.audit.publishing import NEWEST, SPACE, Newest, stamped
 from fhir_server.log.note import WITNESS
 from fhir_server.times import instant
 from salus.folders import Finding
-from salus.log.own import last_signed
+from salus.log.own import last_signed, name_of
 from salus.log.verifying import current, opened
 from salus.operator.running import holder
 from salus.program import called
@@ -24,9 +24,10 @@ LATE_SECONDS = 300  # after which what came should have been signed
 def condition(settings: Settings) -> tuple[str, list[Finding]]:
     """In a sentence, and what is wrong. Problem, StoreError."""
     own = last_signed(settings.keys)
-    with opened(settings) as (reading, _):
-        size = reading.size()
-        kept = next((each for each in reading.kept(SPACE) if each.key == NEWEST), None)
+    with opened(settings) as (reading, vault):
+        size, records = reading.size(), reading.kept(SPACE)
+        name = name_of(records, vault)
+    kept = next((each for each in records if each.key == NEWEST), None)
     if kept is None:
         return f"{size:,} leaves, not signed yet", []
     newest, keys = stamped(kept.value), current(settings)
@@ -35,7 +36,7 @@ def condition(settings: Settings) -> tuple[str, list[Finding]]:
     seen = f", {len(others)} cosigned" if others else ""
     told = f"{size:,} leaves, {state.size:,} signed at {instant(newest.at)}{seen}"
     key = f"; key {keys[0]}" if keys and keys[0].type != WITNESS else ""
-    at_least = max(state.size, own.size if own and own.origin == state.origin else 0)
+    at_least = max(state.size, own.size if own and own.origin == name else 0)
     return f"{told}{key}", list(_wrong(settings, size, at_least, newest))
 
 

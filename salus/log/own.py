@@ -14,7 +14,7 @@ from typing import Protocol
 
 import msgspec
 
-from fhir_server.audit.publishing import SPACE, newest
+from fhir_server.audit.publishing import SPACE, VERIFIER, newest
 from fhir_server.log.checkpoint import Checkpoint, Head
 from fhir_server.log.note import LOG, Malformed, SigningKey
 from fhir_server.log.signing import LocalSigner
@@ -24,6 +24,7 @@ from fhir_server.storage.store import Kept, Store, StoreError, Transaction
 SIGNED = "log.signed"  # in the key folder: what the key signed last
 KEY = "signing"  # of the kept record that is the wrapped key
 _PURPOSE = b"salus log key"
+_LOG = "/log/"  # between the host and what is random, in a name
 _RANDOM = 6  # bytes that tell the logs of one host from each other
 
 
@@ -89,8 +90,11 @@ def name_of(kept: Iterable[Kept], sealer: Sealer) -> str | None:
 
 async def begin_anew(store: Store, sealer: Sealer, host: str) -> str:
     """Give the log another name and key, since it is rightly another than was signed, as after a
-    backup was restored; the name. What was signed under the old one can still be verified, as far
-    as it is in this log."""
+    backup was restored; the name, which keeps the host of the one before, or is of `host`. What was
+    signed under the old one can still be verified, as far as it is in this log."""
+    there = await store.transaction(lambda tx: tx.kept(SPACE, KEY))
+    if there is not None:
+        host = _opened(there.value, sealer).name.rpartition(_LOG)[0] or host
     key = SigningKey.make(_name(host), LOG)
 
     async def work(tx: Transaction) -> None:
@@ -99,6 +103,7 @@ async def begin_anew(store: Store, sealer: Sealer, host: str) -> str:
             said = {"kind": "continued", "from": before.checkpoint.origin, "now": key.name}
             await tx.note(msgspec.json.encode(said))
         await tx.keep(SPACE, KEY, sealer.wrap(key.encode().encode(), _PURPOSE))
+        await tx.keep(SPACE, f"{VERIFIER}{key.verifier.id.hex()}", str(key.verifier).encode())
 
     await store.transaction(work, write=True)
     return key.name
@@ -121,4 +126,4 @@ def _opened(wrapped: bytes, sealer: Sealer) -> SigningKey:
 
 def _name(host: str) -> str:
     """A name that no other log has."""
-    return f"{host}/log/{secrets.token_hex(_RANDOM)}"
+    return f"{host}{_LOG}{secrets.token_hex(_RANDOM)}"

@@ -132,8 +132,12 @@ def current(settings: Settings) -> list[Verifier]:
         kept = reading.kept(SPACE)
         now = name_of(kept, vault)
         signed = next((stamped(each.value) for each in kept if each.key == NEWEST), None)
-        names = (now, signed.checkpoint.origin if signed else None)
-        return sorted(verifiers(kept), key=lambda each: each.name not in names)
+        last = signed.checkpoint.origin if signed else None
+        own = last_signed(settings.keys)
+        # A key of the store's own that signed before has given way to a signer elsewhere; one that
+        # never did is that of a restored log, which is not signed anew yet.
+        first = last if own is not None and own.origin == now else now or last
+        return sorted(verifiers(kept), key=lambda each: each.name != first)
 
 
 def _kept(kept: Sequence[Kept], logs: Sequence[Verifier]) -> tuple[list[Signed], list[Finding]]:

@@ -14,7 +14,8 @@ from fhir_server.log import merkle
 from fhir_server.storage.keys import FileKeys, page_key
 from fhir_server.storage.sqlite.copying import Snapshot
 from salus.commands import backup as commands
-from salus.log.verifying import Asked, verify_data
+from salus.log.condition import condition
+from salus.log.verifying import Asked, current, verify_data
 from salus.settings import Settings
 from salus.terminal import command, group
 from tests.salus.backup.folders import back, saved
@@ -86,7 +87,9 @@ def served(tmp_path_factory):
         told = backed_up(server, folder)
     other = Secured(folder)
     other.data, other.port = folder / "restored", server.port
-    told["restored"] = back(other.settings, told["made"].file)
+    shell = Settings(data=other.data, keys=other.keys)  # which knows nothing of how it is served
+    told["restored"] = back(shell, told["made"].file)
+    told["condition"], told["keys"] = condition(shell), current(shell)
     with running(other):
         yield {"server": other, **told}
 
@@ -171,6 +174,15 @@ def test_the_log_goes_on_where_the_backup_ends(served):
         root = asyncio.run(merkle.root(made.manifest.leaves, snapshot.tile))
     assert base64.b64encode(root).decode() == made.manifest.root
     assert verify_data(settings, Asked()).well
+
+
+def test_before_its_first_start_a_restored_log_is_well_and_keeps_the_host_of_its_name(served):
+    said, wrong = served["condition"]
+    assert wrong == []
+    new, old = served["keys"]
+    assert f"; key {new}" in said
+    assert served["restored"].name == new.name != old.name
+    assert new.name.partition("/log/")[0] == old.name.partition("/log/")[0] != "127.0.0.1:8080"
 
 
 def test_the_command_says_what_it_saved_and_the_audit_tells_of_it(served, tmp_path):
