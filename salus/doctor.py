@@ -10,6 +10,7 @@ import platform
 import shutil
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -24,14 +25,14 @@ from rich.table import Column, Table
 from fhir_server.erasure.patient import waiting
 from fhir_server.server import Server
 from fhir_server.storage.sqlite.folder import LOCK
-from fhir_server.storage.sqlite.schema import DAMAGED
+from fhir_server.storage.sqlite.schema import DAMAGED, FILE, cipher_of
 from fhir_server.storage.store import StoreError
 from fhir_server.times import instant
 from salus.advice import advice, urgent
 from salus.bench.machine import filesystem
 from salus.deep import disagreements
 from salus.folders import Finding, exposed, named
-from salus.keyring import tighter, unopened
+from salus.keyring import protection, tighter, unopened
 from salus.log.condition import condition
 from salus.operator.running import address, holder
 from salus.problem import Problem
@@ -111,6 +112,11 @@ def _places(settings: Settings) -> Table:
     table.add_row("with", ", ".join(f"{name} {version(name)}" for name in PACKAGES))
     for name, folder in named(settings):
         table.add_row(name, f"{folder} ({_size(folder)})")
+    if (settings.data / FILE).is_file():
+        with suppress(StoreError):  # which is said when it is opened
+            table.add_row("pages", f"encrypted by {cipher_of(settings.data)}")
+    for name, text in protection(settings):
+        table.add_row(name, text)
     answers = _answers(settings) or "no server answers"
     table.add_row("FHIR base", f"{_base(settings)}/fhir ({answers})")
     return table

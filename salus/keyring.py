@@ -6,9 +6,11 @@ https://www.law.cornell.edu/cfr/text/45/164.312 (a)(2)(iv)
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
+from datetime import UTC, datetime
 
-from fhir_server.storage.keydb import KEYS_DB
+from fhir_server.storage.keydb import BACKUP, KEYS_DB
 from fhir_server.storage.keys import KeyProvider
 from fhir_server.storage.keyservices.choice import Kind, provider
 from fhir_server.storage.rotation import overview
@@ -19,6 +21,7 @@ from salus.program import called
 from salus.settings import Settings, SettingsError, is_loopback
 
 OLD_DAYS = 365  # after which the key that wraps all others should be replaced
+SAVED_DAYS = 7  # after which the keys should be backed up once more
 _DAY = 86_400
 
 
@@ -62,6 +65,19 @@ def unopened(settings: Settings) -> StoreError | None:
     return None
 
 
+def protection(settings: Settings) -> Iterator[tuple[str, str]]:
+    """What wraps the keys that are there, and when they were last backed up, by name."""
+    if not (settings.keys / KEYS_DB).is_file():
+        return
+    with suppress(StoreError):  # others say what is wrong
+        yield "wrapped by", key_provider(settings).where
+        at = overview(settings.keys).happened.get(BACKUP)
+        yield (
+            "key backup",
+            f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M} UTC" if at else "none",
+        )
+
+
 def tighter(settings: Settings, now: float) -> Iterator[Finding]:
     """What could be better about keys that open; `now` in seconds since 1970. StoreError."""
     if settings.keys_on_this_machine and not is_loopback(settings.host):
@@ -71,9 +87,23 @@ def tighter(settings: Settings, now: float) -> Iterator[Finding]:
         )
     if not (settings.keys / KEYS_DB).is_file():
         return
-    days = int(now - overview(settings.keys).renewed) // _DAY
+    found = overview(settings.keys)
+    yield from _unsaved(found.happened.get(BACKUP), now)
+    days = int(now - found.renewed) // _DAY
     if days > OLD_DAYS:
         yield Finding(
             f"The key that wraps all others was last replaced {days} days ago",
             f"{called()} keys rotate, at any time",
+        )
+
+
+def _unsaved(at: int | None, now: float) -> Iterator[Finding]:
+    """Keys of which there is no recent backup; `at` and `now` in seconds since 1970."""
+    days = SAVED_DAYS + 1 if at is None else int(now - at) // _DAY
+    if days > SAVED_DAYS:
+        told = "No backup of the keys was ever made" if at is None else None
+        yield Finding(
+            told or f"The last backup of the keys is of {days} days ago",
+            f"`{called()} keys backup FILE` each day, apart from the data's: without its keys the "
+            "data is lost",
         )

@@ -5,8 +5,11 @@ https://c2sp.org/tlog-checkpoint
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+
+import httpx
 
 from fhir_server.audit.publishing import NEWEST, SPACE, Newest, stamped
 from fhir_server.log.note import WITNESS
@@ -14,11 +17,13 @@ from fhir_server.times import instant
 from salus.folders import Finding
 from salus.log.own import last_signed, name_of
 from salus.log.verifying import current, opened
-from salus.operator.running import holder
+from salus.operator.running import address, holder
 from salus.program import called
 from salus.settings import Settings
 
 LATE_SECONDS = 300  # after which what came should have been signed
+SECONDS = 1.0  # for the server to answer
+_TROUBLES = re.compile(r"^salus_log_troubles (\S+)$", re.MULTILINE)
 
 
 def condition(settings: Settings) -> tuple[str, list[Finding]]:
@@ -33,11 +38,37 @@ def condition(settings: Settings) -> tuple[str, list[Finding]]:
     newest, keys = stamped(kept.value), current(settings)
     state = newest.checkpoint
     others = [each for each in newest.note.signatures if each.name != state.origin]
-    seen = f", {len(others)} cosigned" if others else ""
+    seen = f", cosigned by {', '.join(each.name for each in others)}" if others else ""
     told = f"{size:,} leaves, {state.size:,} signed at {instant(newest.at)}{seen}"
     key = f"; key {keys[0]}" if keys and keys[0].type != WITNESS else ""
+    silent = [each for each in _witnesses(settings) if each not in {one.name for one in others}]
     at_least = max(state.size, own.size if own and own.origin == name else 0)
-    return f"{told}{key}", list(_wrong(settings, size, at_least, newest))
+    wrong = [*_wrong(settings, size, at_least, newest), *_troubles(settings, silent)]
+    return f"{told}{key}", wrong
+
+
+def _witnesses(settings: Settings) -> list[str]:
+    """The names of those who should cosign."""
+    return [each.partition("+")[0] for each in settings.log_witness]
+
+
+def _troubles(settings: Settings, silent: Sequence[str]) -> Iterator[Finding]:
+    """What the running server says of signer, witnesses and places for checkpoints."""
+    base = address(settings.data)
+    if base is None:
+        return
+    try:
+        told = httpx.get(f"{base}/metrics", timeout=SECONDS, trust_env=False, verify=False).text
+    except httpx.HTTPError:
+        return
+    found = _TROUBLES.search(told)
+    if found is None or not float(found[1]):
+        return
+    if silent:
+        wrong = f"The log is not cosigned by {', '.join(silent)}"
+    else:
+        wrong = "The log's signer, a witness or a place for its checkpoints does not answer"
+    yield Finding(wrong, "see why in the server's own log; who was away is asked again by itself")
 
 
 def _wrong(settings: Settings, size: int, at_least: int, newest: Newest) -> Iterator[Finding]:

@@ -18,13 +18,14 @@ from fhir_server.storage.sqlite.folder import LOCK
 from fhir_server.storage.store import Unavailable
 from fhir_server.storage.vault import Vault
 from salus.commands.keyring import app
-from salus.keyring import key_provider, keys_allowed, tighter, unopened
+from salus.keyring import key_provider, keys_allowed, protection, tighter, unopened
 from salus.settings import Settings, SettingsError
 from tests.secured import Secured, patient
 from tests.storage.keyservices.servers import Transit
 
 FHIR = {"content-type": "application/fhir+json"}
 PASS = "a passphrase of the test"
+UNSAVED = "No backup of the keys was ever made"
 
 
 class Told(NamedTuple):
@@ -256,7 +257,7 @@ def test_settings_reach_the_key_service(tmp_path):
 def test_doctor_asks_the_key_service(folders, tmp_path):
     asked = folders.settings
     assert unopened(asked) is None
-    assert list(tighter(asked, time.time())) == []
+    assert [each.wrong for each in tighter(asked, time.time())] == [UNSAVED]
     token = tmp_path / "token"
     token.write_text(Transit.token)
     token.chmod(0o600)
@@ -280,10 +281,27 @@ def test_doctor_asks_the_key_service(folders, tmp_path):
 
 
 def test_doctor_tells_what_could_be_better_about_keys(folders, tmp_path):
-    (old,) = tighter(folders.settings, time.time() + 400 * 86_400)
+    (unsaved, old) = tighter(folders.settings, time.time() + 400 * 86_400)
+    assert unsaved.wrong == UNSAVED
     assert old.wrong == "The key that wraps all others was last replaced 400 days ago"
-    (here,) = tighter(settings(tmp_path, host="0.0.0.0", keys_on_this_machine=True), time.time())
+    served = settings(tmp_path, host="0.0.0.0", keys_on_this_machine=True)
+    (here, unsaved) = tighter(served, time.time())
+    assert unsaved.wrong == UNSAVED
     assert here.wrong == "Whoever takes this machine has the data and the key that opens it"
+
+
+def test_doctor_tells_when_the_keys_were_backed_up(folders, tmp_path, passphrase):
+    assert dict(protection(folders.settings)) == {
+        "wrapped by": f"the file {folders.keys / KEY_FILE}",
+        "key backup": "none",
+    }
+    told = folders.keys_command("backup", str(tmp_path / "b"), "--passphrase-file", passphrase)
+    assert told.code == 0
+    assert re.fullmatch(r"20.{14} UTC", dict(protection(folders.settings))["key backup"])
+    assert list(tighter(folders.settings, time.time() + 7 * 86_400)) == []
+    (old,) = tighter(folders.settings, time.time() + 8 * 86_400 + 60)
+    assert old.wrong == "The last backup of the keys is of 8 days ago"
+    assert list(protection(settings(tmp_path / "nothing"))) == []
 
 
 def test_doctor_says_once_that_the_keys_do_not_open(folders):
