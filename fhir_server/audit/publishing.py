@@ -120,7 +120,8 @@ class Publisher:
         self._seen = {each.verifier: 0 for each in witnesses}
         self._resting: dict[str, float] = {}  # until when whom is not asked
         self._rang: dict[str, float] = {}
-        self._told: dict[str, tuple[float, int]] = {}  # when an outlet heard, and of which size
+        self._refusing: set[str] = set()  # witnesses who saw another log: asked when it grows
+        self._told: dict[str, tuple[float, Note | None]] = {}  # when an outlet heard, and what
         self._hour = ""
         self._last = 0.0
         self._waiting: set[asyncio.Future[None]] = set()
@@ -153,6 +154,8 @@ class Publisher:
             try:
                 if await self._due():
                     await self.publish()
+                else:
+                    await self._complete()
                 await self._hand_out()
             except StoreError as error:
                 self._trouble("store", str(error))
@@ -214,9 +217,25 @@ class Publisher:
         signed = await self._sign(size)
         if signed is None:
             return False
-        cosigned = await self._cosign(signed, size)
-        await self._settle(signed.signed(cosigned))
+        cosigned = await self._cosign(signed, size, self._witnesses)
+        await self._settle(signed.signed(cosigned), self._clock())
         return True
+
+    async def _complete(self) -> None:
+        """Ask those for the newest checkpoint whose cosignature it has not: at the start, or when
+        they did not answer."""
+        if self.newest is None or self.newest.checkpoint.origin != self.verifier.name:
+            return
+        at, signed, state = self.newest
+        there = {(each.name, each.id) for each in signed.signatures}
+        lacking = [
+            each
+            for each in self._witnesses
+            if (each.verifier.name, each.verifier.id) not in there
+            and each.verifier.name not in self._refusing
+        ]
+        if lacking and (cosigned := await self._cosign(signed, state.size, lacking)):
+            await self._settle(signed.signed(cosigned), at)
 
     async def _sign(self, size: int) -> Note | None:
         """A checkpoint of the log of this size; None when it is not signed now."""
@@ -243,12 +262,14 @@ class Publisher:
             return Note(state.text, (signature,))
         return None
 
-    async def _cosign(self, signed: Note, size: int) -> list[Signature]:
+    async def _cosign(
+        self, signed: Note, size: int, witnesses: Iterable[Witness]
+    ) -> list[Signature]:
         """What witnesses answer in time."""
         now = monotonic()
         asked = [
             asyncio.create_task(self._ask(each, signed, size))
-            for each in self._witnesses
+            for each in witnesses
             if now >= self._resting.get(each.verifier.name, 0.0)
         ]
         if not asked:
@@ -269,6 +290,7 @@ class Publisher:
         except Refused as refused:
             self._rest(name)
             if refused.alarm or refused.status in _ALARMING:
+                self._refusing.add(name)
                 await self._ring(name, f"The witness {name} refuses: {refused}")
             else:
                 self._trouble(name, f"The witness {name} refuses: {refused}")
@@ -281,13 +303,13 @@ class Publisher:
             raise
         else:
             self._seen[witness.verifier] = size
+            self._refusing.discard(name)
             self._well(name)
             return signature
         return None
 
-    async def _settle(self, signed: Note) -> None:
-        """Keep a checkpoint, and one each hour for good."""
-        at = self._clock()
+    async def _settle(self, signed: Note, at: int) -> None:
+        """Keep a checkpoint that was signed at this time, and one each hour for good."""
         value = msgspec.json.encode(Stamped(at, signed.encode().decode()))
         kept, hour = {NEWEST: value}, instant(at)[:13]
         if hour != self._hour:
@@ -318,18 +340,18 @@ class Publisher:
         """Tell the newest checkpoint to the outlets that have not heard of it for a while."""
         if self.newest is None:
             return
-        size, now = self.newest.checkpoint.size, monotonic()
+        newest, now = self.newest.note, monotonic()
         for each in self._outlets:
-            when, heard = self._told.get(each.where, (float("-inf"), 0))
-            if heard == size or (now - when < self._every and not last):
+            when, heard = self._told.get(each.where, (float("-inf"), None))
+            if heard == newest or (now - when < self._every and not last):
                 continue
             self._told[each.where] = (now, heard)
             try:
-                await each.publish(self.newest.note)
+                await each.publish(newest)
             except (OSError, Unreachable) as error:
                 self._trouble(each.where, f"A checkpoint cannot be published: {error}")
             else:
-                self._told[each.where] = (now, size)
+                self._told[each.where] = (now, newest)
                 self._well(each.where)
 
     # --- what went wrong -------------------------------------------------------------------------

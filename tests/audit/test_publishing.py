@@ -132,6 +132,58 @@ def test_witnesses_cosign_and_those_who_cannot_hold_nobody_up(monkeypatch):
     told(story, well, away, slow)
 
 
+def test_a_witness_is_asked_at_the_start_and_again_until_it_answers(monkeypatch):
+    monkeypatch.setattr(publishing, "TICK", 0.01)
+    monkeypatch.setattr(publishing, "PATIENCE", 0.05)
+    late, outlet, signer = Witness("late.example", Unreachable("no answer")), Outlet(), Signer()
+
+    async def story(store, publisher, alarms):
+        await grow(store, 3)
+        await publisher.publish()
+        at = publisher.newest.at
+        again = Publisher(store, signer, lambda: NOW + 1, [late], [outlet], every=0)
+        await again.start()
+        working = asyncio.create_task(again.run())
+        await until(lambda: late.asked > 1)
+        assert set(again.progress.troubles) == {"late.example"}
+        assert outlet.heard == [3]
+        late.trouble = None
+        await until(lambda: len(outlet.heard) > 1)
+        working.cancel()
+        assert again.progress.troubles == {}
+        kept = await store.transaction(newest)
+        assert (kept.at, kept.checkpoint.size, again.progress.cosigned) == (at, 3, 1)
+        assert [each.name for each in kept.note.signatures] == [KEY.name, "late.example"]
+        assert outlet.heard == [3, 3], "with the cosignature, once"
+
+    told(story, signer=signer)
+
+
+def test_a_witness_that_saw_another_log_is_not_asked_again_before_the_log_grows(monkeypatch):
+    monkeypatch.setattr(publishing, "TICK", 0.01)
+    monkeypatch.setattr(publishing, "PATIENCE", 0.02)
+    other = Witness("other.example", Refused(422, "not consistent", alarm=True))
+
+    async def story(store, publisher, alarms):
+        await grow(store)
+        await publisher.publish()
+        working = asyncio.create_task(publisher.run())
+        await asyncio.sleep(0.2)
+        working.cancel()
+        assert other.asked == 1
+        await grow(store)
+        await publisher.publish()
+        assert other.asked == 2
+
+    told(story, other)
+
+
+async def until(true):
+    async with asyncio.timeout(5):
+        while not true():
+            await asyncio.sleep(0.01)
+
+
 def test_a_witness_that_sees_another_log_is_an_alarm():
     other = Witness("other.example", Refused(422, "not consistent", alarm=True))
 
