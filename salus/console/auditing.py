@@ -53,6 +53,21 @@ KINDS: Mapping[str, Kind] = {
     "signed": Kind("Signed in or out", "sign-in,sign-in-refused,sign-out,lockout"),
     "apps": Kind("Let apps in, or kept them out", "consent,launch,token,token-refused,revoke"),
     "settled": Kind("Changed accounts and apps", "account,register"),
+    "run": Kind(
+        "Legal holds, keys, backups, alarms",
+        "hold,hold-released,expire,keys,backup,restore,log-alarm",
+    ),
+}
+# What took part, by the code of its role; of others the code itself is shown.
+_ROLES: Mapping[str, str] = {
+    "110150": "application",
+    "110152": "destination",
+    "110153": "source",
+    "AUT": "author",
+    "IRCP": "person",
+    "UserOauthAgent": "",
+    "authserver": "this server",
+    "humanuser": "person",
 }
 ENDS: Mapping[str, tuple[str, str]] = {
     "well": ("It was done", "0"),
@@ -187,11 +202,13 @@ def _facts(event: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     kinds = [event.get("type", {}), *event.get("subtype", ())]
     yield "What it is, by its codes", ", ".join(filter(None, map(_code, kinds)))
     said = event.get("outcomeDesc", "")
-    yield "Outcome", event.get("outcome", "") + (f" ({said})" if said else "")
+    code = event.get("outcome", "0")
+    yield ("More of it", said) if code == "0" else ("Outcome, by its codes", f"{code} {said}")
     for each in event.get("agent", ()):
         who = each.get("who", {})
         named = who.get("reference") or who.get("identifier", {}).get("value")
-        role = ", ".join(filter(None, map(_code, each.get("type", {}).get("coding", ()))))
+        codes = map(_code, each.get("type", {}).get("coding", ()))
+        role = ", ".join(filter(None, (_ROLES.get(code, code) for code in codes)))
         at = each.get("network", {}).get("address")
         parts = [
             named or who.get("display", ""),

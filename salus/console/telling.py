@@ -13,7 +13,22 @@ from datetime import datetime, tzinfo
 from typing import Any, NamedTuple
 
 from fhir_server import owners
+from salus.console.deeds import (
+    ACTIONS,
+    BEFELL,
+    DEEDS,
+    FORESEEN,
+    HAPPENINGS,
+    KINDS,
+    OF_RECORDS,
+    OPERATION,
+    OPERATIONS,
+    OTHER,
+    STRANGERS,
+    Deed,
+)
 from salus.console.words import type_words
+from salus.operator.clients import OPERATOR
 from salus.operator.tokens import OWN
 
 PAGES = "Salus: who looked"  # what the audit calls the pages that show it
@@ -22,115 +37,14 @@ _PERSON = "1"  # the type of an entity that is a person, and its role of the pat
 _QUERY = "24"  # the role of an entity that is a query
 _REFUSED = frozenset({"forbidden", "login", "not-found", "security", "suppressed"})
 CLOSELY = frozenset({"Patient", "Person", "RelatedPerson"})  # who is nobody else's business
+_NAMELESS = (*STRANGERS.values(), "Somebody", "The clinic’s", "The operator", "The people who")
 _SEVERAL = re.compile(r"(’s|your) and ")  # between whose records there are
 _MOST_NAMES = 3  # patients who are named in a sentence; of others the number
-
-
-class Deed(NamedTuple):
-    """What somebody did, as one says that it happened, and that it was tried."""
-
-    done: str
-    tried: str
-
-
-_SEARCH = Deed("searched", "search")
-_STORE = Deed("stored", "store")
-# By the code of the interaction.
-_DEEDS: Mapping[str, Deed] = {
-    "read": Deed("looked at", "look at"),
-    "vread": Deed("looked at an earlier version of", "look at an earlier version of"),
-    "history-instance": Deed("looked at earlier versions of", "look at earlier versions of"),
-    "history-type": Deed("looked at earlier versions of", "look at earlier versions of"),
-    "history-system": Deed("looked at earlier versions of", "look at earlier versions of"),
-    "search-type": _SEARCH,
-    "search-system": _SEARCH,
-    "create": Deed("added", "add"),
-    "update": Deed("changed", "change"),
-    "patch": Deed("changed", "change"),
-    "delete": Deed("removed", "remove"),
-    "batch": _STORE,
-    "transaction": _STORE,
-}
-# By the name of the operation.
-_OPERATIONS: Mapping[str, Deed] = {
-    "$everything": Deed("fetched everything in", "fetch everything in"),
-    "$export": Deed("downloaded", "download"),
-    "$proof": Deed("fetched a receipt for", "fetch a receipt for"),
-    "$purge": Deed("erased", "erase"),
-    "$validate": Deed("had checked", "have checked"),
-}
-_OPERATION = Deed("worked with", "work with")
-# By the action, where nothing else says it: of events that other systems reported.
-_ACTIONS: Mapping[str, Deed] = {
-    "C": Deed("added", "add"),
-    "R": Deed("looked at", "look at"),
-    "U": Deed("changed", "change"),
-    "D": Deed("removed", "remove"),
-}
-_OTHER = Deed("did something that concerns", "do something that concerns")
-
-# What is no interaction, by our own code; {record} is "your record" or whose it is.
-_HAPPENINGS: Mapping[str, Deed] = {
-    "sign-in": Deed("signed in", "sign in"),
-    "sign-out": Deed("signed out", "sign out"),
-    "token": Deed("let an app go to {record}", "let an app go to {record}"),
-    "token-refused": Deed("let an app go to {record}", "let an app go to {record}"),
-    "revoke": Deed("disconnected an app", "disconnect an app"),
-    "consent": Deed("allowed an app to use {record}", "allow an app to use {record}"),
-    "launch": Deed("opened an app for {record}", "open an app for {record}"),
-    "register": Deed("changed how an app is registered", "change how an app is registered"),
-    "throttled": Deed("asked too much in a short time", "ask much in a short time"),
-    "export": Deed(
-        "downloaded the list of who looked at {record}",
-        "download the list of who looked at {record}",
-    ),
-}
-
 _KEPT_OUT = frozenset({"sign-in-refused", "lockout"})  # it is not known who it was
 _OF_AN_ACCOUNT = _KEPT_OUT | {"account"}
 _FROM_THE_LIST = Deed("fetched a receipt from", "fetch a receipt from")
-
-# Short words for what is in a record, after "your"; of other types those of the consent page.
-_KINDS: Mapping[str, str] = {
-    "Patient": "name and contact details",
-    "AllergyIntolerance": "allergies",
-    "Appointment": "appointments",
-    "AuditEvent": "list of who looked",
-    "Binary": "files",
-    "CarePlan": "care plans",
-    "CareTeam": "care team",
-    "Communication": "messages",
-    "Condition": "health problems and diagnoses",
-    "Consent": "consents",
-    "Coverage": "insurance",
-    "Device": "devices",
-    "DiagnosticReport": "reports of tests",
-    "DocumentReference": "documents and notes",
-    "Encounter": "visits",
-    "Goal": "health goals",
-    "ImagingStudy": "images such as X-rays",
-    "Immunization": "vaccinations",
-    "MedicationAdministration": "medicines that were given",
-    "MedicationDispense": "medicines from a pharmacy",
-    "MedicationRequest": "prescriptions",
-    "MedicationStatement": "medicines that are taken",
-    "Observation": "lab results and measurements",
-    "Procedure": "operations and procedures",
-    "Provenance": "notes on where information came from",
-    "QuestionnaireResponse": "answers to questionnaires",
-    "RelatedPerson": "relatives and helpers",
-    "ServiceRequest": "orders and referrals",
-}
-_STRANGERS: Mapping[str, str] = {  # whom no name is known of, by type
-    "Device": "A device",
-    "Group": "A group",
-    "Organization": "An organization",
-    "Patient": "Another patient",
-    "Person": "Somebody with an account",
-    "Practitioner": "A clinician",
-    "PractitionerRole": "A clinician",
-    "RelatedPerson": "A relative or helper",
-}
+_DRY = re.compile(r"dry[- ]run", re.IGNORECASE)  # how an event says that nothing was done
+_PURPOSES = re.compile(r" \(password\)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,24 +113,28 @@ def told(event: Mapping[str, Any], names: Names, viewer: Viewer) -> Told:
     ended = _end(event)
     whose = _whose(event, names, viewer)
     record = _record(whose) or "a record"
-    who = _who(user or client, names, viewer, reported)
+    operator = not reported and _is_operator(client, names)
+    subject = _who(user or client, names, viewer, reported)
+    who = _operator(viewer) if operator else subject
     codes = _codes(event)
-    account = "your account" if who == "You" else f"the account of {who}"
+    account = "your account" if subject == "You" else f"the account of {_within(subject)}"
     whom = (user or {}).get("reference", "")
     if codes & _OF_AN_ACCOUNT:  # it says whose, and not who did it
         whom = ""
     if codes & _KEPT_OUT:
         who, what = "Somebody", f"sign in to {account}"
     elif "account" in codes:
-        who, what = account[:1].upper() + account[1:], "was changed"
+        who, what = account[:1].upper() + account[1:], _befell(event, operator, viewer)
+    elif "log-alarm" in codes and not reported:
+        who, what, ended = "The log of this server", "raised an alarm", ""
     elif client.get("display") == PAGES:
-        deed = _FROM_THE_LIST if "operation" in codes else _DEEDS["read"]
+        deed = _FROM_THE_LIST if "operation" in codes else DEEDS["read"]
         what = f"{_said(deed, ended)} the list of who looked at {record}"
     else:
         deed, plain = _deed(event)
         said = _said(deed, ended)
         what = said.format(record=record) if plain else f"{said} {_object(event, whose)}"
-    app = "" if user is None else _app(client, names, viewer)
+    app = "" if user is None or operator else _app(client, names, viewer)
     text = f"tried to {what}" if ended else what
     if who != "You" and not _may_be_named(whom, names, viewer):
         whom = ""
@@ -245,6 +163,18 @@ def _said(deed: Deed, ended: str) -> str:
 
 def _codes(event: Mapping[str, Any]) -> set[str]:
     return {each.get("code", "") for each in event.get("subtype", ())}
+
+
+def _befell(event: Mapping[str, Any], operator: bool, viewer: Viewer) -> str:
+    """What was done to an account, and by whom where the event says it."""
+    detail = _PURPOSES.sub("", event.get("outcomeDesc", ""))
+    done, by = (detail, "") if detail in BEFELL else detail.partition(" by ")[::2]
+    said = BEFELL.get(done, "was changed")
+    if operator:
+        return f"{said} by {_within(_operator(viewer))}"
+    if not by:
+        return said
+    return f"{said} by {by if viewer.all else 'somebody of the staff'}"
 
 
 def days(events: Iterable[Told]) -> list[Day]:
@@ -286,7 +216,22 @@ def parties(event: Mapping[str, Any]) -> tuple[dict[str, Any] | None, dict[str, 
 def _is_user(agent: Mapping[str, Any]) -> bool:
     codes = {coding.get("code") for coding in agent.get("type", {}).get("coding", ())}
     kind = agent["who"].get("reference", "").partition("/")[0]
-    return bool(codes & {"humanuser", "IRCP", "AUT"}) or kind in _STRANGERS
+    return bool(codes & {"humanuser", "IRCP", "AUT"}) or kind in STRANGERS
+
+
+def _is_operator(client: Mapping[str, Any], names: Names) -> bool:
+    """Whether it was done by a command at the server's machine."""
+    id = client.get("identifier", {}).get("value") or client.get("display")
+    return id == OPERATOR and id not in names.apps
+
+
+def _operator(viewer: Viewer) -> str:
+    return "The operator" if viewer.all else "The people who run this server"
+
+
+def _within(who: str) -> str:
+    """Somebody who is called by no name, within a sentence."""
+    return who[:1].lower() + who[1:] if who.startswith(_NAMELESS) else who
 
 
 def _who(named: Mapping[str, Any], names: Names, viewer: Viewer, reported: bool) -> str:
@@ -297,7 +242,7 @@ def _who(named: Mapping[str, Any], names: Names, viewer: Viewer, reported: bool)
         return names.resources[reference]
     type = reference.partition("/")[0]
     if type:
-        return f"{_STRANGERS.get(type, 'Somebody')}{f' ({reference})' if viewer.all else ''}"
+        return f"{reference} (no name known)" if viewer.all else STRANGERS.get(type, "Somebody")
     if reported and not viewer.all:
         return "Somebody, as another system says,"
     login = named.get("identifier", {}).get("value")
@@ -349,13 +294,24 @@ def _deed(event: Mapping[str, Any]) -> tuple[Deed, bool]:
     """What was done, and whether that is a whole phrase."""
     for each in event.get("subtype", ()):
         code = each.get("code", "")
-        if each.get("system") == _OWN_CODES and code in _HAPPENINGS:
-            return _HAPPENINGS[code], True
+        if each.get("system") == _OWN_CODES and code in HAPPENINGS:
+            return HAPPENINGS[code], True
+        if code == "operation" and each.get("display") in OF_RECORDS:
+            return FORESEEN if _is_dry(event) else OF_RECORDS[each["display"]], True
         if code == "operation":
-            return _OPERATIONS.get(each.get("display", ""), _OPERATION), False
-        if code in _DEEDS:
-            return _DEEDS["create" if code == "update" and _is_first(event) else code], False
-    return _ACTIONS.get(event.get("action", ""), _OTHER), False
+            return OPERATIONS.get(each.get("display", ""), OPERATION), False
+        if code in DEEDS:
+            return DEEDS["create" if code == "update" and _is_first(event) else code], False
+    return ACTIONS.get(event.get("action", ""), OTHER), False
+
+
+def _is_dry(event: Mapping[str, Any]) -> bool:
+    """Whether an event says that it was a dry run: in its outcome, or in what it was asked with."""
+    said = [event.get("outcomeDesc", "")]
+    for each in event.get("entity", ()):
+        said += [each.get("name", ""), each.get("description", "")]
+        said += [detail.get("type", "") for detail in each.get("detail", ())]
+    return any(map(_DRY.search, said))
 
 
 def _is_first(event: Mapping[str, Any]) -> bool:
@@ -384,8 +340,8 @@ def _record(whose: str) -> str:
 
 def kind_words(type: str) -> str:
     """A kind of information, within a sentence."""
-    if type in _KINDS:
-        return _KINDS[type]
+    if type in KINDS:
+        return KINDS[type]
     words = type_words(type)
     return words[:1].lower() + words[1:]
 

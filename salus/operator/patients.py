@@ -166,9 +166,9 @@ async def hold(product: Product, asked: requests.HoldPatient) -> requests.Done:
     await product.server.store.transaction(work, write=True)
     if reason is None:
         product.server.core.beyond.begun.set()  # an erasure may have waited for that
-    detail = "legal hold released" if reason is None else "legal hold"
+    what = "hold-released" if reason is None else "hold"
     await product.authority.audit(
-        Happening("register", client=OPERATOR, account=OPERATOR, patient=id, detail=detail)
+        Happening(what, client=OPERATOR, account=OPERATOR, patient=id, detail="legal hold")
     )
     return requests.Done()
 
@@ -190,6 +190,6 @@ async def expire(product: Product, asked: requests.ExpireAudit) -> requests.Expi
     for each in ended:
         detail = f"audit of {each.month} ended: {each.events} events"
         await product.authority.audit(
-            Happening("register", client=OPERATOR, account=OPERATOR, detail=detail)
+            Happening("expire", client=OPERATOR, account=OPERATOR, detail=detail)
         )
     return requests.Expired(tuple(ended))

@@ -185,12 +185,15 @@ def test_the_entries_come_first_and_the_state_of_the_log_last(tell):
     tell(story)
 
 
-def test_the_filter_is_folded_until_it_is_used(tell):
+def test_the_filter_is_folded_and_that_it_is_used_is_said(tell):
     async def story(clinic, browser):
         assert '<details class="filter">' in (await browser.get(LIST)).text
         page = await browser.send(0, name="Able", action="find")
         assert '<details class="filter" open>' in page.text
-        assert '<details class="filter" open>' in (await browser.get(f"{LIST}?kind=looked")).text
+        text = (await browser.get(f"{LIST}?kind=looked")).text
+        assert '<p>Only a part is shown. <a href="/admin/access">Show everything</a></p>' in text
+        text = (await browser.get(f"{LIST}?from=soon")).text
+        assert '<details class="filter" open>' in text
 
     tell(story)
 
