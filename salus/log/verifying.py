@@ -40,6 +40,8 @@ _ALONE = (
     "anew: name what others have with --checkpoint, and the log's key with --log"
 )
 
+_KINDS = {"checkpoint false": "a checkpoint that does not hold"}
+
 
 class Asked(NamedTuple):
     """What a verification is to hold the log against besides what the server keeps: files of
@@ -53,11 +55,12 @@ class Asked(NamedTuple):
 
 
 class Verified(NamedTuple):
-    """What was found; what of it is about checkpoints alone; whether something was compared that
-    does not lie with the data."""
+    """What was found; whether nothing was compared that does not lie with the data; sentences about
+    files of checkpoints."""
 
     report: Report
     alone: bool
+    notes: tuple[str, ...] = ()
 
     @property
     def well(self) -> bool:
@@ -93,10 +96,12 @@ def verify_data(
         found, false = _kept(kept, logs)
         if own is not None and own.origin == name_of(kept, vault):
             found.append(Signed(own.checkpoint, "what its key signed last"))
+        remarks = list[str]()
         for file in asked.checkpoints:
-            states, wrong = _of_file(file, logs, witnesses)
+            states, wrong, more = _of_file(file, logs, witnesses)
             found += states
             false += wrong
+            remarks += more
         total = reading.count()
         report = verify(
             reading,
@@ -107,7 +112,8 @@ def verify_data(
             owner_of(settings),
         )
     findings = (*report.findings, *false)
-    return Verified(msgspec.structs.replace(report, findings=findings), alone=not asked.checkpoints)
+    report = msgspec.structs.replace(report, findings=findings)
+    return Verified(report, not asked.checkpoints, tuple(remarks))
 
 
 def owner_of(settings: Settings) -> OwnerOf:
@@ -152,26 +158,52 @@ def _kept(kept: Sequence[Kept], logs: Sequence[Verifier]) -> tuple[list[Signed],
 
 def _of_file(
     file: Path, logs: Sequence[Verifier], witnesses: Sequence[Verifier]
-) -> tuple[list[Signed], list[Finding]]:
-    """The states in a file, of one or more notes with an empty line between them. What is none, as
-    of a write that was cut short, is told. Problem where there is nothing else."""
-    found, false = list[Signed](), list[Finding]()
-    at, read, torn = 0, 0, 0
-    parts = file.read_text(errors="replace").strip("\n").split("\n\n")
-    while at < len(parts):
-        try:
-            note = notes.parse("\n\n".join((*parts[at : at + 2], "")).strip("\n").encode() + b"\n")
-        except Malformed:
-            at, torn = at + 1, torn + 1
-        else:
+) -> tuple[list[Signed], list[Finding], list[str]]:
+    """The states in a file of notes with an empty line between them, what is wrong with it, and
+    what is only worth a sentence: that some are not cosigned, where one is, since witnesses may be
+    away. What is no note, as of a write that was cut short, is told. Problem where nothing else is
+    there."""
+    read, torn = _read(file)
+    found, false, lone = list[Signed](), list[Finding](), list[Note]()
+    for note in read:
+        there = {(each.name, each.id) for each in note.signatures}
+        if all((each.name, each.id) in there for each in witnesses):
             _take(note, str(file), None, logs, witnesses, found, false)
-            at, read = at + 2, read + 1
-    if not read:
-        raise Problem(f"{file} holds no checkpoints: each is a text and lines of signature")
+        else:
+            lone.append(note)
+    newest = max((each.checkpoint.size for each in found), default=None)
+    known = {each.checkpoint.text for each in found}
+    for note in lone:
+        _take(note, str(file), None, logs, witnesses if newest is None else (), found, false)
+    remarks = []
+    if newest is not None and (others := {each.text for each in lone} - known):
+        are = "checkpoint" if len(others) == 1 else "checkpoints"
+        verb = "is" if len(others) == 1 else "are"
+        remarks.append(
+            f"{len(others):,} {are} in {file} {verb} not cosigned by those named; the newest that is has "
+            f"{newest:,} leaves."
+        )
     if torn:
         text = f"Something in {file} is no checkpoint; it was passed over"
         false.append(Finding("checkpoint false", text))
-    return found, false
+    return found, false, remarks
+
+
+def _read(file: Path) -> tuple[list[Note], int]:
+    """The notes of a file, and how many parts of it are none. Problem."""
+    read, torn, at = list[Note](), 0, 0
+    parts = file.read_text(errors="replace").strip("\n").split("\n\n")
+    while at < len(parts):
+        try:
+            text = "\n\n".join((*parts[at : at + 2], "")).strip("\n")
+            read.append(notes.parse(f"{text}\n".encode()))
+        except Malformed:
+            at, torn = at + 1, torn + 1
+        else:
+            at += 2
+    if not read:
+        raise Problem(f"{file} holds no checkpoints: each is a text and lines of signature")
+    return read, torn
 
 
 def _take(
@@ -212,6 +244,7 @@ def sentences(verified: Verified) -> Iterator[str]:
     if report.since:
         yield f"Of the records before leaf {report.since:,} none was looked at."
     yield standing(report)
+    yield from verified.notes
     if verified.alone:
         yield f"{_ALONE}."
 
@@ -257,7 +290,8 @@ def described(finding: Finding) -> str:
     """A finding in a line."""
     what = finding.record or "the log"
     where = f" (leaf {finding.leaf:,})" if finding.leaf is not None else ""
-    return f"{what}{where}, {finding.kind}: {finding.text}"
+    kind = _KINDS.get(finding.kind, finding.kind)
+    return f"{what}{where}, {kind}: {finding.text}"
 
 
 def as_json(verified: Verified) -> bytes:
@@ -294,6 +328,7 @@ def as_json(verified: Verified) -> bytes:
             "source": stands.source,
             "cosigned": stands.cosigned,
         },
+        "notes": verified.notes,
         "first": first,
         "findings": report.findings,
     }

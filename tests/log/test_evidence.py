@@ -40,7 +40,7 @@ def note(size, root=None):
 
 def sizes(file):
     """The sizes that a file of checkpoints tells, and how many things in it are wrong."""
-    found, false = _of_file(file, [KEY.verifier], ())
+    found, false, _ = _of_file(file, [KEY.verifier], ())
     return [each.checkpoint.size for each in found], len(false)
 
 
@@ -69,6 +69,35 @@ def test_what_is_no_checkpoint_in_a_file_is_told_and_the_rest_counts(tmp_path):
     file.write_bytes(b"\xff\n\njunk\n")
     with pytest.raises(Problem):
         sizes(file)
+
+
+def test_of_a_file_the_newest_checkpoint_that_is_cosigned_counts_and_others_are_a_note(tmp_path):
+    file, by = tmp_path / "published.txt", SigningKey.make("w.example", WITNESS)
+
+    def read(*published):
+        file.write_bytes(b"\n".join(each.encode() for each in published))
+        found, false, notes = _of_file(file, [KEY.verifier], [by.verifier])
+        states = [(each.checkpoint.size, each.cosigned) for each in found]
+        return states, [each.text for each in false], notes
+
+    def seen(size, time=1_700_000_000):
+        made = note(size)
+        return made.signed([by.sign(made.text, time)])
+
+    assert read(note(1), seen(2), note(3)) == (
+        [(2, ("w.example",)), (1, ()), (3, ())],
+        [],
+        [
+            f"2 checkpoints in {file} are not cosigned by those named; the newest that is has 2 leaves."
+        ],
+    )
+    assert read(seen(1), note(1)) == ([(1, ("w.example",)), (1, ())], [], [])
+    found, false, notes = read(note(1), note(2))
+    assert (found, len(false), notes) == ([], 2, [])
+    assert "It is not cosigned by w.example" in false[0]
+    forged = Note(note(2).text, (*note(2).signatures, seen(1).signatures[-1]))
+    found, false, notes = read(seen(1), forged)
+    assert (found, len(false), notes) == ([(1, ("w.example",))], 1, [])
 
 
 def test_junk_does_not_keep_a_witness_from_keeping_what_proves_a_fork(tmp_path):
