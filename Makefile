@@ -66,6 +66,7 @@ sbom: $(STAMP) $(SUPPLIED) ## write build/sbom.cdx.json: all that Salus is made 
 	@mkdir -p $(dir $(SBOM))
 	$(SUPPLY)/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible \
 		--spec-version 1.6 --output-format JSON --validate --output-file $(SBOM) $(BIN)/python
+	@echo "$(SBOM) lists all that Salus is made of"
 
 audit: $(SUPPLIED) ## ask whether a pinned package is vulnerable (ARGS="--database FILE" asks a copy)
 	$(SUPPLY)/bin/python supply/audit.py requirements.lock $(ARGS)

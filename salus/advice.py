@@ -93,8 +93,8 @@ def weakened(settings: Settings) -> Iterator[Finding]:
         )
     if settings.break_glass_log is not None:
         yield Finding(
-            "While the store cannot be written, reads are answered and their audit goes to "
-            f"{settings.break_glass_log}",
+            "Break-glass is on: if the store cannot be written, reads are answered and their audit "
+            f"goes to {settings.break_glass_log}",
             "end it by a start without --break-glass-log once the disk is well again",
         )
 

@@ -136,7 +136,8 @@ class HttpTarget:
             return f"The server at {self._url} went away ({reason}); run the same command again"
         return (
             f"No server answers at {self._url} ({reason}): start one with "
-            f"`{called()} serve`, or load into its folder with --data DIR"
+            f"`{called()} serve`, or load straight into its folder with --data DIR "
+            "(SALUS_DATA alone names the folder whose server is asked)"
         )
 
 

@@ -48,6 +48,8 @@ def witness(
             _said(f"The witness is up on {where.url}; its key is\n  {key.verifier}")
             for origin in logs:
                 _said(f"  {origin}: {_reached(signed.heads.get(origin, NOTHING))}")
+            _said("On the log's host, with the address at which it reaches this one:")
+            _said(f'  export SALUS_LOG_WITNESS="{key.verifier} {where.url}"')
 
         serve(witnessing.witness(key, logs, signed, _aloud), where, ready, _aloud)
 
@@ -80,6 +82,9 @@ def signer(
             _said(f"The signer is up on {where.url}; the log's key is\n  {held.verifier}")
             _said(f"  {held.name}: {_reached(signed.heads.get(held.name, NOTHING))}")
             _said(f"  the token, for the server's host, is in {token_file}")
+            _said("There, with the address at which it reaches this one:")
+            _said(f"  export SALUS_LOG_SIGNER={where.url} SALUS_LOG_SIGNER_TOKEN=FILE")
+            _said(f'  export SALUS_LOG_SIGNER_KEY="{held.verifier}"')
 
         serve(signing.signer(held, token, signed, _aloud), where, ready, _aloud)
 
