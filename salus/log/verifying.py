@@ -177,11 +177,9 @@ def _of_file(
         _take(note, str(file), None, logs, witnesses if newest is None else (), found, false)
     remarks = []
     if newest is not None and (others := {each.text for each in lone} - known):
-        are = "checkpoint" if len(others) == 1 else "checkpoints"
-        verb = "is" if len(others) == 1 else "are"
+        are = "1 checkpoint is" if len(others) == 1 else f"{len(others):,} checkpoints are"
         remarks.append(
-            f"{len(others):,} {are} in {file} {verb} not cosigned by those named; the newest that is has "
-            f"{newest:,} leaves."
+            f"In {file} {are} not cosigned by those named; the newest that is has {newest:,} leaves."
         )
     if torn:
         text = f"Something in {file} is no checkpoint; it was passed over"
