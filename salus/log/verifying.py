@@ -179,7 +179,8 @@ def _of_file(
     if newest is not None and (others := {each.text for each in lone} - known):
         are = "1 checkpoint is" if len(others) == 1 else f"{len(others):,} checkpoints are"
         remarks.append(
-            f"In {file} {are} not cosigned by those named; the newest that is has {newest:,} leaves."
+            f"In {file} {are} not cosigned by those named; the newest that is has {newest:,}"
+            " leaves."
         )
     if torn:
         text = f"Something in {file} is no checkpoint; it was passed over"

@@ -88,7 +88,8 @@ def test_of_a_file_the_newest_checkpoint_that_is_cosigned_counts_and_others_are_
         [(2, ("w.example",)), (1, ()), (3, ())],
         [],
         [
-            f"2 checkpoints in {file} are not cosigned by those named; the newest that is has 2 leaves."
+            f"In {file} 2 checkpoints are not cosigned by those named; "
+            "the newest that is has 2 leaves."
         ],
     )
     assert read(seen(1), note(1)) == ([(1, ("w.example",)), (1, ())], [], [])
