@@ -6,10 +6,11 @@ https://c2sp.org/tlog-proof
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from rich.markup import escape
 
@@ -26,6 +27,7 @@ _VOUCHED = (
     "So nobody can change or remove the record, or show others a log without it, unless the log's "
     "key and these witnesses work together."
 )
+_FEW = 5  # resources that are named
 _OTHERWISE = (ValueError, LookupError, TypeError, AttributeError, StopIteration)  # other JSON
 _NOT = "That what the record says is true, and that nothing was left out, is not proven by this."
 
@@ -79,6 +81,42 @@ def named(content: bytes) -> str:
     return ""
 
 
+def told(content: bytes) -> str:
+    """What an event of the audit says was done, of what and by whom, by its codes and references;
+    nothing of other records."""
+    with suppress(*_OTHERWISE):
+        event = json.loads(content)
+        if event["resourceType"] != "AuditEvent":
+            return ""
+        done = [_done(each) for each in event.get("subtype", ())]
+        things = [each.get("what", {}).get("reference") for each in event.get("entity", ())]
+        parts = (("", done), ("of ", things), ("by ", [_who(each) for each in event["agent"]]))
+        said = " ".join(f"{word}{_listed(each)}" for word, each in parts if any(each))
+        return f"It says: {said}." if said else ""
+    return ""
+
+
+def _done(coding: Mapping[str, str]) -> str:
+    """The code of what was done, or what a number stands for, and the name of an operation."""
+    code, display = coding.get("code", ""), coding.get("display", "")
+    if code.isdigit() and display:
+        return display
+    return f"{code} {display}" if display.startswith("$") else code
+
+
+def _who(agent: Mapping[str, Any]) -> str:
+    """Who took part: people by their resource or login, apps by their id, and no server."""
+    who = agent["who"]
+    return str(who.get("reference") or who.get("identifier", {}).get("value") or "")
+
+
+def _listed(said: Sequence[str | None]) -> str:
+    """The first of them, and how many more; whatever could steer a terminal is left out."""
+    each = ["".join(filter(str.isprintable, text)) for text in said if text]
+    more = f" and {len(each) - _FEW} more" if len(each) > _FEW else ""
+    return ", ".join(each[:_FEW]) + more
+
+
 def meaning(proven: Proven) -> Iterator[str]:
     """What a receipt that holds proves, and what it does not, in sentences."""
     state = proven.checkpoint
@@ -89,6 +127,8 @@ def meaning(proven: Proven) -> Iterator[str]:
     )
     if name := named(proven.content):
         yield name
+    if event := told(proven.content):
+        yield event
     for each in proven.cosigned:
         seen = datetime.fromtimestamp(each.time or 0, UTC)
         yield f"{each.by.name} vouches that it saw this log on {seen:%d %B %Y at %H:%M} UTC."

@@ -12,7 +12,7 @@ from fhir_server.log.merkle import salted_leaf
 from fhir_server.log.note import LOG, WITNESS, Note, SigningKey
 from fhir_server.log.receipt import Receipt
 from salus.commands.witness import add_to
-from salus.log.checking import check_receipt, named
+from salus.log.checking import check_receipt, named, told
 from salus.problem import Problem
 from tests.log.trees import Log, leaves
 
@@ -96,6 +96,45 @@ def test_a_receipt_is_found_in_what_proof_answers(receipt, tmp_path):
 )
 def test_a_receipt_says_which_record_it_is_of(content, sentence):
     assert named(json.dumps(content).encode()) == sentence
+
+
+@pytest.mark.parametrize(
+    ("more", "sentence"),
+    [
+        (
+            {
+                "subtype": [{"code": "read"}],
+                "agent": [
+                    {"who": {"reference": "Practitioner/may"}},
+                    {"who": {"identifier": {"value": "chart"}}},
+                    {"who": {"display": "salus.test"}},
+                ],
+                "entity": [{"what": {"reference": "Patient/ann"}}, {"name": "x"}],
+            },
+            "It says: read of Patient/ann by Practitioner/may, chart.",
+        ),
+        (
+            {
+                "subtype": [{"code": "operation", "display": "$everything"}],
+                "agent": [{"who": {"identifier": {"value": "dr\u001b[2J"}}}],
+                "entity": [{"what": {"reference": f"Basic/{n}"}} for n in range(7)],
+            },
+            "It says: operation $everything of Basic/0, Basic/1, Basic/2, Basic/3, Basic/4 and 2 "
+            "more by dr[2J.",
+        ),
+        (
+            {
+                "subtype": [{"code": "110122", "display": "Login"}, {"code": "sign-in"}],
+                "agent": [{"who": {"reference": "Patient/ann"}}],
+            },
+            "It says: Login, sign-in by Patient/ann.",
+        ),
+        ({"agent": [{}]}, ""),
+        ({"resourceType": "Patient", "agent": []}, ""),
+    ],
+)
+def test_a_receipt_of_an_event_says_what_was_done_of_what_and_by_whom(more, sentence):
+    assert told(json.dumps({"resourceType": "AuditEvent", **more}).encode()) == sentence
 
 
 def test_an_altered_receipt_does_not_hold(receipt, tmp_path):
