@@ -183,7 +183,7 @@ class Settings(LogSettings, KeySettings):
     )
     timezone: str = Field(
         default="UTC",
-        description="time zone of dates and times that have no offset, in data and searches",
+        description="time zone of the pages, and of times without an offset in data and searches",
     )
     cipher: Literal["aegis256", "aes256"] | None = Field(
         default=None,

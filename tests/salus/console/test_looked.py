@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+from unittest.mock import ANY
 
 import httpx
 import pytest
 
 from fhir_server.interaction import Result
 from fhir_server.log.receipt import Policy, check, parse
+from salus.operator import requests
+from salus.operator.acts import perform
 from smart_auth.authority import Happening
 from tests.salus.console.record import EVIL, opened
 
@@ -401,6 +404,25 @@ def test_happenings_are_told_in_words(tell):
             f"{DOCTOR} opened an app for your record",
             f"{DOCTOR} allowed an app to use your record",
         ]
+
+    tell(story)
+
+
+def test_what_the_operator_does_to_a_record_is_told_as_what_it_is(tell):
+    async def story(clinic):
+        for reason in ("claim 7", None):
+            await perform(clinic.product, requests.HoldPatient("ann", reason))
+        asked = requests.AddUser(name="ann2", who="Patient/ann")
+        await perform(clinic.product, asked)
+        browser = await clinic.browser("ann")
+        assert entries((await browser.get(LIST)).text)[1:5] == [
+            ("The people who run this server looked at your name and contact details", ANY),
+            ("Your account was made by the people who run this server", ANY),
+            ("The people who run this server ended the legal hold on your record", ANY),
+            ("The people who run this server put a legal hold on your record", ANY),
+        ]
+        assert "claim 7" not in browser.text
+        assert "not registered any more" not in browser.text
 
     tell(story)
 
