@@ -70,7 +70,7 @@ class Newest(NamedTuple):
 class Progress:
     """For metrics: leaves of the log and of its newest checkpoint, its time in microseconds since
     1970 and by how many it is cosigned; how many alarms there were; how many checkpoints and
-    tiles were asked for; and what is wrong now, by whom it is about."""
+    tiles were asked for; and what is wrong now, and since when, by whom it is about."""
 
     size: int = 0
     signed: int = 0
@@ -79,6 +79,7 @@ class Progress:
     alarms: int = 0
     served: int = 0
     troubles: dict[str, str] = field(default_factory=dict)
+    since: dict[str, int] = field(default_factory=dict)
 
 
 async def newest(tx: Transaction) -> Newest | None:
@@ -129,6 +130,11 @@ class Publisher:
     @property
     def verifier(self) -> Verifier:
         return self._signer.verifier
+
+    @property
+    def witnesses(self) -> list[str]:
+        """Their names."""
+        return [each.verifier.name for each in self._witnesses]
 
     # --- the task --------------------------------------------------------------------------------
 
@@ -366,17 +372,22 @@ class Publisher:
     def _trouble(self, who: str, text: str) -> None:
         """Say it in the operator's log, once."""
         if self.progress.troubles.get(who) != text:
-            self.progress.troubles[who] = text
+            self._is_wrong(who, text)
             _log.warning("log", about=who, trouble=text)
+
+    def _is_wrong(self, who: str, text: str) -> None:
+        self.progress.troubles[who] = text
+        self.progress.since.setdefault(who, self._clock())
 
     def _well(self, *who: str) -> None:
         for each in who:
+            self.progress.since.pop(each, None)
             if self.progress.troubles.pop(each, None) is not None:
                 _log.info("log", about=each, trouble="over")
 
     async def _ring(self, who: str, text: str) -> None:
         """Somebody must look at this."""
-        self.progress.troubles[who] = text
+        self._is_wrong(who, text)
         if monotonic() - self._rang.get(text, float("-inf")) < AGAIN:
             return
         self._rang[text] = monotonic()

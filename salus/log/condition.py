@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import httpx
 
@@ -23,7 +23,17 @@ from salus.settings import Settings
 
 LATE_SECONDS = 300  # after which what came should have been signed
 SECONDS = 1.0  # for the server to answer
-_TROUBLES = re.compile(r"^salus_log_troubles (\S+)$", re.MULTILINE)
+_TROUBLE = re.compile(
+    r'^salus_log_trouble_seconds\{kind="(\w+)",name="([^"]*)"\} (\S+)$', re.MULTILINE
+)
+_WRONG = {
+    "witness": "The witness {} does not cosign",
+    "place": "Checkpoints cannot be published",
+    "signer": "The log is not signed",
+    "log": "The log is not as it was signed",
+    "store": "The log's state cannot be kept",
+}
+_REMEDY = "see why in the server's own log; who or what was away is asked again by itself"
 
 
 def condition(settings: Settings) -> tuple[str, list[Finding]]:
@@ -41,18 +51,12 @@ def condition(settings: Settings) -> tuple[str, list[Finding]]:
     seen = f", cosigned by {', '.join(each.name for each in others)}" if others else ""
     told = f"{size:,} leaves, {state.size:,} signed at {instant(newest.at)}{seen}"
     key = f"; key {keys[0]}" if keys and keys[0].type != WITNESS else ""
-    silent = [each for each in _witnesses(settings) if each not in {one.name for one in others}]
     at_least = max(state.size, own.size if own and own.origin == name else 0)
-    wrong = [*_wrong(settings, size, at_least, newest), *_troubles(settings, silent)]
+    wrong = [*_wrong(settings, size, at_least, newest), *_troubles(settings)]
     return f"{told}{key}", wrong
 
 
-def _witnesses(settings: Settings) -> list[str]:
-    """The names of those who should cosign."""
-    return [each.partition("+")[0] for each in settings.log_witness]
-
-
-def _troubles(settings: Settings, silent: Sequence[str]) -> Iterator[Finding]:
+def _troubles(settings: Settings) -> Iterator[Finding]:
     """What the running server says of signer, witnesses and places for checkpoints."""
     base = address(settings.data)
     if base is None:
@@ -61,14 +65,9 @@ def _troubles(settings: Settings, silent: Sequence[str]) -> Iterator[Finding]:
         told = httpx.get(f"{base}/metrics", timeout=SECONDS, trust_env=False, verify=False).text
     except httpx.HTTPError:
         return
-    found = _TROUBLES.search(told)
-    if found is None or not float(found[1]):
-        return
-    if silent:
-        wrong = f"The log is not cosigned by {', '.join(silent)}"
-    else:
-        wrong = "The log's signer, a witness or a place for its checkpoints does not answer"
-    yield Finding(wrong, "see why in the server's own log; who was away is asked again by itself")
+    for kind, name, since in _TROUBLE.findall(told):
+        wrong = _WRONG.get(kind, "Something is wrong with the log").format(name)
+        yield Finding(f"{wrong} since {instant(round(float(since) * 1_000_000))}", _REMEDY)
 
 
 def _wrong(settings: Settings, size: int, at_least: int, newest: Newest) -> Iterator[Finding]:

@@ -27,6 +27,9 @@ from salus.log.own import Sealer, own_signer
 from salus.settings import Settings, is_loopback
 from smart_auth.authority import Happening
 
+TROUBLE = "salus_log_trouble_seconds"
+OWN = frozenset({"log", "signer", "store"})  # what troubles of the publisher itself are about
+
 
 @asynccontextmanager
 async def published(settings: Settings, server: Server, sealer: Sealer) -> AsyncIterator[Publisher]:
@@ -132,9 +135,24 @@ class LogMetrics(Collector):
             "salus_log_cosignatures", "Witnesses of the newest checkpoint", now.cosigned
         )
         yield GaugeMetricFamily("salus_log_troubles", "What is wrong now", len(now.troubles))
+        yield self._since(self.publisher)
         yield CounterMetricFamily(
             "salus_log_served", "Checkpoints and tiles that were asked for", now.served
         )
         yield CounterMetricFamily(
             "salus_log_alarms", "Contradictions of what was signed", now.alarms
         )
+
+    def _since(self, publisher: Publisher) -> Metric:
+        """Who is in trouble. Places are not named: their addresses may be secret."""
+        made = GaugeMetricFamily(
+            TROUBLE, "Since when something is wrong, since 1970", labels=("kind", "name")
+        )
+        first: dict[tuple[str, str], int] = {}
+        for who, at in publisher.progress.since.items():
+            kind = "witness" if who in publisher.witnesses else who if who in OWN else "place"
+            key = kind, who if kind == "witness" else ""
+            first[key] = min(at, first.get(key, at))
+        for labels, at in first.items():
+            made.add_metric(labels, at / 1_000_000)
+        return made

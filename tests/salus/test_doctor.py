@@ -17,20 +17,29 @@ def troubles(server) -> float:
     return float(re.search(r"^salus_log_troubles (\S+)$", told, re.MULTILINE)[1])
 
 
-def test_doctor_names_a_witness_that_does_not_cosign(tmp_path):
-    server = Secured(tmp_path, SALUS_LOG_WITNESS=f"{WITNESSED.verifier} http://127.0.0.1:1")
+def test_doctor_names_a_witness_that_does_not_cosign_and_says_what_is_not_published(tmp_path):
+    server = Secured(
+        tmp_path,
+        SALUS_LOG_WITNESS=f"{WITNESSED.verifier} http://127.0.0.1:1",
+        SALUS_LOG_PUBLISH_FILE=str(tmp_path / "nowhere" / "published.txt"),
+    )
     server.start()
     try:
         until = time.monotonic() + 20
-        while not troubles(server) and time.monotonic() < until:
+        while troubles(server) < 2 and time.monotonic() < until:
             time.sleep(0.2)
         told = server.command("doctor")
     finally:
         server.stop()
 
     assert told.returncode == 1, told.stdout
-    assert "Wrong: The log is not cosigned by witness.example/w\n" in told.stdout
-    assert "Remedy: see why in the server's own log" in told.stdout
+    since = r"since 20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$"
+    for wrong in (
+        r"The witness witness\.example/w does not cosign",
+        "Checkpoints cannot be published",
+    ):
+        assert re.search(rf"^Wrong: {wrong} {since}", told.stdout, re.MULTILINE), told.stdout
+    assert told.stdout.count("Remedy: see why in the server's own log") == 2
     assert re.search(r"pages\s+│\s+encrypted by aegis256\b", told.stdout)
     assert re.search(r"wrapped by\s+│\s+the file ", told.stdout)
     assert re.search(r"key backup\s+│\s+none\b", told.stdout)
