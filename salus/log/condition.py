@@ -16,6 +16,7 @@ from fhir_server.log.note import WITNESS
 from fhir_server.times import instant
 from salus.folders import Finding
 from salus.log.own import last_signed, name_of
+from salus.log.publishing import TROUBLE
 from salus.log.verifying import current, opened
 from salus.operator.running import address, holder
 from salus.program import called
@@ -23,9 +24,7 @@ from salus.settings import Settings
 
 LATE_SECONDS = 300  # after which what came should have been signed
 SECONDS = 1.0  # for the server to answer
-_TROUBLE = re.compile(
-    r'^salus_log_trouble_seconds\{kind="(\w+)",name="([^"]*)"\} (\S+)$', re.MULTILINE
-)
+_TROUBLE = re.compile(rf'^{TROUBLE}\{{kind="(\w+)",name="([^"]*)"\}} (\S+)$', re.MULTILINE)
 _WRONG = {
     "witness": "The witness {} does not cosign",
     "place": "Checkpoints cannot be published",
