@@ -33,7 +33,7 @@ def signer(key: SigningKey, token: str, signed: Signed, told: Callable[[str], No
             head = signed.heads.get(key.name, NOTHING)
             checkpoint = signable(asked.body, key.name, head)
         except Refused as refused:
-            alarm(refused, asked.body, signed, told)
+            alarm(refused, asked.body, signed, told, own=True)
             return refusal(refused)
         signature = key.sign(checkpoint.text)
         signed.remember(checkpoint, Note(checkpoint.text, (signature,)))

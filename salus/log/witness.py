@@ -41,16 +41,23 @@ def witness(
     return application({ADD: {"POST": add}, "/": {"GET": show}}, told)
 
 
-def alarm(refused: Refused, request: bytes, signed: Signed, told: Callable[[str], None]) -> None:
+def alarm(
+    refused: Refused,
+    request: bytes,
+    signed: Signed,
+    told: Callable[[str], None],
+    own: bool = False,
+) -> None:
     """Say aloud, once of each checkpoint, that a log contradicts what was signed of it, and keep
-    the proof. Anybody can send a checkpoint that the log signed with a proof that does not hold."""
+    the proof. Anybody can send a checkpoint that the log signed with a proof that does not hold,
+    unless it is certain that the log's `own` server asks."""
     if not refused.alarm:
         return
     file, fresh = signed.keep(request, refused.certain)
     if not fresh:
         return
     kept = f"; the request is kept in {file}" if file else ""
-    if refused.certain:
+    if refused.certain or own:
         told(f"ALARM: the log was rewritten, cut or forked: {refused}{kept}")
     else:
         told(f"ALARM: the log was rewritten, or somebody sent a false proof: {refused}{kept}")
