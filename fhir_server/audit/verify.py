@@ -302,17 +302,27 @@ class _Verification:
         self._last[events] = last._replace(leaf=max(leaf, before), order=order)
 
     def _hold_events(self, last: Recorded, record: Recorded, before: int, leaf: int) -> None:
-        """Between two events, those are gone whose month has ended."""
+        """Between two events, those are gone whose month has ended. What is missing without a
+        notice, or cannot be read, is told by itself, and may be what stood there."""
         count, gap = self.buried.count, record.order - last.order - 1
         expired = count(before, leaf, "expired")
         others = count(before, leaf, "erased") + count(before, leaf, "purged")
-        if gap > expired and others:
+        told = last.unreadable or record.unreadable or self._is_lost(before, leaf)
+        if gap > expired and others and not told:
             kind: Notices = "erased" if count(before, leaf, "erased") else "purged"
-            text = f"An event is gone, and a notice says that a record was {kind}: events are not"
+            text = (
+                f"An event is gone between the leaves {before} and {leaf}, and notices say only "
+                f"that a record was {kind}: events are not"
+            )
             self.found("deleted", text, self.buried.first(before, leaf, kind))
         elif expired and self._month(last) & self._month(record):
             text = "An event is gone whose month has not ended: others of it are there"
             self.found("deleted", text, self.buried.first(before, leaf, "expired"))
+
+    def _is_lost(self, before: int, leaf: int) -> bool:
+        """Whether, between two leaves, one has neither a record nor a notice."""
+        between = range(before + 1, leaf)
+        return any(not self._seen[each] and not self.buried.is_gone(each) for each in between)
 
     def _hold_versions(self, last: Recorded, record: Recorded, before: int, leaf: int) -> None:
         """Between two versions, as many are gone as there were."""

@@ -127,14 +127,14 @@ _ODD = (
     "UPDATE tile SET level = -1",
     "UPDATE kind SET name = x'05'",
     "UPDATE sealing SET id = 'x' WHERE owner = ''",
-    "DELETE FROM dictionary",
-    "DROP TABLE old",
 )
+# Without these nothing can be read, which is said in words.
+UNREADABLE = ("DELETE FROM dictionary", "DROP TABLE old", "DROP TABLE kind")
 
 
 def write_odd_values(on: Attack) -> Caught:
     """What no program would have written, where a number or bytes should be."""
-    on.conn.execute(on.random.choice(_ODD))
+    on.conn.execute(on.random.choice(_ODD).replace("UPDATE", "UPDATE OR REPLACE", 1))
     return Caught(None)
 
 

@@ -321,7 +321,11 @@ def bury(on: Attack) -> Caught:
     on.conn.execute("DELETE FROM event WHERE n = ?", (row.at,))
     words = b'{"kind":"purged","keys":[],"leaves":[[%d,%d]],"at":"2026-11-22T08:00:00Z","basis":""}'
     on.conn.execute("INSERT INTO notice VALUES (?, ?)", (size, words % (row.leaf, row.leaf)))
-    return Caught({row.leaf}, frozenset({"deleted"}))
+    # Where versions beside it were erased too, which of the leaves was the event's is not known.
+    around = [each.leaf for each in on.events()]
+    low = max((each for each in around if each < row.leaf), default=-1)
+    high = min((each for each in around if each > row.leaf), default=size)
+    return Caught(set(range(low + 1, high)), frozenset({"deleted"}))
 
 
 def truncate(on: Attack) -> Caught:

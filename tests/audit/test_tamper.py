@@ -14,7 +14,7 @@ from fhir_server.audit.verify import verify
 from fhir_server.storage.sqlite.proving import Reading
 from fhir_server.storage.sqlite.schema import connect
 from fhir_server.storage.store import StoreError
-from tests.audit.meddling import MEDDLING
+from tests.audit.meddling import MEDDLING, UNREADABLE
 from tests.audit.tampering import ATTACKS, Attack
 from tests.audit.worlds import KEY, World, make
 
@@ -46,6 +46,19 @@ def test_a_store_that_nobody_touched_is_found_to_be_whole(world):
     assert report.size > 512 < report.records
     assert report.erased > 10
     assert report.size == report.records + report.notices + report.erased
+
+
+@pytest.mark.parametrize("damage", UNREADABLE)
+def test_what_nothing_can_be_read_without_is_said_to_be_missing(world, tmp_path, damage):
+    shutil.copytree(world.folder, tmp_path / "data")
+    with closing(connect(tmp_path / "data" / "salus.db", KEY, writes=True)) as conn:
+        conn.execute(damage)
+    try:
+        report = verified(tmp_path / "data", world)
+    except StoreError as error:
+        assert "salus.db" in str(error)
+    else:
+        assert not report.well
 
 
 @pytest.mark.parametrize(
