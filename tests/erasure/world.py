@@ -250,9 +250,7 @@ async def _about(clinic: Clinic, ann, bob) -> None:
         "by-identifier",
         status="completed",
         subject=bob,
-        recipient=[
-            {"type": "Patient", "identifier": {"system": "urn:mrn", "value": "MRN-77-ANN"}}
-        ],
+        recipient=[{"type": "Patient", "identifier": {"system": "urn:mrn", "value": "MRN-77-ANN"}}],
     )
     await put(
         "Observation",
