@@ -95,7 +95,8 @@ class Result(Struct, frozen=True):
     """What is answered: the body's final bytes (JSON, unless `media_type` says otherwise), or a
     stream of them. The audit names what was `touched`, (type, id, version number or None), and
     whose it was: `patients`, as "Patient/id"; entries of a Bundle that only read or were refused
-    are `parts`, with events of their own. `asked`: the parameters behind a paging link."""
+    are `parts`, with events of their own. `asked`: the parameters behind a paging link;
+    `described`: a word for the audit where success is not what the interaction's name says."""
 
     status: int
     body: bytes = b""
@@ -109,6 +110,7 @@ class Result(Struct, frozen=True):
     patients: tuple[str, ...] = ()
     parts: tuple[tuple[Interaction, Result | FhirError], ...] = ()
     asked: Parameters | None = None
+    described: str | None = None
 
 
 # --- the route table -----------------------------------------------------------------------------

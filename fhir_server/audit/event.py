@@ -65,6 +65,8 @@ def events(
         patients = tuple([each for each in patients if each not in objects])
     query = asked.parameters if result.asked is None else result.asked
     ended = _SUCCEEDED[claimed]
+    if result.described is not None:
+        ended = ended._replace(described=result.described)
     if len(touched) + len(patients) <= entities:
         return [_event(asked, caller, ended, touched, patients, at, query, owner)]
     named: list[_Touched | str] = [*touched, *patients]

@@ -38,7 +38,7 @@ async def run(step: Step, asked: Interaction) -> Result:
         if not found.names:
             raise FhirError("not-found", "There is no such Patient")
         hold = await held(step.tx, id) is not None or await hindered(step.tx, found)
-        return Result(200, _told(found, True, hold), touched=touched)
+        return Result(200, _told(found, True, hold), touched=touched, described="dry run")
     basis = str(given.get("basis", "")).strip()
     if not basis or len(basis) > _LONGEST:
         text = f"$purge needs a basis: why, in at most {_LONGEST} characters"

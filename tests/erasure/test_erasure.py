@@ -314,6 +314,16 @@ def test_a_dry_run_changes_nothing(clinic, after):
     async def story(asked):
         dry = await asked.erase(dry=True)
         assert await asked.read("Patient", ANN) != 404
+        found = await asked.ask(
+            "search-type",
+            "AuditEvent",
+            parameters=(("entity", f"Patient/{ANN}"), ("_sort", "-date")),
+        )
+        said = [each["resource"] for each in json.loads(found.body)["entry"]]
+        told = [
+            each.get("outcomeDesc") for each in said if each["subtype"][0]["code"] == "operation"
+        ]
+        assert told[:1] == ["dry run"]
         return dry
 
     dry, (_, done) = told(clinic, story), after
