@@ -210,7 +210,7 @@ def test_a_patient_sees_who_looked_but_not_at_whom_else(clinic):
     found = clinic.ask(OF_A, "GET", "AuditEvent?_sort=-date&_count=1000").json["entry"]
     events = [each["resource"] for each in found]
     named = {
-        entity["what"]["reference"].partition("/_history")[0]
+        entity.get("what", {}).get("reference", "").partition("/_history")[0]
         for event in events
         for entity in event.get("entity", [])
     }
