@@ -27,8 +27,8 @@ from fhir_server.erasure.months import expire
 from fhir_server.erasure.patient import PATIENT, SPACE, Erasing, look, remove, waiting
 from fhir_server.erasure.ridding import SELF, Work
 from fhir_server.erasure.subjects import Name, sole
+from fhir_server.log.merkle import HASH, WIDTH, salted_leaf
 from fhir_server.log.tombstone import parse as tombstone
-from fhir_server.storage.leaves import HASH, WIDTH, leaf_hash
 from fhir_server.storage.store import (
     Store,
     Transaction,
@@ -245,7 +245,7 @@ async def _said(tx: Transaction) -> set[bytes]:
             continue
         number, place = divmod(each.leaf, WIDTH)
         hashes = await tx.tile(0, number)
-        if hashes[place * HASH : place * HASH + HASH] == leaf_hash(b"", each.content):
+        if hashes[place * HASH : place * HASH + HASH] == salted_leaf(b"", each.content):
             said.update(stone.keys)
         else:
             _log.error("Notice %d is not in the log: run `salus audit verify`", each.leaf)

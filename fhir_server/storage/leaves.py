@@ -6,26 +6,11 @@ https://www.rfc-editor.org/rfc/rfc9162#section-2.1, https://c2sp.org/tlog-tiles
 from __future__ import annotations
 
 from collections.abc import Iterator
-from hashlib import sha256
 
-WIDTH = 256  # hashes of a tile
-HASH = 32  # bytes
+from fhir_server.log.merkle import HASH, WIDTH, complete_root
+
 SALT = 16  # bytes
 _FULL = WIDTH * HASH
-
-
-def leaf_hash(salt: bytes, content: bytes) -> bytes:
-    """The hash of the leaf for a record: its entry is the digest of salt and content."""
-    return sha256(b"\0" + sha256(salt + content).digest()).digest()
-
-
-def tile_root(tile: bytes) -> bytes:
-    """The root of a full tile."""
-    level = [tile[at : at + HASH] for at in range(0, len(tile), HASH)]
-    while len(level) > 1:
-        pairs = zip(level[::2], level[1::2], strict=True)
-        level = [sha256(b"\1" + left + right).digest() for left, right in pairs]
-    return level[0]
 
 
 class Leaves:
@@ -85,7 +70,7 @@ def _grown(
         hashes = hashes[room:]
         yield level, number, tile
         if len(tile) == _FULL:
-            above.append(tile_root(tile))
+            above.append(complete_root(tile))
             number, place, tile = number + 1, 0, b""
     edge[level] = tile
     if above:

@@ -18,7 +18,8 @@ from typing import NamedTuple, TypeAlias, TypeVar, cast
 
 from msgspec import structs
 
-from fhir_server.storage.leaves import SALT, WIDTH, leaf_hash, tile_root
+from fhir_server.log.merkle import WIDTH, complete_root, salted_leaf
+from fhir_server.storage.leaves import SALT
 from fhir_server.storage.store import (
     ANY,
     EVENT_TIME,
@@ -84,7 +85,7 @@ class _State:
     def append(self, content: bytes, salted: bool = True) -> int:
         """A leaf; its index."""
         salt = secrets.token_bytes(SALT) if salted else b""
-        self.leaves.append(leaf_hash(salt, content))
+        self.leaves.append(salted_leaf(salt, content))
         self.salts[len(self.leaves) - 1] = salt
         return len(self.leaves) - 1
 
@@ -233,7 +234,7 @@ class _MemoryTransaction:
         made = structs.replace(versions[place], body=body)
         self._state.versions[type, id] = (*versions[:place], made, *versions[place + 1 :])
         salt = self._state.salts[made.leaf] = secrets.token_bytes(SALT)
-        return made.leaf, leaf_hash(salt, body)
+        return made.leaf, salted_leaf(salt, body)
 
     async def veil(self, names: Iterable[Key]) -> int:
         absent = {name for name in names if name not in self._state.versions}
@@ -395,7 +396,7 @@ class _MemoryTransaction:
         hashes = self._state.leaves
         for _ in range(level):
             full = range(0, len(hashes) // WIDTH * WIDTH, WIDTH)
-            hashes = [tile_root(b"".join(hashes[at : at + WIDTH])) for at in full]
+            hashes = [complete_root(b"".join(hashes[at : at + WIDTH])) for at in full]
         return b"".join(hashes[number * WIDTH : (number + 1) * WIDTH])
 
     async def note(self, content: bytes) -> int:

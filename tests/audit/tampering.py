@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 import apsw
 
-from fhir_server.log.merkle import HASH, WIDTH
-from fhir_server.storage.leaves import SALT, Leaves, leaf_hash
+from fhir_server.log.merkle import HASH, WIDTH, salted_leaf
+from fhir_server.storage.leaves import SALT, Leaves
 from fhir_server.storage.sealed import event_place, seal, unseal, version_place
 from fhir_server.storage.sqlite import codec
 from fhir_server.storage.sqlite.codec import unpack_id
@@ -90,7 +90,7 @@ class Attack:
         content = self.bodies.unpack(unseal(keys, row.body, row.place)[SALT:])
         changed = change(content)
         blob, salt = seal(keys, row.body[:8], row.place, self.bodies.pack(changed))
-        return blob, leaf_hash(salt, changed)
+        return blob, salted_leaf(salt, changed)
 
     def hashes(self) -> list[bytes]:
         data = b"".join(

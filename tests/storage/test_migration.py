@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fhir_server.storage.leaves import leaf_hash
+from fhir_server.log.merkle import salted_leaf
 from fhir_server.storage.sqlite.schema import FILE, connect
 from fhir_server.storage.store import EVENTS, EVERYTHING, Page
 from tests.derived_keys import DerivedKeys
@@ -68,7 +68,7 @@ def test_a_folder_of_the_first_schema_is_sealed_and_every_record_has_its_leaf(fo
     assert [(each.id, each.leaf) for each in seen["events"]] == [("1", 6), ("2", 7), ("3", 8)]
     assert seen["events"][0].body == b'{"resourceType":"AuditEvent","id":"1","n":0}'
     assert seen["kept"] == b"value"
-    hashes = [leaf_hash(each.salt, each.content) for each in seen["logged"]]
+    hashes = [salted_leaf(each.salt, each.content) for each in seen["logged"]]
     assert seen["size"] == 9
     assert seen["tile"] == b"".join(hashes)
 

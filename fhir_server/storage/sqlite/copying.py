@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import apsw
 from msgspec import Struct
 
-from fhir_server.storage.leaves import HASH, WIDTH
+from fhir_server.log.merkle import HASH, WIDTH
 from fhir_server.storage.sqlite.schema import (
     FILE,
     REFUSALS,

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from fhir_server.storage.leaves import leaf_hash
+from fhir_server.log.merkle import salted_leaf
 from fhir_server.storage.sealed import KEY_ID, version_place
 from fhir_server.storage.sqlite import pages, records
 from fhir_server.storage.sqlite.codec import pack_id, unpack_id
@@ -273,7 +273,7 @@ def redact(reach: Reach, type: str, id: str, number: int, body: bytes) -> tuple[
         conn.execute("UPDATE old SET body = ? WHERE t = ?", (blob, t))
     else:
         conn.execute("UPDATE resource SET body = ? WHERE pk = ?", (blob, pk))
-    return leaf, leaf_hash(salt, body)
+    return leaf, salted_leaf(salt, body)
 
 
 def strip(reach: Reach, ids: Iterable[str]) -> None:

@@ -10,7 +10,8 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from os import urandom
 
-from fhir_server.storage.leaves import SALT, leaf_hash
+from fhir_server.log.merkle import salted_leaf
+from fhir_server.storage.leaves import SALT
 from fhir_server.storage.sealed import RANDOM, apart_place, event_place, unseal
 from fhir_server.storage.sealed import sealed as seal
 from fhir_server.storage.sqlite.entries import event_number, mentioned
@@ -121,7 +122,7 @@ def record(reach: Reach, now: int, events: Sequence[Event]) -> None:
         own, random = random[:RANDOM], random[RANDOM:]
         blob, salt = seal(cipher, key, event_place(n), pack(content), own)
         sealed = None if apart is None else _sealed(reach, n, apart, whose)
-        rows.append((n, at, blob, append(leaf_hash(salt, content)), sealed))
+        rows.append((n, at, blob, append(salted_leaf(salt, content)), sealed))
         for shape, param, system, code, _, _, _ in entries:
             p = shortcuts.get((kind, param, shape)) or names.make_param(conn, kind, param, shape)
             if shape == "link":

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import apsw
 
-from fhir_server.storage.leaves import HASH, WIDTH, Leaves, leaf_hash
+from fhir_server.log.merkle import HASH, WIDTH, salted_leaf
+from fhir_server.storage.leaves import Leaves
 from fhir_server.storage.sqlite.state import Reach
 from fhir_server.storage.store import Notice
 
@@ -72,7 +73,7 @@ def tile(reach: Reach, level: int, number: int, writes: bool) -> bytes:
 
 
 def note(reach: Reach, content: bytes) -> int:
-    leaf = reach.shared.leaves.append(leaf_hash(b"", content))
+    leaf = reach.shared.leaves.append(salted_leaf(b"", content))
     reach.conn.execute("INSERT INTO notice (leaf, content) VALUES (?, ?)", (leaf, content))
     return leaf
 

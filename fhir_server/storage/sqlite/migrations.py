@@ -12,7 +12,8 @@ from typing import Any, TypeAlias
 
 import apsw
 
-from fhir_server.storage.leaves import Leaves, leaf_hash
+from fhir_server.log.merkle import salted_leaf
+from fhir_server.storage.leaves import Leaves
 from fhir_server.storage.sealed import Keys, Owners, event_place, kept_place, seal, version_place
 from fhir_server.storage.sqlite import codec
 from fhir_server.storage.sqlite.codec import unpack_id
@@ -133,12 +134,12 @@ class _Made:
         content = deletion(type, id, number, updated)
         if not deleted:
             content = self._bodies.unpack(body or b"")
-        leaf = self.leaves.append(leaf_hash(salt, content))
+        leaf = self.leaves.append(salted_leaf(salt, content))
         self._conn.execute(_SEALED[table], (blob, leaf, pk if table == "resource" else t))
 
     def event(self, n: int, body: bytes) -> None:
         blob, salt = self._seal(_BEFORE, event_place(n), body)
-        leaf = self.leaves.append(leaf_hash(salt, self._bodies.unpack(body)))
+        leaf = self.leaves.append(salted_leaf(salt, self._bodies.unpack(body)))
         self._conn.execute("UPDATE event SET body = ?, leaf = ? WHERE n = ?", (blob, leaf, n))
 
     def kept(self, space: str, key: str, value: bytes) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from heapq import merge
 from itertools import islice
 
-from fhir_server.storage.leaves import leaf_hash
+from fhir_server.log.merkle import salted_leaf
 from fhir_server.storage.sealed import KEY_ID, version_place
 from fhir_server.storage.sqlite.codec import pack_id
 from fhir_server.storage.sqlite.entries import (
@@ -124,7 +124,7 @@ def _sealed(reach: Reach, version: Version) -> tuple[bytes, int]:
     packed = b"" if version.deleted else reach.shared.bodies.pack(body)
     blob, salt = reach.seal(version.owner or "", place, packed)
     content = deletion(type, id, number, version.updated) if version.deleted else body
-    return blob, reach.shared.leaves.append(leaf_hash(salt, content))
+    return blob, reach.shared.leaves.append(salted_leaf(salt, content))
 
 
 def _numbered(version: Version, sequence: int, leaf: int) -> Version:
