@@ -54,6 +54,7 @@ def audit(*arguments, python=sys.executable, **environment):
     )
 
 
+@pytest.mark.slow  # it makes an environment of its own
 def test_the_sbom_lists_every_pinned_package_in_its_version(tools, tmp_path):
     file = tmp_path / "sbom.json"
     subprocess.run(
