@@ -151,6 +151,7 @@ def test_an_empty_database_is_no_good_news(tmp_path):
     assert (told.returncode, "holds no record" in told.stderr) == (2, True)
 
 
+@pytest.mark.slow
 def test_a_service_that_cannot_be_reached_is_no_good_news(tools):
     nowhere = dict.fromkeys(("HTTPS_PROXY", "https_proxy"), "http://127.0.0.1:9")
     told = audit(LOCK, python=tools / "python", **nowhere)
