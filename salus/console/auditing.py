@@ -6,14 +6,14 @@ https://hl7.org/fhir/R4/auditevent.html, https://www.ecfr.gov/current/title-45/s
 from __future__ import annotations
 
 from base64 import b64decode
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from fastapi import APIRouter
 from starlette.responses import Response
 
 from salus.console.looked import Unread, chosen, exported, read_filter, receipt
-from salus.console.page import Visit, go, page, render, to_sign_in
+from salus.console.page import Visit, go, render, signed_page
 from salus.console.telling import Told
 from salus.console.trail import Filter, Gone, Trail, whole
 from salus.directory import escaped
@@ -80,19 +80,6 @@ class Row(NamedTuple):
 
     told: Told
     address: str
-
-
-def _administrators(show: Callable[[Visit, Signed], Awaitable[Response]], path: str) -> None:
-    """Serve a page for administrators; for everybody else it is not there."""
-
-    async def asked(visit: Visit) -> Response:
-        signed = visit.signed
-        if signed is None or not signed.complete:
-            return to_sign_in(visit, ACCESS)
-        return await show(visit, signed)
-
-    router.get(path)(page(asked))
-    router.post(path)(page(asked))
 
 
 async def _list(visit: Visit, signed: Signed) -> Response:
@@ -259,6 +246,5 @@ async def _export(visit: Visit, signed: Signed) -> Response:
     return await exported(visit, signed, trail, asked)
 
 
-_administrators(_list, ACCESS)
-_administrators(_export, EXPORT)
-_administrators(_entry, ENTRY)
+for _show, _path in ((_list, ACCESS), (_export, EXPORT), (_entry, ENTRY)):
+    router.api_route(_path, methods=["GET", "POST"])(signed_page(_show, ACCESS))

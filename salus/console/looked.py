@@ -6,7 +6,7 @@ https://hl7.org/fhir/R4/auditevent.html, https://eur-lex.europa.eu/eli/reg/2016/
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from datetime import date
 from typing import Any
 
@@ -14,7 +14,7 @@ from fastapi import APIRouter
 from starlette.responses import Response
 
 from fhir_server.ids import is_id
-from salus.console.page import Visit, download, go, page, render, to_sign_in
+from salus.console.page import Visit, download, go, render, signed_page
 from salus.console.telling import days, people_of
 from salus.console.trail import Filter, Gone, Trail, own
 from smart_auth.authority import Happening
@@ -34,19 +34,6 @@ router = APIRouter(include_in_schema=False)
 
 class Unread(Exception):
     """A filter that cannot be read; its text says why."""
-
-
-def _signed(show: Callable[[Visit, Signed], Awaitable[Response]], path: str) -> None:
-    """Serve a page for whoever is signed in; everybody else signs in first."""
-
-    async def asked(visit: Visit) -> Response:
-        signed = visit.signed
-        if signed is None or not signed.complete:
-            return to_sign_in(visit, ACCESS)
-        return await show(visit, signed)
-
-    router.get(path)(page(asked))
-    router.post(path)(page(asked))
 
 
 async def _list(visit: Visit, signed: Signed) -> Response:
@@ -185,6 +172,5 @@ def _only(trail: Trail) -> str | None:
     return ids[0] if len(ids) == 1 else None
 
 
-_signed(_list, ACCESS)
-_signed(_export, EXPORT)
-_signed(_entry, ENTRY)
+for _show, _path in ((_list, ACCESS), (_export, EXPORT), (_entry, ENTRY)):
+    router.api_route(_path, methods=["GET", "POST"])(signed_page(_show, ACCESS))

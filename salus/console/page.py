@@ -201,6 +201,20 @@ def leave(url: str) -> Response:
     return RedirectResponse(url, 303, _HEADERS)
 
 
+def signed_page(
+    show: Callable[[Visit, Signed], Awaitable[Response]], first: str
+) -> Callable[[Request], Awaitable[Response]]:
+    """A page for whoever is signed in; everybody else signs in, and then comes to `first`."""
+
+    async def asked(visit: Visit) -> Response:
+        signed = visit.signed
+        if signed is None or not signed.complete:
+            return to_sign_in(visit, first)
+        return await show(visit, signed)
+
+    return page(asked)
+
+
 def to_sign_in(visit: Visit, following: str) -> Response:
     """Whoever is not signed in does that first and then sees `following`."""
     return go(visit, SIGN_IN, next=following)
