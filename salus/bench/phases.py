@@ -16,7 +16,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from salus.bench import machine, steps
+from salus.bench import machine, steps, wrk
 from salus.bench.calibration import calibrate
 from salus.bench.gate import DRAWS, Gate, Verdict, judge_all
 from salus.bench.shapes import Pools, Shape, harvest
@@ -180,7 +180,8 @@ class Run:
     # --- 3 to 6: reading -------------------------------------------------------------------------
 
     async def warm_up(self) -> None:
-        await drive(self.subject.address, self._blended(self.times.some), self.times.warm_up)
+        made = steps.in_turn(self._blended(), self.times.some)
+        await drive(self.subject.address, made, self.times.warm_up)
 
     async def read(self) -> None:
         """Alone, after a restart and before it, the reads show what an AuditEvent takes on disk."""
@@ -192,9 +193,7 @@ class Run:
         ]
         asked = 0
         for connections in (1, self.times.many):
-            figures = await self._measured(
-                steps.in_turn(requests, connections), self.times.read, warm=0.5
-            )
+            figures = await self._sent(requests, connections, self.times.read, warm=0.5)
             asked += figures["requests"]
             self.figures[f"read_{connections}"] = figures
         await self.subject.restart()
@@ -205,9 +204,7 @@ class Run:
     async def each_shape(self) -> None:
         found: dict[str, Any] = {}
         for shape in self._offered():
-            found[shape.id] = await self._measured(
-                self._steps(shape, self.times.some), self.times.shape, warm=0.1
-            )
+            found[shape.id] = await self._alone(shape, self.times.some)
         rates = [each["rate"] for each in found.values() if each["rate"] > 0]
         self.figures["shapes"] = found
         self.figures["shapes_geometric_mean"] = (
@@ -215,25 +212,27 @@ class Run:
         )
 
     async def blend(self) -> None:
-        self.figures["blend"] = await self._measured(
-            self._blended(self.times.many), self.times.blend, warm=1
+        self.figures["blend"] = await self._sent(
+            self._blended(), self.times.many, self.times.blend, warm=1
         )
 
-    def _blended(self, connections: int) -> list[Step]:
+    def _blended(self) -> list[Request]:
         """Every offered shape equally often; paging is left to its own phase."""
         offered = [each for each in self._offered() if not each.paged]
         mixed = [request for each in offered for request in self._some(each)]
         self.chance.shuffle(mixed)
-        return steps.in_turn(mixed, connections)
+        return mixed
 
     def _some(self, shape: Shape) -> list[Request]:
         made = self._prepared(shape, 100)
         return made * (100 // len(made))
 
-    def _steps(self, shape: Shape, connections: int) -> list[Step]:
-        if shape.paged:
-            return [steps.paging(self.subject.address, shape.id) for _ in range(connections)]
-        return steps.in_turn(self._prepared(shape), connections)
+    async def _alone(self, shape: Shape, connections: int) -> dict[str, Any]:
+        seconds = self.times.shape
+        if not shape.paged:
+            return await self._sent(self._prepared(shape), connections, seconds, warm=0.1)
+        pages = [steps.paging(self.subject.address, shape.id) for _ in range(connections)]
+        return await self._measured(pages, seconds, warm=0.1)
 
     def _prepared(self, shape: Shape, count: int = steps.READY) -> list[Request]:
         return steps.prepared(self.subject.address, shape, self.pools, self.chance, count)
@@ -242,8 +241,8 @@ class Run:
 
     async def writes(self) -> None:
         requests = steps.creates(self.subject.address, self.world, steps.WRITTEN, self.chance)
-        self.figures["create"] = await self._measured(
-            steps.in_turn(requests, self.times.many), self.times.write, warm=0.5
+        self.figures["create"] = await self._sent(
+            requests, self.times.many, self.times.write, warm=0.5
         )
         self.figures["update"] = await self._measured(
             self._writers(steps.UPDATES), self.times.write, warm=1
@@ -271,8 +270,23 @@ class Run:
         speed = calibrate(self.subject.core).figures()
         meter = _Meter(self.subject)
         sample = await drive(self.subject.address, made, seconds, warm, meter.begin, meter.end)
-        made_of = figures_of(sample, meter.cpu_ms, meter.others_share(sample))
-        return {**made_of, "calibration": speed}
+        made_of = figures_of(sample, meter.cpu_ms, meter.others_share(sample.loader_seconds))
+        return {**made_of, "calibration": speed, "loader": "asyncio"}
+
+    async def _sent(
+        self, requests: Sequence[Request], connections: int, seconds: float, warm: float
+    ) -> dict[str, Any]:
+        """Send prepared requests in turn: by wrk where it is installed, which takes least from the
+        server."""
+        if wrk.installed() is None:
+            return await self._measured(steps.in_turn(requests, connections), seconds, warm)
+        speed = calibrate(self.subject.core).figures()
+        meter = _Meter(self.subject)
+        blown = await wrk.blow(
+            self.subject.address, requests, connections, seconds, warm, meter.begin, meter.end
+        )
+        shares = blown.loader_seconds / blown.seconds, meter.others_share(blown.loader_seconds)
+        return {**_blown(blown, meter.cpu_ms, *shares), "calibration": speed, "loader": "wrk"}
 
     def _get(self, path: str) -> Request:
         return self.subject.address.request("GET", path)
@@ -291,9 +305,23 @@ class _Meter:
         self.cpu_ms = self._subject.cpu_ms() - self._cpu
         self._after = machine.ticks()
 
-    def others_share(self, sample: Sample) -> float:
-        ours = self.cpu_ms + sample.loader_seconds * 1000
+    def others_share(self, loader_seconds: float) -> float:
+        ours = self.cpu_ms + loader_seconds * 1000
         return machine.others_share(self._before, self._after, ours)
+
+
+def _blown(
+    blown: wrk.Blown, cpu_ms: float, loader_share: float, others_share: float
+) -> dict[str, Any]:
+    """The figures of a phase that wrk drove."""
+    return {
+        **blown._asdict(),
+        "rate": blown.requests / blown.seconds,
+        "cpu_ms": cpu_ms / blown.requests if blown.requests else None,
+        "loader_share": loader_share,
+        "others_share": others_share,
+        "void": loader_share > LOADER_LIMIT or others_share > OTHERS_LIMIT,
+    }
 
 
 def figures_of(sample: Sample, cpu_ms: float, others_share: float) -> dict[str, Any]:
