@@ -5,6 +5,7 @@ http://hl7.org/fhirpath/N1/ and https://hl7.org/fhir/R4/fhirpath.html
 
 from conformance.fhirpath.errata import errata
 from conformance.fhirpath.evaluate import compile_expression, evaluate
+from conformance.fhirpath.host import Host, Units
 from conformance.fhirpath.invariants import Invariant, compile_invariant
 from conformance.fhirpath.items import Environment
 from conformance.fhirpath.resolution import contained, reference_type
@@ -17,7 +18,9 @@ __all__ = [
     "ExtractFrom",
     "FhirPathError",
     "Hit",
+    "Host",
     "Invariant",
+    "Units",
     "compile_expression",
     "compile_invariant",
     "compile_relative",

@@ -14,9 +14,20 @@ from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_UP, Decimal
 from typing import Any
 
 from conformance.fhirpath.function import Function
-from conformance.fhirpath.items import Collection, Focus, Item, number, plain, single, text
+from conformance.fhirpath.host import Units
+from conformance.fhirpath.items import (
+    Collection,
+    Focus,
+    Item,
+    World,
+    number,
+    plain,
+    single,
+    text,
+    units,
+)
 from conformance.fhirpath.syntax import FhirPathError
-from conformance.fhirpath.values import CALENDAR, Quantity, Temporal, same_unit
+from conformance.fhirpath.values import CALENDAR, Quantity, Temporal, product, same_unit
 
 Number = Decimal | int
 
@@ -39,7 +50,9 @@ def whole(value: Number, rounding: str = decimal.ROUND_DOWN) -> int:
     return int(value.to_integral_value(rounding))
 
 
-def calculate(operator: str, left: Collection, right: Collection) -> Collection:
+def calculate(
+    operator: str, left: Collection, right: Collection, world: World | None = None
+) -> Collection:
     """`left operator right`; empty when a side is. FhirPathError when it has no meaning."""
     one, other = single(left, f"`{operator}`"), single(right, f"`{operator}`")
     if operator == "&":
@@ -49,7 +62,7 @@ def calculate(operator: str, left: Collection, right: Collection) -> Collection:
     a, b = plain(one)[1], plain(other)[1]
     if a is None or b is None:
         return []
-    result = _apply(operator, a, b)
+    result = _apply(operator, a, b, units(world))
     return [] if result is None else [item(result)]
 
 
@@ -76,7 +89,7 @@ def _part(item: Item | None) -> str:
     return found or ""
 
 
-def _apply(operator: str, a: Any, b: Any) -> Any:
+def _apply(operator: str, a: Any, b: Any, ucum: Units | None) -> Any:
     if _numeric(a) and _numeric(b):
         return _numbers(operator, a, b)
     if isinstance(a, str) and isinstance(b, str) and operator == "+":
@@ -84,7 +97,7 @@ def _apply(operator: str, a: Any, b: Any) -> Any:
     if isinstance(a, Temporal) and isinstance(b, Quantity) and operator in ("+", "-"):
         return later(a, b if operator == "+" else b._replace(value=-b.value))
     if isinstance(a, Quantity) and isinstance(b, Quantity):
-        return _quantities(operator, a, b)
+        return _quantities(operator, a, b, ucum)
     if isinstance(a, Quantity) and _numeric(b) and operator in ("*", "/"):
         value = _numbers(operator, a.value, b)
         return None if value is None else a._replace(value=value)
@@ -135,22 +148,22 @@ _DECIMALS: dict[str, Callable[[Decimal, Decimal], Number]] = {
 }
 
 
-def _quantities(operator: str, a: Quantity, b: Quantity) -> Quantity | None:
+def _quantities(operator: str, a: Quantity, b: Quantity, ucum: Units | None) -> Quantity | None:
     if operator in ("+", "-"):
-        values = same_unit(a, b)
+        values = same_unit(a, b, ucum)
         if values is None or (values[0] != a.value and a.unit != b.unit):
             return None
         found = _numbers(operator, *values)
         return None if found is None else a._replace(value=found)
     if operator == "/":
-        values = same_unit(a, b)
-        if values is None:
-            raise FhirPathError("Quantities of different units cannot be divided here")
-        found = _numbers("/", *values)
-        return None if found is None else Quantity(found, "1")
-    if operator == "*" and "1" in (a.unit, b.unit):
-        found = _numbers("*", a.value, b.value)
-        return None if found is None else Quantity(found, b.unit if a.unit == "1" else a.unit)
+        values = same_unit(a, b, ucum)
+        if values is not None:
+            found = _numbers("/", *values)
+            return None if found is None else Quantity(found, "1")
+    unit = product(a, b, {"*": ".", "/": "/"}[operator], ucum) if operator in "*/" else None
+    if unit is not None:
+        found = _numbers(operator, a.value, b.value)
+        return None if found is None else Quantity(found, unit)
     raise FhirPathError(f"`{operator}` cannot be applied to these quantities")
 
 
@@ -327,7 +340,7 @@ def _comparable(focus: Focus, input: Collection, other: Collection) -> Collectio
     a, b = plain(one)[1], plain(two)[1]
     if not isinstance(a, Quantity) or not isinstance(b, Quantity):
         raise FhirPathError("comparable() takes quantities")
-    return [("System.Boolean", same_unit(a, b) is not None, None)]
+    return [("System.Boolean", same_unit(a, b, units(focus.world)) is not None, None)]
 
 
 def negative(input: Collection) -> Collection:

@@ -22,6 +22,7 @@ from conformance.fhirpath.items import (
     single,
     string,
     truth,
+    units,
 )
 from conformance.fhirpath.syntax import (
     Call,
@@ -240,8 +241,8 @@ def variables(tree: Node) -> frozenset[str] | None:
     return found
 
 
-# What reaches beyond the resource, so that it may answer otherwise the next time.
-_CHANGING = frozenset({"resolve"})
+# What reaches beyond the resource, so that it may answer otherwise the next time, or tells.
+_CHANGING = frozenset({"resolve", "trace"})
 
 
 def _once(run: Run, contextual: bool) -> Run:
@@ -251,7 +252,7 @@ def _once(run: Run, contextual: bool) -> Run:
         kept = focus.world.kept if contextual else focus.world.environment.kept
         found = kept.get(run)
         if found is None:
-            found = kept[run] = Lasting(run(focus))
+            found = kept[run] = Lasting(run(focus), units(focus.world))
         return found
 
     return once
@@ -338,7 +339,7 @@ def _implies(left: Run, right: Run) -> Run:
 def _comparison(operator: str, meets: Callable[[int], bool]) -> Callable[[Run, Run], Run]:
     def build(left: Run, right: Run) -> Run:
         def run(focus: Focus) -> Collection:
-            found = order(left(focus), right(focus), operator)
+            found = order(left(focus), right(focus), operator, focus.world)
             return [] if found is None else boolean(meets(found))
 
         return run
@@ -349,28 +350,42 @@ def _comparison(operator: str, meets: Callable[[int], bool]) -> Callable[[Run, R
 def _in(left: Run, right: Run) -> Run:
     def run(focus: Focus) -> Collection:
         item = single(left(focus), "`in`")
-        return [] if item is None else boolean(within(item, right(focus)))
+        return [] if item is None else boolean(within(item, right(focus), focus.world))
 
     return run
 
 
 def _calculation(operator: str) -> Callable[[Run, Run], Run]:
     def build(left: Run, right: Run) -> Run:
-        return lambda focus: arithmetic.calculate(operator, left(focus), right(focus))
+        def run(focus: Focus) -> Collection:
+            return arithmetic.calculate(operator, left(focus), right(focus), focus.world)
+
+        return run
 
     return build
 
 
 def _equality(left: Run, right: Run) -> Run:
-    return lambda focus: boolean(equal(left(focus), right(focus)))
+    return lambda focus: boolean(equal(left(focus), right(focus), focus.world))
 
 
 def _inequality(left: Run, right: Run) -> Run:
     def run(focus: Focus) -> Collection:
-        found = equal(left(focus), right(focus))
+        found = equal(left(focus), right(focus), focus.world)
         return [] if found is None else boolean(not found)
 
     return run
+
+
+def _equivalence(wanted: bool) -> Callable[[Run, Run], Run]:
+    def build(left: Run, right: Run) -> Run:
+        def run(focus: Focus) -> Collection:
+            found = equivalent(left(focus), right(focus), focus.world)
+            return boolean(found is wanted)
+
+        return run
+
+    return build
 
 
 _OPERATORS: dict[str, Callable[[Run, Run], Run]] = {
@@ -380,14 +395,14 @@ _OPERATORS: dict[str, Callable[[Run, Run], Run]] = {
     "implies": _implies,
     "=": _equality,
     "!=": _inequality,
-    "~": lambda left, right: lambda focus: boolean(equivalent(left(focus), right(focus))),
-    "!~": lambda left, right: lambda focus: boolean(not equivalent(left(focus), right(focus))),
+    "~": _equivalence(True),
+    "!~": _equivalence(False),
     "<": _comparison("<", lambda found: found < 0),
     ">": _comparison(">", lambda found: found > 0),
     "<=": _comparison("<=", lambda found: found <= 0),
     ">=": _comparison(">=", lambda found: found >= 0),
     "in": _in,
     "contains": lambda left, right: _in(right, left),
-    "|": lambda left, right: lambda focus: distinct(left(focus) + right(focus)),
+    "|": lambda left, right: lambda focus: distinct(left(focus) + right(focus), focus.world),
     **{operator: _calculation(operator) for operator in ("+", "-", "&", "*", "/", "div", "mod")},
 }

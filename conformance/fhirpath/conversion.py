@@ -12,7 +12,8 @@ from typing import Any
 
 from conformance.fhirpath.arithmetic import item
 from conformance.fhirpath.function import Function
-from conformance.fhirpath.items import Collection, Focus, boolean, plain, single, text
+from conformance.fhirpath.host import Units
+from conformance.fhirpath.items import Collection, Focus, boolean, plain, single, text, units
 from conformance.fhirpath.values import CALENDAR, Quantity, Temporal, same_unit, temporal, words
 
 _TRUE = frozenset({"true", "t", "yes", "y", "1", "1.0"})
@@ -117,7 +118,7 @@ _TO: dict[str, Callable[[Any], Any]] = {
 }
 
 
-def _converted(name: str, input: Collection, unit: Collection | None) -> Any:
+def _converted(name: str, input: Collection, unit: Collection | None, ucum: Units | None) -> Any:
     """The converted value, or None. The one item is checked by `single`."""
     found = single(input, name)
     if found is None:
@@ -129,13 +130,13 @@ def _converted(name: str, input: Collection, unit: Collection | None) -> Any:
     if value is None or asked is None:
         return value
     wanted = Quantity(1, _CALENDAR.get(asked, asked), calendar=asked in CALENDAR)
-    values = same_unit(value, wanted)
+    values = same_unit(value, wanted, ucum)
     return None if values is None else Quantity(Decimal(values[0]) / values[1], wanted.unit)
 
 
 def _to(name: str) -> Function:
     def run(focus: Focus, input: Collection, unit: Collection | None = None) -> Collection:
-        found = _converted(f"to{name}()", input, unit)
+        found = _converted(f"to{name}()", input, unit, units(focus.world))
         return [] if found is None else [item(found)]
 
     return Function(run, 0, int(name == "Quantity"))
@@ -145,7 +146,8 @@ def _converts(name: str) -> Function:
     def run(focus: Focus, input: Collection, unit: Collection | None = None) -> Collection:
         if not input:
             return []
-        return boolean(_converted(f"convertsTo{name}()", input, unit) is not None)
+        found = _converted(f"convertsTo{name}()", input, unit, units(focus.world))
+        return boolean(found is not None)
 
     return Function(run, 0, int(name == "Quantity"))
 

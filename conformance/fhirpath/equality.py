@@ -10,14 +10,15 @@ from decimal import Decimal
 from functools import cached_property
 from typing import Any
 
-from conformance.fhirpath.items import Collection, Item, plain
+from conformance.fhirpath.host import Units
+from conformance.fhirpath.items import Collection, Item, World, plain, units
 from conformance.fhirpath.syntax import FhirPathError
 from conformance.fhirpath.values import Quantity, Temporal, amount, compare, same_unit, utc
 
 _DATES = ("System.Date", "System.DateTime")
 
 
-def equal(left: Collection, right: Collection) -> bool | None:
+def equal(left: Collection, right: Collection, world: World | None = None) -> bool | None:
     """`=`: None when a side is empty, or a precision or zone does not tell."""
     if not left or not right:
         return None
@@ -25,7 +26,7 @@ def equal(left: Collection, right: Collection) -> bool | None:
         return False
     answer: bool | None = True
     for one, other in zip(left, right, strict=True):
-        same = same_item(one, other)
+        same = same_item(one, other, world)
         if same is False:
             return False
         if same is None:
@@ -33,57 +34,59 @@ def equal(left: Collection, right: Collection) -> bool | None:
     return answer
 
 
-def same_item(left: Item, right: Item) -> bool | None:
+def same_item(left: Item, right: Item, world: World | None = None) -> bool | None:
     """Whether two items are equal; None when that cannot be told."""
     left, right = plain(left), plain(right)
     one, other = left[1], right[1]
     if isinstance(one, Temporal) and isinstance(other, Temporal):
         return _same_moment(one, other)
     if isinstance(one, Quantity) and isinstance(other, Quantity):
-        return _same_quantity(one, other)
+        return _same_quantity(one, other, world)
     if one is None or other is None:
         return False
     return _deep(one, other)
 
 
-def equivalent(left: Collection, right: Collection) -> bool:
+def equivalent(left: Collection, right: Collection, world: World | None = None) -> bool:
     """`~`: without regard to order, case, white space and the greater precision."""
     if len(left) != len(right):
         return False
     rest = list(right)
     for one in left:
-        found = next((i for i, other in enumerate(rest) if like(one, other)), None)
+        found = next((i for i, other in enumerate(rest) if like(one, other, world)), None)
         if found is None:
             return False
         del rest[found]
     return True
 
 
-def like(left: Item, right: Item) -> bool:
+def like(left: Item, right: Item, world: World | None = None) -> bool:
     """Whether two items are equivalent."""
     left, right = plain(left), plain(right)
     one, other = left[1], right[1]
     if isinstance(one, Temporal) and isinstance(other, Temporal):
         return one.type == other.type and compare(one, other) == 0
     if isinstance(one, Quantity) and isinstance(other, Quantity):
-        values = same_unit(one, other)
+        values = same_unit(one, other, units(world))
         return values is not None and _near(*values)
     if isinstance(one, Quantity | Temporal) or isinstance(other, Quantity | Temporal):
         return False
     return _alike(one, other)
 
 
-def order(left: Collection, right: Collection, operator: str) -> int | None:
+def order(
+    left: Collection, right: Collection, operator: str, world: World | None = None
+) -> int | None:
     """-1, 0 or 1 of two single items; None when a side is empty or it cannot be told.
     FhirPathError when they are of kinds that do not compare."""
     if not left or not right:
         return None
     if len(left) > 1 or len(right) > 1:
         raise FhirPathError(f"`{operator}` compares single items")
-    return order_items(plain(left[0]), plain(right[0]), operator)
+    return order_items(plain(left[0]), plain(right[0]), operator, world)
 
 
-def order_items(left: Item, right: Item, operator: str) -> int | None:
+def order_items(left: Item, right: Item, operator: str, world: World | None = None) -> int | None:
     """The order of two plain items, as `order`."""
     one, other = left[1], right[1]
     if one is None or other is None:
@@ -95,7 +98,7 @@ def order_items(left: Item, right: Item, operator: str) -> int | None:
     if kinds[0] in ("date", "time"):
         return compare(one, other)
     if kinds[0] == "quantity":
-        values = same_unit(one, other)
+        values = same_unit(one, other, units(world))
         if values is None:
             return None
         one, other = values
@@ -120,19 +123,23 @@ _ORDERED = {
 class Lasting(list[Item]):
     """A collection that is asked many times and does not change, with the keys of its items."""
 
+    def __init__(self, items: Iterable[Item], ucum: Units | None = None) -> None:
+        super().__init__(items)
+        self._ucum = ucum
+
     @cached_property
     def keys(self) -> set[Hashable]:
         """The keys of the items that can equal something."""
-        return _keys(self)
+        return _keys(self, self._ucum)
 
 
-def key(item: Item) -> Hashable:
+def key(item: Item, ucum: Units | None = None) -> Hashable:
     """A key that two items share when, and only when, they are equal."""
     value = plain(item)[1]
     if isinstance(value, Temporal):
         return _moment(value)
     if isinstance(value, Quantity):
-        return amount(value)
+        return amount(value, ucum)
     return _frozen(value)
 
 
@@ -144,9 +151,9 @@ def _moment(value: Temporal) -> Hashable:
     return kind, same.parts, same.fraction.rstrip("0"), zoned
 
 
-def _keys(collection: Iterable[Item]) -> set[Hashable]:
+def _keys(collection: Iterable[Item], ucum: Units | None) -> set[Hashable]:
     """The keys of what can equal something: an item without a value equals none."""
-    return {key(item) for item in collection if plain(item)[1] is not None}
+    return {key(item, ucum) for item in collection if plain(item)[1] is not None}
 
 
 def _frozen(value: Any) -> Hashable:
@@ -159,25 +166,27 @@ def _frozen(value: Any) -> Hashable:
     return value  # type: ignore[no-any-return]
 
 
-def distinct(collection: Collection) -> Collection:
+def distinct(collection: Collection, world: World | None = None) -> Collection:
     """Each item once, the first of equals."""
     found: dict[Hashable, Item] = {}
+    ucum = units(world)
     for item in collection:
-        found.setdefault(key(item), item)
+        found.setdefault(key(item, ucum), item)
     return list(found.values())
 
 
-def within(item: Item, collection: Collection) -> bool:
+def within(item: Item, collection: Collection, world: World | None = None) -> bool:
     """Whether an equal item is among these."""
     if isinstance(collection, Lasting):
-        return key(item) in collection.keys
-    return any(same_item(item, other) for other in collection)
+        return key(item, units(world)) in collection.keys
+    return any(same_item(item, other, world) for other in collection)
 
 
-def among(items: Collection, collection: Collection) -> list[bool]:
+def among(items: Collection, collection: Collection, world: World | None = None) -> list[bool]:
     """Of each item whether an equal one is in the collection."""
-    keys = collection.keys if isinstance(collection, Lasting) else _keys(collection)
-    return [key(item) in keys for item in items]
+    ucum = units(world)
+    keys = collection.keys if isinstance(collection, Lasting) else _keys(collection, ucum)
+    return [key(item, ucum) in keys for item in items]
 
 
 def _same_moment(one: Temporal, other: Temporal) -> bool | None:
@@ -187,8 +196,8 @@ def _same_moment(one: Temporal, other: Temporal) -> bool | None:
     return None if found is None else found == 0
 
 
-def _same_quantity(one: Quantity, other: Quantity) -> bool | None:
-    values = same_unit(one, other)
+def _same_quantity(one: Quantity, other: Quantity, world: World | None) -> bool | None:
+    values = same_unit(one, other, units(world))
     if values is None:
         # A calendar month or year may be as long as a UCUM one, or not.
         calendar = one.calendar != other.calendar and {one.unit, other.unit} & {"month", "year"}

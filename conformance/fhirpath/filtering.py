@@ -21,6 +21,7 @@ from conformance.fhirpath.items import (
     plain,
     single,
     truth,
+    units,
 )
 from conformance.fhirpath.syntax import FhirPathError
 
@@ -56,13 +57,14 @@ def _select(focus: Focus, input: Collection, projection: Run) -> Collection:
 def _repeat(focus: Focus, input: Collection, projection: Run) -> Collection:
     found: Collection = []
     seen = set()
+    ucum = units(focus.world)
     waiting = list(input)
     while waiting:
         reached: Collection = []
         for i, item in enumerate(waiting):
             _spend(focus)
             for each in projection(on(focus, i, item)):
-                token = key(each)
+                token = key(each, ucum)
                 if token not in seen:
                     seen.add(token)
                     reached.append(each)
@@ -110,20 +112,21 @@ def _take(focus: Focus, input: Collection, count: Collection) -> Collection:
 
 
 def _subset(focus: Focus, input: Collection, other: Collection) -> Collection:
-    return boolean(all(among(input, other)))
+    return boolean(all(among(input, other, focus.world)))
 
 
 def _superset(focus: Focus, input: Collection, other: Collection) -> Collection:
-    return boolean(all(among(other, input)))
+    return boolean(all(among(other, input, focus.world)))
 
 
 def _intersect(focus: Focus, input: Collection, other: Collection) -> Collection:
-    items = distinct(input)
-    return [item for item, there in zip(items, among(items, other), strict=True) if there]
+    items, world = distinct(input, focus.world), focus.world
+    return [item for item, there in zip(items, among(items, other, world), strict=True) if there]
 
 
 def _exclude(focus: Focus, input: Collection, other: Collection) -> Collection:
-    return [item for item, there in zip(input, among(input, other), strict=True) if not there]
+    there = among(input, other, focus.world)
+    return [item for item, found in zip(input, there, strict=True) if not found]
 
 
 def _combine(focus: Focus, input: Collection, other: Collection) -> Collection:
@@ -131,11 +134,11 @@ def _combine(focus: Focus, input: Collection, other: Collection) -> Collection:
 
 
 def _union(focus: Focus, input: Collection, other: Collection) -> Collection:
-    return distinct(input + other)
+    return distinct(input + other, focus.world)
 
 
 def _is_distinct(focus: Focus, input: Collection) -> Collection:
-    return boolean(len(distinct(input)) == len(input))
+    return boolean(len(distinct(input, focus.world)) == len(input))
 
 
 def _aggregate(
@@ -168,6 +171,7 @@ def _sort(focus: Focus, input: Collection, *keys: tuple[Run, bool]) -> Collectio
     def rank(item: Item) -> list[Item | None]:
         return [_sort_key(focus, run, item) for run, _ in keys] if keys else [plain(item)]
 
+    world = focus.world
     descending = [down for _, down in keys] or [False]
 
     def sorting(left: list[Item | None], right: list[Item | None]) -> int:
@@ -175,7 +179,7 @@ def _sort(focus: Focus, input: Collection, *keys: tuple[Run, bool]) -> Collectio
             if one is None or other is None:
                 found = int(one is not None) - int(other is not None)
             else:
-                found = (order_items(one, other, "sort()") or 0) * (-1 if down else 1)
+                found = (order_items(one, other, "sort()", world) or 0) * (-1 if down else 1)
             if found:
                 return found
         return 0
@@ -201,7 +205,7 @@ TABLE = {
     "subsetOf": Function(_subset, 1, 1),
     "supersetOf": Function(_superset, 1, 1),
     "count": Function(lambda focus, input: number(len(input))),
-    "distinct": Function(lambda focus, input: distinct(input)),
+    "distinct": Function(lambda focus, input: distinct(input, focus.world)),
     "isDistinct": Function(_is_distinct),
     "where": Function(_where, 1, 1, lazy=True),
     "select": Function(_select, 1, 1, lazy=True),

@@ -12,6 +12,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, TypeAlias
 
+from conformance.fhirpath.host import Host, Units
 from conformance.fhirpath.syntax import FhirPathError
 from conformance.fhirpath.types import SYSTEM, Step, Types
 from conformance.fhirpath.values import Quantity, temporal
@@ -25,30 +26,39 @@ Collection: TypeAlias = list[Item]
 
 class Environment:
     """`resource` is %resource: the nearest resource around the value; `root` is %rootResource: the
-    one that contains it, or the same. `kept` is what depends on nothing else, found once however
-    often it is asked for; so an environment serves while its resources do not change."""
+    one that contains it, or the same; `host` answers what lies outside of both. `kept` is what
+    depends on nothing else, found once however often it is asked for; so an environment serves
+    while its resources do not change."""
 
-    __slots__ = ("kept", "resource", "root")
+    __slots__ = ("host", "kept", "resource", "root")
 
-    def __init__(self, resource: Mapping[str, Any], root: Mapping[str, Any]) -> None:
+    def __init__(
+        self, resource: Mapping[str, Any], root: Mapping[str, Any], host: Host | None = None
+    ) -> None:
         self.resource = resource
         self.root = root
+        self.host = host
         self.kept: dict[object, Any] = {}
 
 
 @dataclass(slots=True)
 class World:
-    """What stays the same through one evaluation. `resolve` answers resolve() for a reference
-    that is not contained; `now` is the instant of now() and today(); `kept` is what depends on
-    the context too, found once."""
+    """What stays the same through one evaluation. `now` is the instant of now() and today();
+    `kept` is what depends on the context too, found once; `trace` is told what trace() names."""
 
     types: Types
     environment: Environment
     context: Item
-    resolve: Callable[[str], Item | None] | None = None
     now: datetime | None = None
-    budget: int = 200_000  # items that descendants() and repeat() may visit
+    budget: int = 200_000  # items that may be visited
     kept: dict[object, Any] = field(default_factory=dict)
+    trace: Callable[[str, Collection], None] | None = None
+
+
+def units(world: World | None) -> Units | None:
+    """UCUM, where this world has it."""
+    host = None if world is None else world.environment.host
+    return None if host is None else host.units
 
 
 @dataclass(slots=True)

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from conformance.fhirpath.function import Function
+from conformance.fhirpath.function import Function, on
+from conformance.fhirpath.host import Host
 from conformance.fhirpath.items import (
     Collection,
     Environment,
@@ -19,9 +20,11 @@ from conformance.fhirpath.items import (
     Run,
     body,
     boolean,
+    single,
     text,
     truth,
 )
+from conformance.fhirpath.syntax import FhirPathError
 from conformance.fhirpath.values import Temporal
 
 _REFERENCE = re.compile(r"(?:^|/)([A-Z][A-Za-z]+)/[A-Za-z0-9.\-]{1,64}(?:/_history/[^/]+)?$")
@@ -70,6 +73,7 @@ def target_type(value: Any, environment: Environment) -> str | None:
 
 def _resolve(focus: Focus, input: Collection) -> Collection:
     found: Collection = []
+    host = focus.world.environment.host
     for _, value, _ in input:
         reference = value.get("reference") if isinstance(value, dict) else value
         if not isinstance(reference, str):
@@ -78,10 +82,10 @@ def _resolve(focus: Focus, input: Collection) -> Collection:
             resource = contained(reference, focus.world.environment)
             if resource is not None:
                 found.append((focus.world.types.own(resource), resource, None))
-        elif focus.world.resolve is not None:
-            resolved = focus.world.resolve(reference)
+        elif host is not None:
+            resolved = host.resolve(reference)
             if resolved is not None:
-                found.append(resolved)
+                found.append((*resolved, None))
     return found
 
 
@@ -112,8 +116,43 @@ def _get_value(focus: Focus, input: Collection) -> Collection:
 
 
 def _trace(focus: Focus, input: Collection, name: Run, projection: Run | None = None) -> Collection:
-    """What is traced could be patient data, so it goes nowhere; the input passes through."""
+    """What is traced could be patient data, so it goes only to who asked to be told."""
+    told = focus.world.trace
+    if told is not None:
+        shown = input if projection is None else _projected(focus, input, projection)
+        told(text(name(focus), "trace()") or "", shown)
     return input
+
+
+def _projected(focus: Focus, input: Collection, projection: Run) -> Collection:
+    return [
+        found for index, each in enumerate(input) for found in projection(on(focus, index, each))
+    ]
+
+
+def _member_of(focus: Focus, input: Collection, value_set: Collection) -> Collection:
+    """Empty where it cannot be told."""
+    item, url = single(input, "memberOf()"), text(value_set, "memberOf()")
+    if item is None or item[1] is None or url is None:
+        return []
+    return boolean(_host(focus, "memberOf()").member_of(url, item[1]))
+
+
+def _conforms_to(focus: Focus, input: Collection, profile: Collection) -> Collection:
+    item, url = single(input, "conformsTo()"), text(profile, "conformsTo()")
+    if item is None or url is None:
+        return []
+    found = _host(focus, "conformsTo()").conforms_to(url, item[1])
+    if found is None:
+        raise FhirPathError("conformsTo() names a profile that is not known here")
+    return boolean(found)
+
+
+def _host(focus: Focus, what: str) -> Host:
+    host = focus.world.environment.host
+    if host is None:
+        raise FhirPathError(f"{what} cannot be answered here")
+    return host
 
 
 def _type(focus: Focus, input: Collection) -> Collection:
@@ -167,6 +206,8 @@ TABLE = {
     "hasValue": Function(_has_value),
     "getValue": Function(_get_value),
     "resolve": Function(_resolve),
+    "memberOf": Function(_member_of, 1, 1),
+    "conformsTo": Function(_conforms_to, 1, 1),
     "trace": Function(_trace, 1, 2, lazy=True),
     "type": Function(_type),
     "not": Function(_not),

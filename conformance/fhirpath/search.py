@@ -81,6 +81,12 @@ def _looks_around(tree: Node) -> bool:
     return any(_looks_around(each) for each in parts(tree))
 
 
+def _asks_the_host(tree: Node) -> bool:
+    if isinstance(tree, Call) and tree.name in ("memberOf", "conformsTo"):
+        return True
+    return any(_asks_the_host(each) for each in parts(tree))
+
+
 _BELOW = frozenset({"as", "ofType", "extension", "first"})
 _NOWHERE = Environment({}, {})
 
@@ -216,6 +222,8 @@ class _Search:
     def _computed(self, tree: Node, type: str) -> _Walk:
         """What is no path runs in the general compiler; an evaluation that fails finds nothing."""
         types = self._types
+        if _asks_the_host(tree):
+            raise FhirPathError("A search parameter may ask only for what its resource says")
         run = Compiler(types).compile(tree)
 
         def walk(node: Any, around: Environment, hits: list[Hit]) -> None:

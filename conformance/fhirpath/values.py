@@ -12,6 +12,8 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import NamedTuple
 
+from conformance.fhirpath.host import Units
+
 _DATE = r"(?P<year>\d{4})(?:-(?P<month>\d\d)(?:-(?P<day>\d\d))?)?"
 _CLOCK = r"(?P<hour>\d\d)(?::(?P<minute>\d\d)(?::(?P<second>\d\d)(?:\.(?P<fraction>\d+))?)?)?"
 _ZONE = r"(?P<zone>Z|[+-]\d\d:\d\d)?"
@@ -127,22 +129,55 @@ class Quantity(NamedTuple):
         return f"{self.value} {self.unit}{'' if self.value == 1 else 's'}"
 
 
-def same_unit(left: Quantity, right: Quantity) -> tuple[Decimal | int, Decimal | int] | None:
-    """Both values in one unit; None when the units do not compare. Only equal units, durations,
-    masses, lengths and the calendar are known here."""
+def same_unit(
+    left: Quantity, right: Quantity, ucum: Units | None = None
+) -> tuple[Decimal | int, Decimal | int] | None:
+    """Both values in one unit; None when the units do not compare. Equal units, durations, masses,
+    lengths and the calendar are known here, all others to `ucum`."""
     units = _unit(left), _unit(right)
     if units[0] == units[1]:
         return left.value, right.value
     for scale in _SCALES:
         if units[0] in scale and units[1] in scale:
             return left.value * scale[units[0]], right.value * scale[units[1]]
-    return None
+    one, other = _canonical(left, ucum), _canonical(right, ucum)
+    if one is None or other is None or one[1] != other[1]:
+        return None
+    return one[0], other[0]
 
 
-def amount(quantity: Quantity) -> Hashable:
+def product(left: Quantity, right: Quantity, operator: str, ucum: Units | None) -> str | None:
+    """The unit of a product (`.`) or quotient (`/`); None when it cannot be told."""
+    units = _unit(left), _unit(right)
+    if units[1] == "1":
+        return units[0]
+    if units[0] == "1" and operator == ".":
+        return units[1]
+    if units[0] == units[1] and operator == "/":
+        return "1"
+    if ucum is None or not all(_ucum(each) for each in (left, right)):
+        return None
+    composed = operator.join("1" if each == "1" else f"({each})" for each in units)
+    return composed if ucum.canonical(Decimal(1), composed) else None
+
+
+def _canonical(quantity: Quantity, ucum: Units | None) -> tuple[Decimal, str] | None:
+    if ucum is None or not _ucum(quantity):
+        return None
+    return ucum.canonical(Decimal(quantity.value), _unit(quantity))
+
+
+def _ucum(quantity: Quantity) -> bool:
+    """Whether the unit is one of UCUM's: a calendar month or year is none."""
+    return not quantity.calendar or CALENDAR[quantity.unit] is not None
+
+
+def amount(quantity: Quantity, ucum: Units | None = None) -> Hashable:
     """A key that two quantities share when, and only when, they are of one unit or of one scale
     and of equal value."""
-    unit = _unit(quantity)
+    unit, canonical = _unit(quantity), _canonical(quantity, ucum)
+    if canonical is not None:
+        return "quantity", canonical[1], canonical[0]
     for number, scale in enumerate(_SCALES):
         if unit in scale:
             return "quantity", number, Fraction(quantity.value) * Fraction(scale[unit])

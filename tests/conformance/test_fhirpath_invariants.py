@@ -171,7 +171,7 @@ def test_numbers_of_any_size_are_compared_and_never_written_out(number):
 
 
 REFUSED = {
-    "memberOf('x')": "The function memberOf() is not supported",
+    "weigh('x')": "The function weigh() is not supported",
     "a.where()": "where() does not take 0 arguments",
     "%nothing": "The variable %nothing is not defined",
     "value is Nothing": "`Nothing` is not a type",
