@@ -38,16 +38,21 @@ STATUS = {
     "exception": 500,
 }
 
+_MESSAGE_ID = "http://hl7.org/fhir/StructureDefinition/operationoutcome-message-id"
+
 
 class Issue(NamedTuple):
     """One issue. `text` names the thing and the remedy and holds no patient data; `key` is the
-    constraint's key where one was broken."""
+    constraint's key where one was broken, or a code of `system`, which then tells more closely
+    what it is; `message` is the id under which validators know the text."""
 
     severity: str
     code: str
     text: str
     expression: str | None = None
     key: str | None = None
+    system: str | None = None
+    message: str | None = None
 
 
 class FhirError(Exception):
@@ -74,9 +79,15 @@ def outcome(issues: Sequence[Issue]) -> dict[str, Any]:
 
 def _issue(issue: Issue) -> dict[str, Any]:
     made: dict[str, Any] = {"severity": issue.severity, "code": issue.code}
-    if issue.key:
+    if issue.message:
+        made["extension"] = [{"url": _MESSAGE_ID, "valueString": issue.message}]
+    if issue.system:
+        coding = {"system": issue.system, "code": issue.key}
+        made["details"] = {"coding": [coding], "text": issue.text}
+    elif issue.key:
         made["details"] = {"coding": [{"code": issue.key}], "text": issue.text}
-    made["diagnostics"] = issue.text
+    if not issue.system:
+        made["diagnostics"] = issue.text
     if issue.expression:
         made["expression"] = [issue.expression]
     return made
