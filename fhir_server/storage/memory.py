@@ -267,6 +267,11 @@ class _MemoryTransaction:
     ) -> list[Version | Unread]:
         return [*await self.history(type, id, limit, before)]
 
+    async def numbered(self, sequences: Sequence[int], bodies: bool = True) -> list[Version]:
+        every = {v.sequence: v for versions in self._state.versions.values() for v in versions}
+        found = [every[each] for each in sequences if each in every]
+        return found if bodies else [structs.replace(each, body=b"") for each in found]
+
     async def whose(self, type: str, id: str) -> frozenset[str]:
         return frozenset(each.owner for each in self._versions(type, id) if each.owner)
 

@@ -14,8 +14,6 @@ from msgspec import Struct
 
 T = TypeVar("T")
 
-# --- entries -------------------------------------------------------------------------------------
-
 Shape: TypeAlias = Literal["token", "text", "range", "link"]
 
 
@@ -117,9 +115,6 @@ class Sort(NamedTuple):
     shape: Shape
     descending: bool = False
     carried: bool = False
-
-
-# --- versions ------------------------------------------------------------------------------------
 
 
 class Version(Struct, frozen=True, gc=False):
@@ -251,9 +246,6 @@ class Erased(StoreError):
     """The key that this was sealed under is destroyed: it can never be read again."""
 
 
-# --- kept records --------------------------------------------------------------------------------
-
-
 class Kept(NamedTuple):
     """A record that is no resource. `revision` grows with each `keep` of its key."""
 
@@ -296,6 +288,11 @@ class Transaction(Protocol):
     ) -> list[Version]:
         """Versions, deletions included, newest first: of one resource, one type or all; with
         `sequence` < before, `updated` >= since and `updated` <= until. Events are not in it."""
+        ...
+
+    async def numbered(self, sequences: Sequence[int], bodies: bool = True) -> list[Version]:
+        """The versions with these sequences, old ones too, in this order; those that are gone, or
+        cannot be opened, are left out. Without `bodies` all bodies are empty. Unavailable."""
         ...
 
     async def put(

@@ -6,6 +6,7 @@ https://gdpr-info.eu/art-17-gdpr/
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from fhir_server.storage.leaves import SALT
@@ -49,6 +50,38 @@ def _opened(reach: Reach, row: Any) -> Version | Unread:
         raise
     except (StoreError, TypeError, ValueError):  # also an owner that has no row, no body at all
         return Unread(type, unpack_id(version[0]), row[_SEQUENCE])
+
+
+_NUMBERED = (
+    f"SELECT k.name, {COLUMNS} FROM resource r CROSS JOIN kind k ON k.k = r.type"
+    " WHERE r.t = ? AND r.ver > 0",
+    "SELECT k.name, x.id, r.ver, r.updated, r.body, r.owner, r.deleted, r.t, r.leaf FROM old r"
+    " CROSS JOIN kind k ON k.k = r.type CROSS JOIN resource x ON x.pk = r.pk WHERE r.t = ?",
+)
+
+
+def numbered(reach: Reach, sequences: Sequence[int], bodies: bool) -> list[Version]:
+    """The versions with these sequences, as far as they are there and can be opened. Unavailable."""
+    found = []
+    for sequence in sequences:
+        row = None
+        for sql in _NUMBERED:
+            row = row or reach.conn.execute(sql, (sequence,)).fetchone()
+        if row is None:
+            continue
+        version = _opened(reach, row) if bodies else _bare(reach, row)
+        if isinstance(version, Version):
+            found.append(version)
+    return found
+
+
+def _bare(reach: Reach, row: Any) -> Version:
+    """A version without its body."""
+    type, (packed, number, updated, _, pk, deleted, sequence, leaf) = split_row(row)
+    owner = None if pk is None else reach.owner(pk)
+    return Version(
+        type, unpack_id(packed), number, updated, b"", owner, bool(deleted), sequence, leaf
+    )
 
 
 _OWNERS = (

@@ -157,6 +157,9 @@ class SqliteTransaction:
     ) -> list[Version | Unread]:
         return survey.survey(self._whole(), type, id, limit, before)
 
+    async def numbered(self, sequences: Sequence[int], bodies: bool = True) -> list[Version]:
+        return survey.numbered(self._whole(), sequences, bodies)
+
     async def whose(self, type: str, id: str) -> frozenset[str]:
         return survey.whose(self._whole(), type, id)
 
