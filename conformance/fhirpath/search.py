@@ -31,6 +31,10 @@ from conformance.fhirpath.syntax import (
 from conformance.fhirpath.types import Step, Types, types_of
 
 
+# How many elements an expression may lead to: a path through several choices multiplies their types.
+BRANCHES = 5_000
+
+
 class Hit(NamedTuple):
     """One value that a search parameter finds: its FHIR datatype, its JSON value, and the path of
     its element (`Patient.gender`), empty for what was computed."""
@@ -124,6 +128,7 @@ class _Search:
     def __init__(self, types: Types, root: str) -> None:
         self._types = types
         self._root = root
+        self._left = BRANCHES
 
     def walk(self, tree: Node, place: _Place) -> _Walk:
         """The walk of a whole expression from a place."""
@@ -177,9 +182,23 @@ class _Search:
             rest = rest[1:]
         if not rest and len(found) > 1 and at is None:
             return _choice(found)
+        if len(found) > 1 and rest:
+            found = self._leading(found, rest[0], name)
         return _together([self._branch(step, at, rest, place) for step in found])
 
+    def _leading(self, found: tuple[Step, ...], next: Node, name: str) -> tuple[Step, ...]:
+        """Those of a choice's types that have the element that is asked next."""
+        if not isinstance(next, Member):
+            return found
+        able = tuple(step for step in found if self._types.steps(step.type, next.name))
+        if not able:
+            raise FhirPathError(f"`{next.name}` is not an element of any type of `{name}`")
+        return able
+
     def _branch(self, step: Step, at: int | None, rest: list[Node], place: _Place) -> _Walk:
+        self._left -= 1
+        if self._left < 0:
+            raise FhirPathError("The expression leads to too many elements")
         alone = place.alone and (not step.many or at is not None)
         then = self._on(rest, _Place(step.type, step.datatype, step.path, alone))
         if then is _nowhere:
