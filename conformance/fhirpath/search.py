@@ -30,8 +30,7 @@ from conformance.fhirpath.syntax import (
 )
 from conformance.fhirpath.types import Step, Types, types_of
 
-
-# How many elements an expression may lead to: a path through several choices multiplies their types.
+# Elements that an expression may lead to: a path through several choices multiplies their types.
 BRANCHES = 5_000
 
 
