@@ -28,6 +28,7 @@ _DIGITS = {
 _WITH_FRACTION = {"System.DateTime": 17, "System.Time": 9}
 _EARLIEST = (1, 1, 1, 0, 0, 0)
 _LATEST_CLOCK = (23, 59, 59)
+_HOUR = 4  # parts of a dateTime that ends with the hour
 # The zones where a day begins first and ends last, in minutes east of UTC.
 _FIRST_ZONE, _LAST_ZONE = 14 * 60, -12 * 60
 
@@ -79,6 +80,8 @@ def _moment(value: Temporal, asked: int | None, high: bool) -> Temporal | None:
         return None
     size = len(digits) if wanted == finest else digits.index(wanted) + 1
     parts = value.parts[:size]
+    if value.type == "System.DateTime" and len(parts) == _HOUR:
+        parts = (*parts, 0)[:size]  # FHIR has no hour without minutes: 08 is 08:00
     for position in range(len(parts), size):
         parts = (*parts, _filling(value.type, parts, position, high))
     if value.type == "System.Date" or (value.type == "System.DateTime" and size <= 3):

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from conformance.fhirpath import arithmetic, boundaries, conversion, filtering, resolution, strings
 from conformance.fhirpath.equality import Lasting, distinct, equal, equivalent, order, within
-from conformance.fhirpath.function import Function
+from conformance.fhirpath.function import Function, spend
 from conformance.fhirpath.items import (
     Collection,
     Focus,
@@ -65,18 +65,22 @@ _PREFIXES = {
 
 class Compiler:
     """Compiles trees for one type system. When `strict`, a name that its item's type does not
-    define is an error at evaluation, else it is empty."""
+    define is an error at evaluation, else it is empty. When `bounded`, every step is taken from
+    the budget of the evaluation: for expressions that anybody may send."""
 
-    def __init__(self, types: Types, strict: bool = False) -> None:
+    def __init__(self, types: Types, strict: bool = False, bounded: bool = False) -> None:
         self.types = types
         self._strict = strict
+        self._bounded = bounded
 
     def compile(self, tree: Node) -> Run:
         """The closure of a tree. FhirPathError names what is not supported. A part that asks only
         about the resource or the context is evaluated once, not for each item of a loop."""
         named = None if isinstance(tree, Variable) else variables(tree)
         run = self._closure(tree)
-        return _once(run, "context" in named) if named else run
+        if named:
+            run = _once(run, "context" in named)
+        return _counted(run) if self._bounded else run
 
     def _closure(self, tree: Node) -> Run:
         match tree:
@@ -256,6 +260,21 @@ def _once(run: Run, contextual: bool) -> Run:
         return found
 
     return once
+
+
+_CHARACTERS = 64  # of a text that are visited at the price of an item
+
+
+def _counted(run: Run) -> Run:
+    def counted(focus: Focus) -> Collection:
+        found = run(focus)
+        price = 1 if type(found) is Lasting else 1 + len(found)
+        if len(found) == 1 and type(found[0][1]) is str:
+            price += len(found[0][1]) // _CHARACTERS
+        spend(focus, price)
+        return found
+
+    return counted
 
 
 def _index(focus: Focus) -> Collection:

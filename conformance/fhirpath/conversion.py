@@ -130,8 +130,11 @@ def _converted(name: str, input: Collection, unit: Collection | None, ucum: Unit
     if value is None or asked is None:
         return value
     wanted = Quantity(1, _CALENDAR.get(asked, asked), calendar=asked in CALENDAR)
-    values = same_unit(value, wanted, ucum)
-    return None if values is None else Quantity(Decimal(values[0]) / values[1], wanted.unit)
+    values, nought = (same_unit(each, wanted, ucum) for each in (value, value._replace(value=0)))
+    # A scale whose zero is elsewhere, such as degrees, is no multiple of another.
+    if values is None or nought is None or nought[0] != 0:
+        return None
+    return Quantity(Decimal(values[0]) / values[1], wanted.unit)
 
 
 def _to(name: str) -> Function:

@@ -10,12 +10,14 @@ from decimal import Decimal
 from functools import cached_property
 from typing import Any
 
+from conformance.fhirpath.function import spend_of
 from conformance.fhirpath.host import Units
 from conformance.fhirpath.items import Collection, Item, World, plain, units
 from conformance.fhirpath.syntax import FhirPathError
 from conformance.fhirpath.values import Quantity, Temporal, amount, compare, same_unit, utc
 
 _DATES = ("System.Date", "System.DateTime")
+_LONGEST = 1_000  # items of a list inside one item that are compared in any order
 
 
 def equal(left: Collection, right: Collection, world: World | None = None) -> bool | None:
@@ -51,6 +53,8 @@ def equivalent(left: Collection, right: Collection, world: World | None = None) 
     """`~`: without regard to order, case, white space and the greater precision."""
     if len(left) != len(right):
         return False
+    if world is not None:
+        spend_of(world, len(left) * len(right) // 8)
     rest = list(right)
     for one in left:
         found = next((i for i, other in enumerate(rest) if like(one, other, world)), None)
@@ -226,8 +230,8 @@ def _alike(one: Any, other: Any) -> bool:
     if isinstance(one, dict) and isinstance(other, dict):
         return one.keys() == other.keys() and all(_alike(one[name], other[name]) for name in one)
     if isinstance(one, list) and isinstance(other, list):
-        if len(one) != len(other):
-            return False
+        if len(one) != len(other) or len(one) > _LONGEST:
+            return one == other
         rest = list(other)
         for each in one:
             found = next((i for i, candidate in enumerate(rest) if _alike(each, candidate)), None)

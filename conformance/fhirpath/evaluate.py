@@ -9,31 +9,43 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from conformance.definitions import Definitions
+from conformance.fhirpath.checking import check
 from conformance.fhirpath.compiler import Compiler
 from conformance.fhirpath.items import Collection, Environment, Focus, Item, World
 from conformance.fhirpath.parser import parse
 from conformance.fhirpath.syntax import FhirPathError
 from conformance.fhirpath.types import fitting, types_of
 
+BUDGET = 2_000_000  # items that one evaluation may visit and make
 _NOTHING: Mapping[str, Any] = {}
 
 
 def compile_expression(
-    expression: str, type_path: str | None, definitions: Definitions, *, strict: bool = False
+    expression: str,
+    type_path: str | None,
+    definitions: Definitions,
+    *,
+    strict: bool = False,
+    trace: Callable[[str, Collection], None] | None = None,
 ) -> Callable[[Any, Environment], Collection]:
     """A function from the JSON value of an element at `type_path` (or a type's name; None: no
     input at all) to the items that the expression yields. `strict` makes unknown element names
-    errors. FhirPathError here for what cannot be read or is not supported, at the call for what
-    cannot be evaluated."""
+    errors, and order where there is none; `trace` is told what trace() names. FhirPathError here
+    for what cannot be read or is not supported, at the call for what cannot be evaluated or would
+    visit or make too much."""
     types = types_of(definitions)
-    run = Compiler(types, strict).compile(parse(expression))
+    tree = parse(expression)
     allowed = () if type_path is None else types.at(type_path)
+    if strict and allowed:
+        check(types, tree, allowed)
+    run = Compiler(types, strict, bounded=True).compile(tree)
 
     def evaluate(value: Any, environment: Environment) -> Collection:
         this: list[Item] = [(fitting(allowed, value), value, None)] if allowed else []
         context = this[0] if this else ("System.Any", None, None)
+        world = World(types, environment, context, budget=BUDGET, trace=trace)
         try:
-            return run(Focus(this, World(types, environment, context)))
+            return run(Focus(this, world))
         except (ArithmeticError, RecursionError):
             raise FhirPathError("A number is too large, or a step too deep") from None
 

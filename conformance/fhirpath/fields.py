@@ -15,8 +15,8 @@ from conformance.fhirpath.compiler import type_name
 from conformance.fhirpath.equality import order_items
 from conformance.fhirpath.items import Environment, plain
 from conformance.fhirpath.paths import path_of, present
+from conformance.fhirpath.regex import pattern
 from conformance.fhirpath.resolution import target_type
-from conformance.fhirpath.strings import pattern
 from conformance.fhirpath.syntax import Call, Literal, Member, Node, Operation, This
 from conformance.fhirpath.types import SYSTEM, Step, Types
 
@@ -124,12 +124,12 @@ def spelled(step: Step | None, name: str, text: str) -> Test | None:
 
     def test(value: Any, environment: Environment) -> bool | None:
         have = value.get(key)
-        return None if have is None else bool(meets(have))
+        return None if have is None else meets(have)
 
     return test
 
 
-_SPELLING: dict[str, Callable[[str], Callable[[str], Any]]] = {
+_SPELLING: dict[str, Callable[[str], Callable[[str], bool]]] = {
     "matches": lambda text: pattern(text).search,
     "startsWith": lambda text: lambda have: have.startswith(text),
     "contains": lambda text: lambda have: text in have,

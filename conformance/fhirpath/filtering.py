@@ -8,7 +8,7 @@ from __future__ import annotations
 from functools import cmp_to_key
 
 from conformance.fhirpath.equality import among, distinct, key, order_items
-from conformance.fhirpath.function import Function, holds, on
+from conformance.fhirpath.function import Function, holds, on, spend
 from conformance.fhirpath.items import (
     Collection,
     Focus,
@@ -62,7 +62,7 @@ def _repeat(focus: Focus, input: Collection, projection: Run) -> Collection:
     while waiting:
         reached: Collection = []
         for i, item in enumerate(waiting):
-            _spend(focus)
+            spend(focus)
             for each in projection(on(focus, i, item)):
                 token = key(each, ucum)
                 if token not in seen:
@@ -79,7 +79,7 @@ def _descendants(focus: Focus, input: Collection) -> Collection:
     while waiting:
         reached: Collection = []
         for item in waiting:
-            _spend(focus)
+            spend(focus)
             reached.extend(children(focus.world.types, item))
         found.extend(reached)
         waiting = reached
@@ -88,12 +88,6 @@ def _descendants(focus: Focus, input: Collection) -> Collection:
 
 def _children(focus: Focus, input: Collection) -> Collection:
     return [child for item in input for child in children(focus.world.types, item)]
-
-
-def _spend(focus: Focus) -> None:
-    focus.world.budget -= 1
-    if focus.world.budget < 0:
-        raise FhirPathError("The expression visits too many items")
 
 
 def _single(focus: Focus, input: Collection) -> Collection:

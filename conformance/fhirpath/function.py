@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from conformance.fhirpath.items import Collection, Focus, Item, Run, truth
+from conformance.fhirpath.items import Collection, Focus, Item, Run, World, truth
+from conformance.fhirpath.syntax import FhirPathError
 
 
 class Function(NamedTuple):
@@ -29,3 +30,15 @@ def on(focus: Focus, index: int, item: Item) -> Focus:
 def holds(focus: Focus, criteria: Run, index: int, item: Item) -> bool:
     """Whether the criteria are true of one item."""
     return truth(criteria(on(focus, index, item)), "A criterion") is True
+
+
+def spend(focus: Focus, amount: int = 1) -> None:
+    """Take from what an evaluation may visit and make. FhirPathError when nothing is left."""
+    spend_of(focus.world, amount)
+
+
+def spend_of(world: World, amount: int) -> None:
+    """As `spend`."""
+    world.budget -= amount
+    if world.budget < 0:
+        raise FhirPathError("The expression visits or makes too much")

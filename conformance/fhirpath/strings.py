@@ -11,25 +11,11 @@ import html
 import json
 import re
 from collections.abc import Callable
-from functools import lru_cache
 
-from conformance.fhirpath.function import Function
+from conformance.fhirpath.function import Function, spend
 from conformance.fhirpath.items import Collection, Focus, boolean, integer, number, string, text
+from conformance.fhirpath.regex import LONGEST, pattern
 from conformance.fhirpath.syntax import FhirPathError
-
-MAX_PATTERN = 2_000  # characters of a regular expression
-
-
-@lru_cache(maxsize=512)
-def pattern(source: str) -> re.Pattern[str]:
-    """The regular expression of matches() and its kind, in single-line mode. FhirPathError when it
-    is too long or none."""
-    if len(source) > MAX_PATTERN:
-        raise FhirPathError(f"A regular expression has at most {MAX_PATTERN} characters")
-    try:
-        return re.compile(source, re.DOTALL)
-    except (re.error, RecursionError, OverflowError):
-        raise FhirPathError("A regular expression cannot be read") from None
 
 
 def _pair(
@@ -66,6 +52,7 @@ def _replace(focus: Focus, input: Collection, old: Collection, new: Collection) 
     value, old_text, new_text = (text(each, "replace()") for each in (input, old, new))
     if value is None or old_text is None or new_text is None:
         return []
+    _require_short(len(value) + value.count(old_text) * len(new_text))
     return string(value.replace(old_text, new_text))
 
 
@@ -79,10 +66,37 @@ def _replace_matches(
         return string(value)
     # The standard writes groups as $1, Python as \g<1>.
     template = re.sub(r"\$(\d+)", r"\\g<\1>", by.replace("\\", "\\\\"))
-    try:
-        return string(pattern(regex).sub(template, value))
-    except (re.error, IndexError):
-        raise FhirPathError("The substitution of replaceMatches() cannot be read") from None
+    return string(pattern(regex).substituted(template, value))
+
+
+def _matches(what: str, whole: bool) -> Function:
+    def run(focus: Focus, input: Collection, source: Collection) -> Collection:
+        value, regex = text(input, what), text(source, what)
+        if value is None or regex is None:
+            return []
+        found = pattern(regex)
+        return boolean(found.fullmatch(value) if whole else found.search(value))
+
+    return Function(run, 1, 1)
+
+
+def _require_short(length: int) -> None:
+    if length > LONGEST:
+        raise FhirPathError(f"A text has at most {LONGEST} characters")
+
+
+def _to_chars(focus: Focus, input: Collection) -> Collection:
+    value = text(input, "toChars()") or ""
+    spend(focus, len(value))
+    return [("System.String", each, None) for each in value]
+
+
+def _split(focus: Focus, input: Collection, separator: Collection) -> Collection:
+    value, by = text(input, "split()"), text(separator, "split()")
+    if value is None or not by:
+        return []
+    spend(focus, value.count(by))
+    return [("System.String", each, None) for each in value.split(by)]
 
 
 def _join(focus: Focus, input: Collection, separator: Collection | None = None) -> Collection:
@@ -90,6 +104,7 @@ def _join(focus: Focus, input: Collection, separator: Collection | None = None) 
     parts = [item[1] for item in input if item[1] is not None]
     if any(not isinstance(part, str) for part in parts):
         raise FhirPathError("join() takes strings")
+    _require_short(sum(map(len, parts)) + len(by) * len(parts))
     return string(by.join(parts)) if input else []
 
 
@@ -152,24 +167,12 @@ TABLE = {
     "lower": Function(_one("lower()", lambda value: string(value.lower()))),
     "trim": Function(_one("trim()", lambda value: string(value.strip()))),
     "length": Function(_one("length()", lambda value: number(len(value)))),
-    "toChars": Function(
-        _one("toChars()", lambda value: [("System.String", each, None) for each in value])
-    ),
+    "toChars": Function(_to_chars),
     "replace": Function(_replace, 2, 2),
-    "matches": Function(
-        _pair("matches()", lambda one, other: boolean(bool(pattern(other).search(one)))), 1, 1
-    ),
-    "matchesFull": Function(
-        _pair("matchesFull()", lambda one, other: boolean(bool(pattern(other).fullmatch(one)))),
-        1,
-        1,
-    ),
+    "matches": _matches("matches()", whole=False),
+    "matchesFull": _matches("matchesFull()", whole=True),
     "replaceMatches": Function(_replace_matches, 2, 2),
-    "split": Function(
-        _pair("split()", lambda one, other: [("System.String", x, None) for x in one.split(other)]),
-        1,
-        1,
-    ),
+    "split": Function(_split, 1, 1),
     "join": Function(_join, 0, 1),
     "encode": Function(_coded("encode()", _ENCODE), 1, 1),
     "decode": Function(_coded("decode()", _DECODE), 1, 1),

@@ -1,0 +1,176 @@
+"""What an expression may cost, and what it may ask of its surroundings: http://hl7.org/fhirpath/N1/"""
+
+import re
+from time import perf_counter
+
+import pytest
+
+from conformance.definitions import load
+from conformance.fhirpath import Environment, FhirPathError, compile_expression
+from conformance.fhirpath.items import plain
+from conformance.fhirpath.regex import LONGEST, pattern
+from terminology import ucum
+
+DEFINITIONS = load()
+PATIENT = {
+    "resourceType": "Patient",
+    "id": "p",
+    "name": [{"given": [f"name{n}" for n in range(200)], "family": "a" * 5_000}],
+    "managingOrganization": {"reference": "Organization/1"},
+    "maritalStatus": {"coding": [{"system": "s", "code": "M"}]},
+}
+SECONDS = 8  # far more than the budget takes on a slow machine, far less than without one
+
+
+def ask(expression, host=None, strict=False, trace=None):
+    run = compile_expression(expression, "Patient", DEFINITIONS, strict=strict, trace=trace)
+    return [plain(each)[1] for each in run(PATIENT, Environment(PATIENT, PATIENT, host))]
+
+
+HOSTILE = [
+    "descendants().select(%context.descendants()).select(%context.descendants()).count()",
+    "descendants().aggregate($total.combine($total), 1 | 2).count()",
+    "name.given.aggregate($total & $total, 'aaaaaaaaaa').length()",
+    "name.given.all(%context.name.given.all(%context.name.given.all($this.exists())))",
+    "name.family.toChars().select(%context.name.family.toChars()).count()",
+    "(descendants() | descendants()) ~ (descendants() | descendants()).select($this | 1)",
+    "name.family.replace('a', '" + "b" * 5_000 + "')",
+    "repeat(iif(true, $this.descendants() | %context.descendants())).select(descendants()).count()",
+]
+
+
+@pytest.mark.parametrize("expression", HOSTILE)
+def test_a_hostile_expression_ends_soon(expression):
+    start = perf_counter()
+    try:
+        ask(expression)
+    except FhirPathError as error:
+        assert re.search("too much|at most", str(error))
+    assert perf_counter() - start < SECONDS
+
+
+def test_what_is_asked_for_in_earnest_is_far_from_the_budget():
+    assert ask("descendants().where($this is HumanName).given.count()") == [200]
+    assert ask("name.given.where($this in %context.name.given).count()") == [200]
+
+
+@pytest.mark.parametrize(
+    "source", ["(a+)+$", "(a|a)*b", "a*a*a*a*a*b", "(.*)(.*)(.*)(.*)x", "a.*b"]
+)
+def test_a_regular_expression_takes_linear_time(source):
+    start = perf_counter()
+    assert pattern(source).search("a" * 200_000 + "!") is False
+    assert perf_counter() - start < SECONDS
+
+
+def test_a_regular_expression_that_cannot_be_linear_reads_short_texts_only():
+    assert pattern("a(?=b)").search("ab") is True
+    with pytest.raises(FhirPathError, match="would take too long"):
+        pattern("a(?=b)").search("ab" * 1_000)
+    with pytest.raises(FhirPathError, match="would take too long"):
+        pattern(r"(a+)+\1").search("ab")
+    with pytest.raises(FhirPathError, match=f"at most {LONGEST}"):
+        pattern("a").substituted("b" * 1_000, "a" * 20_000)
+
+
+class Told:
+    """Surroundings that know one of each."""
+
+    units = ucum
+
+    def resolve(self, reference):
+        return ("Organization", {"resourceType": "Organization", "name": "One"})
+
+    def member_of(self, value_set, value):
+        return {"http://known": value == {"coding": [{"system": "s", "code": "M"}]}}.get(value_set)
+
+    def conforms_to(self, canonical, value):
+        return {"http://known": value["resourceType"] == "Patient"}.get(canonical)
+
+
+@pytest.mark.parametrize(
+    ("expression", "answer"),
+    [
+        ("managingOrganization.resolve().name", ["One"]),
+        ("maritalStatus.memberOf('http://known')", [True]),
+        ("maritalStatus.coding.memberOf('http://known')", [False]),
+        ("maritalStatus.memberOf('http://unknown')", []),
+        ("conformsTo('http://known')", [True]),
+        ("1 '[in_i]' = 2.54 'cm'", [True]),
+        ("(1 '[in_i]' | 2.54 'cm').count()", [1]),
+        ("37 'Cel' < 99 '[degF]'", [True]),
+        ("1 'kg'.comparable(1 'm')", [False]),
+        ("(2 'm' * 3).value = 6", []),
+        ("2 'm' * 3 's' = 6 'm.s'", [True]),
+        ("(1 'm').toQuantity('cm') = 100 'cm'", [True]),
+        ("(37 'Cel').toQuantity('[degF]')", []),
+    ],
+)
+def test_the_host_answers_what_lies_outside_of_the_resource(expression, answer):
+    assert ask(expression, Told()) == answer
+
+
+def test_without_a_host_nothing_is_made_up():
+    assert ask("managingOrganization.resolve()") == []
+    assert ask("1 '[in_i]' = 2.54 'cm'") == [False]
+    for expression in ("conformsTo('http://known')", "maritalStatus.memberOf('http://known')"):
+        with pytest.raises(FhirPathError, match="cannot be answered here"):
+            ask(expression)
+    with pytest.raises(FhirPathError, match="not known here"):
+        ask("conformsTo('http://unknown')", Told())
+
+
+def test_a_trace_is_told_to_who_asked_and_changes_nothing():
+    told = []
+    traced = "name.given.first().trace('given', length()) | %context.id.trace('id')"
+    found = ask(traced, trace=lambda name, items: told.append((name, [i[1] for i in items])))
+    assert found == ask("name.given.first() | id") == ["name0", "p"]
+    assert told == [("given", [5]), ("id", ["p"])]
+
+
+STRICT = {
+    "name.givn": "`givn` is not an element of HumanName",
+    "name.where(givn = 'a')": "`givn` is not an element of HumanName",
+    "(deceased as boolean).start": "`start` is not an element of boolean",
+    "Observation.status": "`Observation` is not an element of Patient",
+    "children().first()": "first() needs an order, which children have not",
+    "descendants()[0]": "An index needs an order, which children have not",
+    "multipleBirthInteger": "`multipleBirthInteger` is not an element of Patient",
+}
+
+
+@pytest.mark.parametrize("expression", STRICT)
+def test_strict_mode_tells_before_anything_is_evaluated(expression):
+    with pytest.raises(FhirPathError, match=re.escape(STRICT[expression])):
+        compile_expression(expression, "Patient", DEFINITIONS, strict=True)
+    ask(expression)
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "Patient.name.given.first()",
+        "contained.name.given",
+        "name.given.extension('u').value",
+        "name.where(use = 'usual').given[0]",
+        "managingOrganization.resolve().name",
+        "contained.ofType(Organization).name",
+        "children().where($this is HumanName).exists()",
+        "multipleBirth.ofType(integer) + 1",
+    ],
+)
+def test_strict_mode_leaves_what_may_be(expression):
+    ask(expression, Told(), strict=True)
+
+
+def test_variables_of_value_sets_extensions_and_code_systems_are_urls():
+    assert ask(
+        "%`vs-administrative-gender` | %`ext-patient-birthTime` | %sct | %loinc | %ucum"
+    ) == [
+        "http://hl7.org/fhir/ValueSet/administrative-gender",
+        "http://hl7.org/fhir/StructureDefinition/patient-birthTime",
+        "http://snomed.info/sct",
+        "http://loinc.org",
+        "http://unitsofmeasure.org",
+    ]
+    assert ask("%'vs-x'") == ["http://hl7.org/fhir/ValueSet/x"]
