@@ -61,6 +61,7 @@ def _parameter(type: str, code: str, context: SearchContext) -> Parameter:
     known = context.index.parameters(type)
     parameter = known.get(code)
     if parameter is None:
+        context.require_built(type, code)
         raise Unsupported(
             f"`{shown(code)}` is not a search parameter of {type}{nearest(code, known)}"
         )
@@ -126,6 +127,8 @@ def _possible(parameter: Parameter, rest: str, context: SearchContext, way: Way)
     """The types that the chain may lead to: those that have its next parameter, and that the
     caller may search; at least one must be left of each."""
     code = rest.partition(".")[0].partition(":")[0]
+    for target in parameter.targets:
+        context.require_built(target, code)
     known = [
         target
         for target in parameter.targets

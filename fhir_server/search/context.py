@@ -24,6 +24,8 @@ class Indexed(Protocol):
 
     def carried(self, type: str) -> str | None: ...
 
+    def building(self, type: str, code: str) -> int | None: ...
+
 
 def _everything(_: str) -> Query:
     return EVERYTHING
@@ -59,6 +61,18 @@ class SearchContext:
     def seen(self, type: str, *asked: Query) -> Query:
         """What the caller asks of a type, of the resources that it may see."""
         return All((*(self.conceal(type, each) for each in asked), self.visible(type)))
+
+    def require_built(self, type: str, code: str) -> None:
+        """Refuse to search by a parameter of which entries are lacking yet, however lenient the
+        client is: what has none would be left out. FhirError 503."""
+        percent = self.index.building(type, code)
+        if percent is not None:
+            raise FhirError(
+                "incomplete",
+                f"`{code}` of {type} is being indexed, {percent} % are done: search by it again"
+                " when it answers",
+                status=503,
+            )
 
     def allowed(self, type: str) -> bool:
         """Whether the caller may search a type that the search does not name itself."""

@@ -49,6 +49,7 @@ def _refuse_unknown(include: Include, type: str, what: str, context: SearchConte
         )
     found = _referring(include, context)
     if include.param != ANY and not found:
+        context.require_built(include.source, include.param)
         codes = [each.code for each in _references(include.source, context)]
         raise Unsupported(
             f"`{include.param}` is no reference parameter of {include.source}"

@@ -10,12 +10,13 @@ import hashlib
 import re
 from collections.abc import Callable, Iterator, Mapping
 from datetime import tzinfo
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from conformance.definitions import Definitions, Element
 from conformance.fhirpath.search import compile_search
 from fhir_server.search import composites, kinds
 from fhir_server.search.composites import Late
+from fhir_server.search.guests import NO_GUESTS, Guests, guarded
 from fhir_server.search.limit import ENTRIES, too_many
 from fhir_server.search.parameters import Parameter, parameters, parts_of
 from fhir_server.search.place import Place, link_entry
@@ -92,51 +93,106 @@ ENGINE = (ID, UPDATED)  # every version has these without our writing them
 Extractor: TypeAlias = Callable[[dict[str, Any]], list[Entry]]
 
 
+class Edition:
+    """What is indexed between two changes: what of it was compiled, and the parameters of each type
+    that R4 does not have."""
+
+    __slots__ = ("extractors", "guests", "parameters")
+
+    def __init__(self, guests: Mapping[str, Guests]) -> None:
+        self.guests = guests
+        self.parameters: dict[str, Mapping[str, Parameter]] = {}
+        self.extractors: dict[str, Extractor] = {}
+
+
 class Index:
     """The entries of resources and the parameters that ask for them. `base_url` is this server's
-    own, without a slash at its end; dates without an offset are read in `timezone`."""
+    own, without a slash at its end; dates without an offset are read in `timezone`. `edition` is
+    another object after each `adopt`. `stirred`: something was written, perhaps not yet for good,
+    that may change what is indexed."""
 
     def __init__(self, definitions: Definitions, base_url: str, timezone: tzinfo) -> None:
         self.definitions = definitions
         self.base_url = base_url
         self.timezone = timezone
         self.version = _version(definitions, timezone)
-        self._parameters: dict[str, Mapping[str, Parameter]] = {}
-        self._extractors: dict[str, Extractor] = {}
+        self.edition = Edition({})
+        self.stirred = False
+        self._own: dict[str, Mapping[str, Parameter]] = {}
+        self._compiled: dict[str, _Writers] = {}
 
     def parameters(self, type: str) -> Mapping[str, Parameter]:
-        """The search parameters of a resource type, by code; empty for what is no type."""
-        found = self._parameters.get(type)
+        """The search parameters of a resource type that answer now, by code; empty for what is no
+        type."""
+        edition = self.edition
+        found = edition.parameters.get(type)
         if found is None:
-            found = self._parameters[type] = parameters(self.definitions, type)
+            guests = edition.guests.get(type, NO_GUESTS).parameters
+            found = {**self.own(type), **guests} if guests else self.own(type)
+            edition.parameters[type] = found
         return found
+
+    def own(self, type: str) -> Mapping[str, Parameter]:
+        """The search parameters that R4 has, which nothing changes."""
+        found = self._own.get(type)
+        if found is None:
+            found = self._own[type] = parameters(self.definitions, type)
+        return found
+
+    def building(self, type: str, code: str) -> int | None:
+        """How far, in percent, the entries of a parameter are written that is to answer once they
+        all are; None for every other."""
+        progress = self.edition.guests.get(type, NO_GUESTS).building.get(code)
+        return None if progress is None else progress.percent
+
+    def adopt(self, guests: Mapping[str, Guests]) -> None:
+        """Index by these parameters besides R4's from here on."""
+        self.edition = Edition(guests)
 
     def entries(self, resource: dict[str, Any]) -> list[Entry]:
         """All entries of a resource, each once. The resource is valid. FhirError (too-costly, 422)
         when there are more than a resource may have."""
         type = resource["resourceType"]
-        extract = self._extractors.get(type)
+        edition = self.edition
+        extract = edition.extractors.get(type)
         if extract is None:
-            extract = self._extractors[type] = self._extractor(type)
+            extract = edition.extractors[type] = self._extractor(type, edition)
         return extract(resource)
 
     def carried(self, type: str) -> str | None:
         """The param whose one range entry the links of such a resource carry in `low`."""
         return CARRIED.get(type)
 
-    def _extractor(self, type: str) -> Extractor:
+    def compile(self, parameter: Parameter) -> list[tuple[str, Late]]:
+        """What writes the entries of one parameter, each by the member of a resource that must be
+        there for it to find something. FhirPathError."""
+        if parameter.baked and parameter.conjunction:
+            return [(_ALWAYS, composites.joined(parameter))]
+        if not parameter.baked and not _written(parameter):
+            return []
+        parts = sorted(parts_of(parameter.definition.expression))
+        return [pair for part in parts for pair in self._writers(parameter, part)]
+
+    def _extractor(self, type: str, edition: Edition) -> Extractor:
+        writers = self._compiled.get(type)
+        if writers is None:
+            writers = self._compiled[type] = self._compile_own(type)
+        more = edition.guests.get(type, NO_GUESTS).written
+        guests = tuple(guarded(each.code, self.compile(each)) for each in more)
+        return _fused(writers, guests, self.carried(type))
+
+    def _compile_own(self, type: str) -> _Writers:
         by_key: dict[str, list[Late]] = {}
         joined: list[Late] = []
-        for parameter in self.parameters(type).values():
+        for parameter in self.own(type).values():
             if parameter.baked and parameter.conjunction:
                 joined.append(composites.joined(parameter))
-            elif parameter.code not in ENGINE and (parameter.baked or _written(parameter)):
-                for part in sorted(parts_of(parameter.definition.expression)):
-                    for key, write in self._writers(parameter, part):
-                        by_key.setdefault(key, []).append(write)
+            elif parameter.code not in ENGINE:
+                for key, write in self.compile(parameter):
+                    by_key.setdefault(key, []).append(write)
         for member, param in _OURS.get(type, {}).items():
             by_key.setdefault(member, []).append(self._linked(member, param))
-        return _fused(by_key, joined, self.carried(type))
+        return _Writers({key: tuple(these) for key, these in by_key.items()}, tuple(joined))
 
     def _linked(self, member: str, param: str) -> Late:
         """For a reference that has no search parameter: only resources of this server."""
@@ -213,8 +269,15 @@ def _written(parameter: Parameter) -> bool:
     return parameter.own and parameter.kind in kinds.KINDS
 
 
-def _fused(by_key: Mapping[str, list[Late]], joined: list[Late], carried: str | None) -> Extractor:
-    writers = {key: tuple(these) for key, these in by_key.items()}
+class _Writers(NamedTuple):
+    """What writes R4's entries: by the member that must be there, and after these."""
+
+    by_key: Mapping[str, tuple[Late, ...]]
+    joined: tuple[Late, ...]
+
+
+def _fused(made: _Writers, guests: tuple[Late, ...], carried: str | None) -> Extractor:
+    writers, joined = made
 
     def extract(resource: dict[str, Any]) -> list[Entry]:
         found: list[Entry] = []
@@ -226,6 +289,8 @@ def _fused(by_key: Mapping[str, list[Late]], joined: list[Late], carried: str | 
             write(resource, found)
         if len(found) > ENTRIES:
             raise too_many(found[-1].param)
+        for write in guests:
+            write(resource, found)
         if carried:
             _carry(found, carried)
         return list(dict.fromkeys(found))

@@ -150,6 +150,27 @@ def _targets(
     return tuple(each for each in defined.targets if each in allowed) or defined.targets
 
 
+def added_parameter(
+    definitions: Definitions,
+    type: str,
+    defined: SearchParameter,
+    keys: tuple[str, ...],
+    by_url: Mapping[str, Parameter],
+) -> Parameter:
+    """A parameter that R4 does not have. `keys`: of the entries that answer it, where others have
+    them; `by_url`: what the components of a composite may name."""
+    if defined.type == "composite":
+        return _composite(type, defined, by_url)
+    asked = parts_of(defined.expression)
+    only = _narrowed_to(asked)
+    if only:
+        asked = frozenset(part.rpartition(".where(")[0] for part in asked)
+    targets = (only,) if only else _targets(definitions, defined, asked)
+    return Parameter(
+        type, defined.code, defined.type, defined, keys or (defined.code,), targets, only
+    )
+
+
 # --- composites ----------------------------------------------------------------------------------
 
 

@@ -116,6 +116,8 @@ def _sort(reading: _Reading, value: str) -> None:
     for each in value.split(","):
         code = each.removeprefix("-")
         parameter = known.get(code)
+        if parameter is None:
+            reading.context.require_built(reading.type, code)
         kind = kinds.KINDS.get(parameter.kind) if parameter else None
         if parameter is None or kind is None:
             raise Unsupported(
