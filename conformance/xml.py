@@ -37,7 +37,9 @@ def to_xml(resource: Mapping[str, Any]) -> bytes:
     if name not in load().types:
         raise _refusal("`resourceType` must name a type of FHIR R4")
     inner = "".join(_members(resource, name))
-    return f'<?xml version="1.0" encoding="UTF-8"?>\n<{name} xmlns="{FHIR}">{inner}</{name}>'.encode()
+    return (
+        f'<?xml version="1.0" encoding="UTF-8"?>\n<{name} xmlns="{FHIR}">{inner}</{name}>'.encode()
+    )
 
 
 @cache
@@ -240,7 +242,7 @@ def _members(node: Mapping[str, Any], type: str) -> Iterator[str]:
         if value is None and side is None:
             continue
         if not step.primitive:
-            for each in value if step.many else [value]:
+            for each in (value or ()) if step.many else (value or {},):
                 yield _complex(key, each, step.type)
             continue
         values = value if step.many else [value]
@@ -278,8 +280,7 @@ def _written(key: str, value: Any, beside: Mapping[str, Any] | None) -> str:
     shown = ""
     if value is not None:
         plain = str(value).lower() if isinstance(value, bool) else str(value)
-        shown = f" value={quoteattr(plain, {chr(10): '&#10;', chr(13): '&#13;', chr(9): '&#9;'})}"
+        shown = f" value={quoteattr(plain)}"  # line ends as references, so that they stay
     beside = beside or {}
-    return f"<{key}{_attributes(beside, 'Element')}{shown}>{''.join(_members(beside, 'Element'))}</{key}>"
-
-
+    inner = "".join(_members(beside, "Element"))
+    return f"<{key}{_attributes(beside, 'Element')}{shown}>{inner}</{key}>"
