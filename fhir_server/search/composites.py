@@ -23,12 +23,14 @@ from fhir_server.search.parameters import Parameter
 from fhir_server.search.place import Place, range_entry
 from fhir_server.search.ranges import alternatives, any_of
 from fhir_server.search.tokens import Token, token
+from fhir_server.search.units import CANONICAL
 from fhir_server.storage.store import All, Entry, Match, Query
 
 # Writes the entries of a resource whose other entries are there already.
 Late: TypeAlias = Callable[[dict[str, Any], list[Entry]], None]
 
 _VALUE = ""  # the param of a component's entries before they have their key
+_VALUES = frozenset((_VALUE, _VALUE + CANONICAL))
 
 
 @lru_cache(maxsize=16_384)
@@ -65,7 +67,8 @@ def ends_in_interval(parameter: Parameter) -> bool:
 def joined(parameter: Parameter) -> Late:
     """For components that speak of the resource itself: their own entries are there to be joined.
     Only under system and code: all else is asked of the components one by one."""
-    *leading, last = [frozenset(each.keys) for each in parameter.components]
+    *leading, own = [frozenset(each.keys) for each in parameter.components]
+    last = dict.fromkeys(own, "") | {key + CANONICAL: CANONICAL for key in own}
 
     def write(_: dict[str, Any], found: list[Entry]) -> None:
         ranges = [each for each in found if each[1] in last and each[0] == "range"]
@@ -78,7 +81,9 @@ def joined(parameter: Parameter) -> Late:
         room(found, prod(map(len, tokens)) * len(ranges), parameter.code)
         for chosen in product(*tokens):
             key = _key(parameter, chosen)
-            found += [range_entry(key, e[5] or 0, e[6] or 0, e[2], e[3]) for e in ranges]
+            found += [
+                range_entry(key + last[e[1]], e[5] or 0, e[6] or 0, e[2], e[3]) for e in ranges
+            ]
 
     return write
 
@@ -126,7 +131,7 @@ def _component(
         for hit in find(node, resource):
             write(hit, found.append)
             room(found, 0, component.code)
-        return [each for each in found if each.param == _VALUE and each.shape in shapes]
+        return [each for each in found if each.param in _VALUES and each.shape in shapes]
 
     return entries
 
@@ -144,7 +149,7 @@ def _keys(
 def _values(parameter: Parameter, components: Sequence[list[Entry]], found: list[Entry]) -> None:
     *leading, last = components
     for key in _keys(parameter, leading, found, len(last)):
-        found += [each._replace(param=key) for each in last]
+        found += [each._replace(param=key + each.param) for each in last]
 
 
 def _intervals(parameter: Parameter, components: Sequence[list[Entry]], found: list[Entry]) -> None:

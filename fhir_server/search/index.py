@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from conformance.definitions import Definitions, Element
 from conformance.fhirpath.search import compile_search
-from fhir_server.search import composites, kinds
+from fhir_server.search import composites, kinds, units
 from fhir_server.search.composites import Late
 from fhir_server.search.guests import NO_GUESTS, Guests, guarded
 from fhir_server.search.limit import ENTRIES, too_many
@@ -24,7 +24,7 @@ from fhir_server.search.references import literal
 from fhir_server.storage.store import ID, UPDATED, Entry
 
 # Raise this by one whenever the same resource gives other entries than before.
-EXTRACTION = 3
+EXTRACTION = 4
 
 # What access asks and R4 does not index: whose rights a Binary borrows. No URL can name it.
 CONTEXT = "_salus:context"
@@ -312,5 +312,5 @@ def _carry(entries: list[Entry], carried: str) -> None:
 def _version(definitions: Definitions, timezone: tzinfo) -> str:
     """Equal for two indexes that give the same entries."""
     zone = getattr(timezone, "key", None) or str(timezone)
-    told = f"{EXTRACTION} {definitions.digest} {zone} {sorted(CARRIED.items())}"
+    told = f"{EXTRACTION} {definitions.digest} {zone} {sorted(CARRIED.items())} {units.digest()}"
     return hashlib.sha256(told.encode()).hexdigest()

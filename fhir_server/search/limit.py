@@ -37,7 +37,7 @@ def room(found: Sequence[Entry], count: int, param: str) -> None:
 
 def too_many(param: str) -> FhirError:
     """The refusal of a resource whose entries of `param` are too many."""
-    code = param.partition("=")[0].partition(":")[0]
+    code = param.partition("=")[0].partition(":")[0].partition("|")[0]
     return FhirError(
         "too-costly",
         f"The resource has more than {ENTRIES:,} values to search by, of `{code}` and other"

@@ -45,20 +45,37 @@ def asked(text: str) -> Decimal:
     return value
 
 
-def implied(value: Decimal) -> tuple[float, float]:
-    """The half-open range [low, high) of values that equal this one at its precision: 5 is
-    [4.5, 5.5), 5.00 is [4.995, 5.005). It holds the value's own float, however narrow it is."""
+def ends(value: Decimal) -> tuple[Decimal, Decimal]:
+    """The ends of what a number implies at its precision: of 5 they are 4.5 and 5.5."""
     exponent = value.as_tuple().exponent
     assert isinstance(exponent, int)  # `asked` lets no NaN or infinity through
     # The standard's own example reads 1e2 as [95, 105): a tenth of what its one digit would imply.
     half = Decimal(5).scaleb(exponent - (2 if exponent > 0 else 1))
+    return value - half, value + half
+
+
+def implied(value: Decimal) -> tuple[float, float]:
+    """The half-open range [low, high) of values that equal this one at its precision: 5 is
+    [4.5, 5.5), 5.00 is [4.995, 5.005). It holds the value's own float, however narrow it is."""
     own = stored(value)
+    low, high = ends(value)
     # From some 16 digits on, both ends would be rounded to the float that stands for the value.
-    return min(stored(value - half), own), max(stored(value + half), math.nextafter(own, math.inf))
+    return min(stored(low), own), max(stored(high), next_above(own))
+
+
+def next_above(value: float) -> float:
+    """The next float; behind the greatest comes the infinity."""
+    return math.nextafter(value, math.inf)
+
+
+def near(value: Decimal) -> tuple[Decimal, Decimal]:
+    """The ends of 10% around a number."""
+    tenth = abs(value) / 10
+    return value - tenth, value + tenth
 
 
 def approximate(value: Decimal) -> tuple[float, float]:
     """The range that `ap` means: within 10% of the value, and at least its implied range."""
     low, high = implied(value)
-    tenth = abs(value) / 10
-    return min(low, stored(value - tenth)), max(high, stored(value + tenth))
+    least, greatest = near(value)
+    return min(low, stored(least)), max(high, stored(greatest))

@@ -1,15 +1,16 @@
-"""Number and quantity parameters: ranges of floats, quantities with their unit.
+"""Number and quantity parameters: ranges of floats, quantities with their unit, and once more in
+the unit that all of their kind share where they are in another.
 
 https://hl7.org/fhir/R4/search.html#number, https://hl7.org/fhir/R4/search.html#quantity
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from decimal import Decimal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
-from fhir_server.search import numbers
+from fhir_server.search import numbers, units
 from fhir_server.search.context import Modifiers, SearchContext, malformed
 from fhir_server.search.literals import prefixed, split, unescape
 from fhir_server.search.parameters import Parameter
@@ -18,6 +19,9 @@ from fhir_server.search.ranges import Bounds, Conditions, any_of, compared
 from fhir_server.storage.store import Condition, Query
 
 CURRENCIES = "urn:iso:std:iso:4217"
+
+# What a comparator says where greater numbers become less ones.
+_TURNED: Mapping[str, str] = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}
 
 # What a comparator of a Quantity leaves open.
 _OPEN: Mapping[str, Callable[[Decimal | int], tuple[float, float]]] = {
@@ -40,21 +44,44 @@ def _number(param: str, _: Place) -> Writer:
 
 
 def _quantity(param: str, _: Place) -> Writer:
+    shared_param = param + units.CANONICAL
+
     def write(value: Any, add: Add) -> None:
         number = value.get("value")
         if number is None:
             add_present(param, add)
             return
-        if "comparator" in value and value["comparator"] in _OPEN:
-            low, high = _OPEN[value["comparator"]](number)
-        else:
-            low = high = numbers.stored(number)
-        code, unit = value.get("code"), value.get("unit")
-        add(range_entry(param, low, high, value.get("system"), code or unit))
+        low, high = _ends(number, value.get("comparator"))
+        code, unit, system = value.get("code"), value.get("unit"), value.get("system")
+        add(range_entry(param, low, high, system, code or unit))
         if code and unit and code != unit:  # found by what people call the unit, too
             add(range_entry(param, low, high, None, unit))
+        if system == units.SYSTEM and code:
+            shared = units.shared(code)
+            if shared is not None:
+                _add_shared(shared_param, number, value.get("comparator"), shared, add)
 
     return write
+
+
+def _ends(number: Decimal | int, comparator: str | None) -> tuple[float, float]:
+    if comparator is not None and comparator in _OPEN:
+        return _OPEN[comparator](number)
+    end = numbers.stored(number)
+    return end, end
+
+
+def _add_shared(
+    param: str, number: Decimal | int, comparator: str | None, shared: units.Other, add: Add
+) -> None:
+    """The entry in the unit that all share; a number that the units do not have gets none."""
+    try:
+        changed = shared.change(Decimal(number))
+    except InvalidOperation:
+        return
+    if shared.falling and comparator:
+        comparator = _TURNED.get(comparator, comparator)
+    add(range_entry(param, *_ends(changed, comparator), units.SYSTEM, shared.code))
 
 
 def _range(param: str, _: Place) -> Writer:
@@ -63,6 +90,16 @@ def _range(param: str, _: Place) -> Writer:
         least, greatest = low.get("value"), high.get("value")
         unit = low if least is not None else high
         _add_between(param, least, greatest, unit, add)
+
+    return write
+
+
+def _numbers(param: str, _: Place) -> Writer:
+    """Of a range under a number parameter, whose unit no search can name."""
+
+    def write(value: Any, add: Add) -> None:
+        low, high = value.get("low") or {}, value.get("high") or {}
+        _add_ends(param, low.get("value"), high.get("value"), None, None, add)
 
     return write
 
@@ -81,13 +118,42 @@ def _sampled(param: str, _: Place) -> Writer:
 
 
 def _add_between(param: str, least: Any, greatest: Any, unit: Mapping[str, Any], add: Add) -> None:
+    system, code = unit.get("system"), unit.get("code")
+    _add_ends(param, least, greatest, system, code or unit.get("unit"), add)
+    shared = units.shared(code) if code and system == units.SYSTEM else None
+    if shared is not None:
+        _add_shared_between(param + units.CANONICAL, least, greatest, shared, add)
+
+
+def _add_ends(
+    param: str, least: Any, greatest: Any, system: str | None, code: str | None, add: Add
+) -> None:
     low = numbers.LEAST if least is None else numbers.stored(least)
     high = numbers.GREATEST if greatest is None else numbers.stored(greatest)
     if low > high or (least is None and greatest is None):
         add_present(param, add)
+    else:
+        add(range_entry(param, low, high, system, code))
+
+
+def _add_shared_between(
+    param: str, least: Any, greatest: Any, shared: units.Other, add: Add
+) -> None:
+    if least is None and greatest is None:
         return
-    code = unit.get("code") or unit.get("unit")
-    add(range_entry(param, low, high, unit.get("system"), code))
+    if shared.falling:
+        least, greatest = greatest, least
+    try:
+        low = numbers.LEAST if least is None else _changed(least, shared)
+        high = numbers.GREATEST if greatest is None else _changed(greatest, shared)
+    except InvalidOperation:
+        return
+    if low <= high:
+        add(range_entry(param, low, high, units.SYSTEM, shared.code))
+
+
+def _changed(number: Decimal | int, other: units.Other) -> float:
+    return numbers.stored(other.change(Decimal(number)))
 
 
 def _money(param: str, _: Place) -> Writer:
@@ -105,7 +171,7 @@ def _money(param: str, _: Place) -> Writer:
 
 NUMBER_WRITERS: Mapping[str, Factory] = {
     **dict.fromkeys(("integer", "decimal", "unsignedInt", "positiveInt"), _number),
-    "Range": _range,
+    "Range": _numbers,
 }
 
 QUANTITY_WRITERS: Mapping[str, Factory] = {
@@ -121,13 +187,20 @@ QUANTITY_WRITERS: Mapping[str, Factory] = {
 
 def bounds(parameter: Parameter, prefix: str, text: str) -> Bounds:
     """What a number behind its prefix covers. FhirError when it is none."""
+    return _bounds(prefix, _asked(parameter, text))
+
+
+def _asked(parameter: Parameter, text: str) -> Decimal:
     try:
-        value = numbers.asked(text)
+        return numbers.asked(text)
     except ValueError:
         raise malformed(
             f"A value of `{parameter.code}` of {parameter.type} is a number, after one of the"
             " prefixes eq ne gt lt ge le sa eb ap or none"
         ) from None
+
+
+def _bounds(prefix: str, value: Decimal) -> Bounds:
     exact = numbers.stored(value)
     low, high = numbers.implied(value)
     near = numbers.approximate(value) if prefix == "ap" else (exact, exact)
@@ -154,9 +227,52 @@ def _quantity_query(parameter: Parameter, values: Sequence[str], _: SearchContex
                 f"A value of `{parameter.code}` of {parameter.type} is written number,"
                 " number|system|code or number||code"
             )
-        covers, of = bounds(parameter, prefix, number), _unit(unit)
+        value, of = _asked(parameter, number), _unit(unit)
+        covers = _bounds(prefix, value)
         found += [each for key in parameter.keys for each in compared(key, prefix, covers, of)]
+        if len(unit) == 2 and unit[0] in ("", units.SYSTEM):
+            for other in units.others(unit[1]):
+                found += _in_other(parameter, prefix, value, other)
     return any_of(found)
+
+
+def _in_other(
+    parameter: Parameter, prefix: str, value: Decimal, other: units.Other
+) -> Iterator[Query]:
+    """The same of the quantities that are in another unit; nothing where it has no such number."""
+    try:
+        covers = _bounds_in(value, prefix, other)
+    except InvalidOperation:
+        return
+    of = _unit([units.SYSTEM, other.code])
+    turned = _REVERSED.get(prefix, prefix) if other.falling else prefix
+    for key in parameter.keys:
+        yield from compared(key + other.param, turned, covers, of)
+
+
+# What a prefix asks where greater numbers become less ones.
+_REVERSED: Mapping[str, str] = {
+    "gt": "lt",
+    "lt": "gt",
+    "ge": "le",
+    "le": "ge",
+    "sa": "eb",
+    "eb": "sa",
+}
+
+
+def _bounds_in(value: Decimal, prefix: str, other: units.Other) -> Bounds:
+    """What a number covers, in another unit: both ends are changed, and put in order."""
+    exact = _changed(value, other)
+    low, high = sorted(_changed(end, other) for end in numbers.ends(value))
+    if other.falling:  # [low, high) has become (low, high]
+        low, high = numbers.next_above(low), numbers.next_above(high)
+    low, high = min(low, exact), max(high, numbers.next_above(exact))
+    near = (exact, exact)
+    if prefix == "ap":
+        least, greatest = sorted(_changed(end, other) for end in numbers.near(value))
+        near = min(least, low), max(greatest, high)
+    return Bounds(low, high, exact, exact, exact, False, near)
 
 
 def _unit(parts: Sequence[str]) -> Conditions:

@@ -1,13 +1,13 @@
 """The cases of tests/spec/search-*.json: for each type of search parameter resources, searches of
 them, and which they find or why they are refused."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from conformance.json import parse
 from conformance.outcome import FhirError
 from tests.search.world import World
 
@@ -16,7 +16,7 @@ SPEC = Path(__file__).parent.parent / "spec"
 
 def _cases() -> Iterator[Any]:
     for file in sorted(SPEC.glob("search-*.json")):
-        spec = json.loads(file.read_text())
+        spec = parse(file.read_bytes())
         world = World(spec["fixtures"])
         for case in spec["cases"]:
             yield pytest.param(world, case, id=case["search"])

@@ -249,8 +249,10 @@ def _range(reach: Reach, type: str, params: Params, conditions: Conditions) -> T
         units = _values(reach, conditions)
         if isinstance(units, Sql):
             asked.append("unit IN (SELECT x.v FROM value x WHERE " + units + ")")
+        elif units:
+            asked.append(member("unit", units))
         else:
-            asked.append(member("unit", units) if units else FALSE)
+            return False
     test = all_of(asked)
     which = member("p", tuple(params))
     sources = [
