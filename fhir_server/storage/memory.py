@@ -303,8 +303,9 @@ class _MemoryTransaction:
             and (before is None or version.sequence < before)
         ][:limit]
 
-    async def walk(self, after: int = 0) -> AsyncIterator[Version]:
-        current = [versions[-1] for versions in self._state.versions.values()]
+    async def walk(self, after: int = 0, type: str | None = None) -> AsyncIterator[Version]:
+        every = self._state.versions.items()
+        current = [versions[-1] for key, versions in every if type in (None, key[0])]
         for version in sorted(current, key=lambda version: version.sequence):
             if version.sequence > after and not version.deleted:
                 yield version

@@ -362,8 +362,9 @@ class Transaction(Protocol):
         "audit/2026-11" for the events of a month. Of an engine that seals nothing, none."""
         ...
 
-    def walk(self, after: int = 0) -> AsyncIterator[Version]:
-        """Current versions, deletions left out, by `sequence`, from beyond `after`."""
+    def walk(self, after: int = 0, type: str | None = None) -> AsyncIterator[Version]:
+        """Current versions, deletions left out, of one type or all, by `sequence`, from beyond
+        `after`."""
         ...
 
     async def record(self, event: Event) -> str:

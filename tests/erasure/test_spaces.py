@@ -16,6 +16,7 @@ HANDLED = {
     "erasing": "the erasure itself; taken when it is finished",
     "hold": "by owner; there is none on who is erased",
     "reindex": "how far indexing anew has come; of nobody",
+    "search-parameter": "how far new search parameters are indexed; of nobody",
     "log": "signed checkpoints; of nobody",
     "break-glass": "digests of files that were merged; of nobody",
     "smart.client": "apps; of nobody",

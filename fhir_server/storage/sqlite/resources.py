@@ -166,10 +166,17 @@ _WALK = (
     f"SELECT k.name, {COLUMNS} FROM resource r CROSS JOIN kind k ON k.k = r.type"
     " WHERE r.t > ? AND r.ver > 0 AND r.deleted = 0 ORDER BY r.t LIMIT 100"
 )
+_WALK_TYPE = (
+    f"SELECT {COLUMNS} FROM resource r"
+    " WHERE r.type = ? AND r.t > ? AND r.ver > 0 AND r.deleted = 0 ORDER BY r.t LIMIT 20"
+)
 
 
-def walk(reach: Reach, after: int) -> list[Version]:
-    """The next hundred live versions."""
+def walk(reach: Reach, after: int, type: str | None = None) -> list[Version]:
+    """The next live versions: a hundred, of one type twenty."""
+    if type is not None:
+        rows = reach.conn.execute(_WALK_TYPE, (reach.kind(type), after))
+        return [reach.version(type, row) for row in rows]
     found = reach.conn.execute(_WALK, (after,))
     return [reach.version(*split_row(row)) for row in found]
 

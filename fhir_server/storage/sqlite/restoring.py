@@ -228,6 +228,8 @@ class Restoring:
         """Note that all entries are there, made by this version of the extraction."""
         with writing(self.conn):
             write_meta(self.conn, "extraction", extraction)
+            # Of parameters that R4 does not have there are none: the server builds them at its start.
+            self.conn.execute("DELETE FROM kept WHERE space = 'search-parameter'")
 
 
 _HELD = (

@@ -169,8 +169,8 @@ class SqliteTransaction:
     async def sealers(self) -> list[tuple[str, bytes]]:
         return erasure.sealers(self._whole())
 
-    async def walk(self, after: int = 0) -> AsyncIterator[Version]:
-        while versions := resources.walk(self._whole(), after):
+    async def walk(self, after: int = 0, type: str | None = None) -> AsyncIterator[Version]:
+        while versions := resources.walk(self._whole(), after, type):
             for version in versions:
                 yield version
             after = versions[-1].sequence
