@@ -228,7 +228,7 @@ class Restoring:
         """Note that all entries are there, made by this version of the extraction."""
         with writing(self.conn):
             write_meta(self.conn, "extraction", extraction)
-            # Of parameters that R4 does not have there are none: the server builds them at its start.
+            # Not of parameters that R4 does not have: a server builds these when it starts.
             self.conn.execute("DELETE FROM kept WHERE space = 'search-parameter'")
 
 
