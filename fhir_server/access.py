@@ -33,6 +33,7 @@ from fhir_server.storage.store import (
     Query,
     RefersTo,
 )
+from smart_auth.grant import LETTERS as LETTERS_OF_ALL
 from smart_auth.grant import Grant, Scope
 
 ANY = "*"
@@ -281,6 +282,16 @@ def _owned(index: Index, grant: Grant, type: str, letter: str) -> _Owned | None:
         if not scope.query:
             wholly |= names
     return _Owned(frozenset(wholly), frozenset(perhaps))
+
+
+def forget() -> None:
+    """Compile anew what grants allow: the search parameters changed."""
+    _visible.cache_clear()
+
+
+def does_everything(core: Core, grant: Grant) -> bool:
+    """Whether nothing limits a caller, whatever the letter and the type."""
+    return all(visible(core, grant, ANY, letter) is EVERYTHING for letter in LETTERS_OF_ALL)
 
 
 def shown(core: Core, grant: Grant, type: str) -> Query:

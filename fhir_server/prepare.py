@@ -14,6 +14,7 @@ from conformance.json import encode
 from conformance.outcome import FhirError, Issue
 from fhir_server import owners
 from fhir_server.core import Core
+from fhir_server.indexing.sources import is_active, require_usable
 from fhir_server.interaction import Resource
 from fhir_server.search.references import literal
 from fhir_server.storage.store import Entry, Version
@@ -22,13 +23,13 @@ from fhir_server.times import instant
 # What is refused until the part of the server that makes it work is there: type -> element, values.
 _INERT: dict[str, tuple[str, frozenset[str]]] = {
     "Subscription": ("status", frozenset({"requested", "active"})),
-    "SearchParameter": ("status", frozenset({"active"})),
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A valid resource, ready to become a version of any id. `warnings` are the validator's."""
+    """A valid resource, ready to become a version of any id. `warnings` are the validator's;
+    `edition`: of the index, by which its entries were made."""
 
     resource: Resource
     meta: bytes  # the rest of meta behind versionId and lastUpdated, with its closing brace
@@ -36,6 +37,7 @@ class Prepared:
     entries: tuple[Entry, ...]
     owner: str | None
     warnings: tuple[Issue, ...]
+    edition: object
 
     @property
     def type(self) -> str:
@@ -72,6 +74,9 @@ def prepare(core: Core, resource: Resource, warnings: bool = False) -> Prepared:
     if any(each.severity in ("error", "fatal") for each in issues):
         raise FhirError("invalid", "The resource is not valid", status=422, issues=issues)
     _refuse_inert(resource)
+    if is_active(resource):
+        require_usable(core, resource)
+    edition = core.index.edition
     entries = core.index.entries(resource)
     meta = {
         name: value
@@ -90,6 +95,7 @@ def prepare(core: Core, resource: Resource, warnings: bool = False) -> Prepared:
         tuple(entries),
         owners.owner(resource, entries, core.index),
         tuple(issues),
+        edition,
     )
 
 
