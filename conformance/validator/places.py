@@ -16,14 +16,11 @@ from conformance.validator.rules import Found
 
 def issues(resource: dict[str, Any], found: Iterable[Found], nodes: Nodes) -> list[Issue]:
     """What was found, as issues."""
-    places = _Places(resource, nodes)
-    return [
-        Issue(rule.severity, rule.code, rule.text, places.expression(holder, at), rule.key)
-        for holder, at, rule in found
-    ]
+    places = Places(resource, nodes)
+    return [places.issue(each) for each in found]
 
 
-class _Places:
+class Places:
     """The expressions of a resource's objects and arrays by identity. The walk is put off until
     something is asked for that is not the resource itself."""
 
@@ -34,7 +31,13 @@ class _Places:
         # Per object or array: its expression and, where it has one, its node.
         self._known: dict[int, tuple[str, Node | None]] = {}
 
+    def issue(self, found: Found) -> Issue:
+        """What was found, with its place."""
+        holder, at, rule = found
+        return Issue(rule.severity, rule.code, rule.text, self.expression(holder, at), rule.key)
+
     def expression(self, holder: dict[str, Any] | list[Any], at: str | int | None) -> str:
+        """The FHIRPath expression of an object or array, or of a member of it."""
         if at is None and holder is self._resource:
             return self._type
         if not self._known:

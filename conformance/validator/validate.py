@@ -21,7 +21,7 @@ class Validator:
     """Checks resources. Types are compiled when the first resource of them is met."""
 
     def __init__(self, definitions: Definitions) -> None:
-        self._nodes = Nodes(definitions)
+        self.nodes = Nodes(definitions)
 
     def validate(
         self, resource: dict[str, Any], limit: int = LIMIT, *, warnings: bool = True
@@ -30,19 +30,19 @@ class Validator:
         what the standard only advises. At most `limit` issues, errors first, and then one that
         says that there are more."""
         type_ = resource.get("resourceType")
-        if type(type_) is not str or type_ not in self._nodes.types:
+        if type(type_) is not str or type_ not in self.nodes.types:
             return [Issue("error", "structure", "`resourceType` must name a type of FHIR R4")]
         errors: list[Found] = []
         advice: list[Found] = []
         run = Run(Environment(resource, resource), errors, advice if warnings else None, limit)
         full = False
         try:
-            self._nodes.node(type_).check(resource, run)
+            self.nodes.node(type_).check(resource, run)
         except Full:
             full = True
         if not errors and not advice:
             return []
-        told = places.issues(resource, [*errors, *advice][:limit], self._nodes)
+        told = places.issues(resource, [*errors, *advice][:limit], self.nodes)
         return [*told, _more(limit)] if full or len(errors) + len(advice) > limit else told
 
 

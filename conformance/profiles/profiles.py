@@ -1,0 +1,202 @@
+"""Validation of a resource against R4, the profiles that it claims and those that are asked for:
+every problem in one pass.
+
+https://hl7.org/fhir/R4/validation.html
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Literal, NamedTuple
+
+from conformance.definitions import Definitions
+from conformance.fhirpath import Environment
+from conformance.fhirpath.host import Units
+from conformance.outcome import Issue
+from conformance.profiles import terms
+from conformance.profiles.extensions import Defined, Rules
+from conformance.profiles.further import CHECKS, Check
+from conformance.profiles.run import Codes, ProfileRun, Resolve, Resource, Session
+from conformance.profiles.shelf import Library, Shelf, Snapshot
+from conformance.profiles.sweep import Sweep
+from conformance.profiles.vitals import vital_signs
+from conformance.validator import LIMIT, Validator
+from conformance.validator.places import Places
+from conformance.validator.rules import Found, Full, Rule
+
+_INDEX = re.compile(r"\[\d+\]")
+
+
+class Policy(NamedTuple):
+    """What is made of extensions nobody knows, and whether vital signs are held to R4's profiles
+    by their LOINC codes."""
+
+    unknown_extensions: Literal["ignore", "warning", "error"] = "warning"
+    vital_signs: bool = True
+
+
+USUAL = Policy()
+
+
+class Profiles:
+    """Checks resources. Profiles are compiled when they are first met."""
+
+    def __init__(
+        self,
+        definitions: Definitions,
+        library: Library,
+        codes: Codes,
+        *,
+        validator: Validator | None = None,
+        snapshot: Snapshot | None = None,
+        units: Units | None = None,
+        policy: Policy = USUAL,
+        checks: Mapping[str, Check] | None = None,
+    ) -> None:
+        self.definitions = definitions
+        self.library = library
+        self.codes = codes
+        self.units = units
+        self.policy = policy
+        self.checks = CHECKS if checks is None else checks
+        self._nodes = (validator or Validator(definitions)).nodes
+        self.shelf = Shelf(definitions, self._nodes, library, snapshot)
+        self._sweep = Sweep(definitions, self, _rules(policy))
+
+    def validate(
+        self,
+        resource: Resource,
+        profiles: Iterable[str] = (),
+        *,
+        resolve: Resolve | None = None,
+        limit: int = LIMIT,
+        warnings: bool = True,
+    ) -> list[Issue]:
+        """What is wrong with a resource, nothing if it is valid: errors, and with `warnings` also
+        what is only advised. At most `limit` issues, errors first, and then one that says that
+        there are more. `resolve` finds resources outside of this one by their references."""
+        type_ = resource.get("resourceType")
+        if type(type_) is not str or type_ not in self._nodes.types:
+            return [Issue("error", "structure", "`resourceType` must name a type of FHIR R4")]
+        errors: list[Found] = []
+        advice: list[Found] = []
+        session = Session(self.shelf, self.codes, resource, resolve, self.units)
+        environment = Environment(resource, resource, session)
+        told = advice if warnings else None
+        run = ProfileRun(environment, errors, told, limit, session, [])
+        more: list[Issue] = []
+        places = Places(resource, self._nodes)
+        full = False
+        try:
+            self._nodes.node(type_).check(resource, run)
+            self._conform(resource, run, profiles)
+            self._sweep.visit(type_).look(resource, run, type_)
+            self._place(run, places)
+            terms.ask(run)
+            more = self._more(session, places)
+        except Full:
+            full = True
+        return _told(errors, advice, more, places, limit, full)
+
+    # What the walk asks
+
+    def extension(self, url: str) -> Defined | None:
+        """The definition of an extension."""
+        return self.shelf.extension(url)
+
+    def enter(self, resource: Resource, run: ProfileRun) -> None:
+        """A resource within another: what it says it conforms to."""
+        type_ = resource.get("resourceType")
+        if type(type_) is str and type_ in self._nodes.types:
+            self._conform(resource, run, ())
+            self._sweep.visit(type_).look(resource, run, type_)
+
+    def _conform(self, resource: Resource, run: ProfileRun, asked: Iterable[str]) -> None:
+        type_ = resource["resourceType"]
+        if type_ in self.checks:
+            run.session.later.append(resource)
+        wanted = [*asked, *_claimed(resource)]
+        if self.policy.vital_signs and type_ == "Observation":
+            wanted += vital_signs(resource)
+        if not wanted:
+            return
+        done: set[str] = set()
+        for canonical in dict.fromkeys(wanted):
+            profile = self.shelf.compiled(canonical)
+            if profile is None:
+                run.add(resource, None, _unknown(canonical, canonical in asked))
+            elif not self.shelf.is_a(type_, profile.type):
+                run.add(resource, None, _of_other_type(profile.label, profile.type))
+            elif profile.check is not None and profile.label not in done:
+                done.add(profile.label)
+                profile.check(resource, run)
+
+    def _place(self, run: ProfileRun, places: Places) -> None:
+        """Extensions that are not where their context says in short may be where it says in
+        full, as `Patient.name.family`."""
+        for extension, found in run.session.misplaced:
+            path = _INDEX.sub("", places.expression(extension, None)).rpartition(".")[0]
+            if path not in found.within:
+                run.add(extension, None, found.misplaced)
+
+    def _more(self, session: Session, places: Places) -> list[Issue]:
+        found: list[Issue] = []
+        for resource in session.later:
+            type_ = str(resource["resourceType"])
+            for each in self.checks[type_](resource, session):
+                at = places.expression(resource, None)
+                rest = (each.expression or "").removeprefix(type_)
+                found.append(each._replace(expression=at + rest))
+        return found
+
+
+def _claimed(resource: Resource) -> list[str]:
+    meta = resource.get("meta")
+    claimed = meta.get("profile") if type(meta) is dict else None
+    return [each for each in claimed if type(each) is str] if type(claimed) is list else []
+
+
+def _rules(policy: Policy) -> Rules:
+    if policy.unknown_extensions == "ignore":
+        return Rules(unknown=None)
+    unknown = Rules().unknown
+    assert unknown is not None
+    return Rules(unknown=unknown._replace(severity=policy.unknown_extensions))
+
+
+def _unknown(canonical: str, asked: bool) -> Rule:
+    which = "was asked for" if asked else "the resource claims in meta.profile"
+    text = f"A profile that {which} is not known here, so it was not checked: install its package"
+    return Rule("warning", "not-found", text)
+
+
+def _of_other_type(label: str, type_: str) -> Rule:
+    return Rule("error", "structure", f"The profile {label} is one of {type_}, not of this type")
+
+
+def _told(
+    errors: list[Found],
+    advice: list[Found],
+    more: list[Issue],
+    places: Places,
+    limit: int,
+    full: bool,
+) -> list[Issue]:
+    """The issues: errors first, each once."""
+    wrong = [each for each in more if each.severity in ("error", "fatal")]
+    rest = [each for each in more if each.severity not in ("error", "fatal")]
+    issues = list(
+        dict.fromkeys(
+            [
+                *(places.issue(each) for each in errors),
+                *wrong,
+                *(places.issue(each) for each in advice),
+                *rest,
+            ]
+        )
+    )
+    if not full and len(issues) <= limit:
+        return issues
+    text = f"Only the first {limit} problems are told: correct them and validate again"
+    return [*issues[:limit], Issue("information", "incomplete", text)]

@@ -1,0 +1,54 @@
+"""The bindings and codes of a resource, asked once at the end of its validation.
+
+https://hl7.org/fhir/R4/terminologies.html#strength
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from conformance.profiles.run import Asked, ProfileRun, outside
+from conformance.validator.rules import Rule
+
+_UNKNOWN = Rule(
+    "error", "code-invalid", "The code system does not have this code: use one that it has"
+)
+_DISPLAY = Rule(
+    "warning",
+    "code-invalid",
+    "The display is not one that the code system gives to this code: use its own, or leave it out",
+)
+
+
+def ask(run: ProfileRun) -> None:
+    """Ask what was collected, and tell what is not as it should be."""
+    for each in run.asked:
+        _binding(each, run)
+    for coding in run.session.codings:
+        _coding(coding, run)
+
+
+def _binding(asked: Asked, run: ProfileRun) -> None:
+    bound = asked.bound
+    if not bound.required and run.advice is None:
+        return
+    answer = outside(run.session.codes, asked)
+    if answer:
+        run.add(asked.holder, asked.at, bound.broken)
+    elif answer is None:
+        run.add(asked.holder, asked.at, bound.unsure)
+
+
+def _coding(coding: dict[str, Any], run: ProfileRun) -> None:
+    system, code, display = coding.get("system"), coding.get("code"), coding.get("display")
+    if type(system) is not str or type(code) is not str:
+        return
+    codes = run.session.codes
+    if codes.known(system, code) is False:
+        run.add(coding, "code", _UNKNOWN)
+    elif (
+        type(display) is str
+        and run.advice is not None
+        and codes.display_matches(system, code, display) is False
+    ):
+        run.add(coding, "display", _DISPLAY)
