@@ -52,6 +52,7 @@ class Surface(NamedTuple):
     operations: Iterable[Offered]
     patch_formats: tuple[str, ...]
     compartments: tuple[str, ...] = ()  # canonical urls of those that can be searched within
+    instantiates: tuple[str, ...] = ()  # canonical urls of CapabilityStatements that it fulfils
 
 
 class Software(NamedTuple):
@@ -71,6 +72,7 @@ def statement(surface: Surface, software: Software) -> dict[str, Any]:
         "status": "active",
         "date": software.date,
         "kind": "instance",
+        **({"instantiates": list(surface.instantiates)} if surface.instantiates else {}),
         "software": {"name": software.name, "version": software.version},
         "implementation": {"description": software.name, "url": software.url},
         "fhirVersion": "4.0.1",

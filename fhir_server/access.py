@@ -105,6 +105,8 @@ def check_search(grant: Grant, type: str) -> None:
 
 def _check_operation(core: Core, grant: Grant, asked: Interaction) -> None:
     known = core.operations.get(asked.operation or "")
+    if known is not None and known.own:
+        return
     letters = known.letters if known else ""
     type = asked.type or ANY
     if letters and all(

@@ -209,6 +209,11 @@ def _with(
     return replace(result, body=body, media_type=media_type, headers=headers, stream=stream)
 
 
+def whole(server: Server, resource: Resource, spooled: Spooled) -> AsyncIterator[bytes]:
+    """The JSON of a Binary in pieces, its data in it."""
+    return _streamed(server, spooled, *_around(resource))
+
+
 def _around(resource: Resource) -> tuple[bytes, bytes]:
     """The JSON before and after the data of a Binary in pieces."""
     return encode(unmarked(resource))[:-1] + b',"data":"', b'"}'

@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from conformance.definitions import Definitions
 from conformance.validator import Validator
+from fhir_server.bulk.state import Bulk
 from fhir_server.erasure.beyond import Beyond
 from fhir_server.ids import new_id
 from fhir_server.interaction import Interaction, Result
@@ -27,7 +28,8 @@ class Operation:
     """An operation: its code, where it is offered (system, type, instance), on which types (none:
     all), whether it writes, the canonical url of its OperationDefinition, what it does, and the
     letters of a scope that it needs on its type, or on all types where it names none. Without
-    letters it is for nobody but callers who may do everything."""
+    letters it is for nobody but callers who may do everything, or, where it is its `own` judge,
+    for whom it says."""
 
     code: str
     levels: frozenset[str]
@@ -36,6 +38,7 @@ class Operation:
     definition: str
     run: Callable[[Step, Interaction], Awaitable[Result]]
     letters: str = ""
+    own: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,7 @@ class Core:
     new_id: Callable[[], str] = new_id
     clock: Callable[[], int] = now
     beyond: Beyond = field(default_factory=Beyond)
+    bulk: Bulk = field(default_factory=Bulk)  # what all bulk jobs share
 
 
 class Step(Struct, frozen=True):

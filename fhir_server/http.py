@@ -21,6 +21,7 @@ from fhir_server import binary
 from fhir_server.access import check, limit
 from fhir_server.audit.event import NO_INTERACTION, Caller
 from fhir_server.body import Receive, read_body
+from fhir_server.bulk import download
 from fhir_server.deadlines import Deadlines, Late
 from fhir_server.formats import FHIR_JSON, JSON_TYPES
 from fhir_server.guarding import CSP, Header, guards
@@ -136,6 +137,8 @@ class Http:
         """The result, in time."""
         if asked.type == "Binary":
             performing = binary.performed(self._server, asked, caller, form.accept)
+        elif asked.operation in download.FILES:
+            performing = download.performed(self._server, asked, caller)
         else:
             performing = self._server.perform(asked, caller)
         return performing if asked.code in _QUICK else self._in_time(performing, asked, caller)
@@ -196,7 +199,7 @@ class Http:
         try:
             limits = self._core.limits
             at = route(method, path, self._core.definitions.types)
-            if not form.json and at.type != "Binary":
+            if not form.json and at.type != "Binary" and at.operation not in download.FILES:
                 raise FhirError("not-supported", _NOT_ACCEPTED, status=406)
             asked = _asked(method, path, query, headers, caller, limits.url)
             if method in _BODILESS:
@@ -449,7 +452,7 @@ def _preferred(header: str) -> Preferences:
     named = dict((part.strip().lower() + "=").split("=")[:2] for part in parts)
     lenient = named.get("handling", "").strip() == "lenient"
     returns = _RETURNS.get(named.get("return", "").strip())
-    return Preferences(returns, "lenient" if lenient else "strict")
+    return Preferences(returns, "lenient" if lenient else "strict", "respond-async" in named)
 
 
 def _media_type(headers: Headers) -> str:

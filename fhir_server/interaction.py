@@ -23,10 +23,12 @@ Parameters = tuple[tuple[str, str], ...]  # decoded name and value, in the order
 
 
 class Preferences(NamedTuple):
-    """The Prefer header: what a write returns, and how unknown search parameters are met."""
+    """The Prefer header: what a write returns, how unknown search parameters are met, and whether
+    the answer may come later."""
 
     returns: Literal["minimal", "representation", "OperationOutcome"] | None = None
     handling: Literal["strict", "lenient"] = "strict"
+    asynchronous: bool = False  # respond-async
 
 
 class Content(Struct, frozen=True):
@@ -147,7 +149,12 @@ ROUTES: dict[tuple[str, str], str] = {
     ("POST", "type/$"): "operation",
     ("GET", "type/id/$"): "operation",
     ("POST", "type/id/$"): "operation",
+    ("GET", "_bulk/job"): "bulk-status",
+    ("DELETE", "_bulk/job"): "bulk-delete",
+    ("GET", "_bulk/job/file"): "bulk-file",
 }
+# What is asked of a bulk job: operations, though their paths name none.
+_OF_JOBS = frozenset({"bulk-status", "bulk-delete", "bulk-file"})
 CONDITIONAL = frozenset({"update", "patch", "delete"})  # in their form without an id
 WRITES = frozenset({"create", "update", "patch", "delete"})
 
@@ -202,6 +209,8 @@ def route(method: str, path: str, types: frozenset[str]) -> Route:
         allowed = _METHODS_OF[shape]
         text = f"{method} is not allowed here; allowed: {', '.join(allowed)}"
         raise MethodNotAllowed(text, allowed)
+    if code in _OF_JOBS:
+        return at._replace(code="operation", operation=code)
     return at._replace(code=code)
 
 
@@ -238,6 +247,8 @@ def _parts(parts: list[str], types: frozenset[str]) -> tuple[str, Route] | None:
     first = parts[0]
     if first.startswith("$"):
         return ("$", Route("", operation=first[1:])) if len(parts) == 1 else None
+    if first == "_bulk":
+        return _of_job(parts[1:])
     if first in ("metadata", "_history", "_search"):
         return (first, Route("")) if len(parts) == 1 else None
     if first not in types:
@@ -263,6 +274,15 @@ def _type_parts(type: str, rest: list[str]) -> tuple[str, Route] | None:
             return "type/id/_history", Route("", type, _id(id))
         case [id, "_history", version]:
             return "type/id/_history/vid", Route("", type, _id(id), version)
+    return None
+
+
+def _of_job(rest: list[str]) -> tuple[str, Route] | None:
+    match rest:
+        case [job]:
+            return "_bulk/job", Route("", None, _id(job))
+        case [job, file]:
+            return "_bulk/job/file", Route("", None, _id(job), _id(file))
     return None
 
 

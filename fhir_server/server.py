@@ -230,7 +230,8 @@ def _offered(core: Core, asked: Interaction) -> None:
         or level not in known.levels
         or (known.types and asked.type not in known.types)
     ):
-        offered = ", ".join(f"${code}" for code in sorted(core.operations))
+        codes = sorted(code for code, each in core.operations.items() if each.definition)
+        offered = ", ".join(f"${code}" for code in codes)
         where = asked.type or "the server"
         raise FhirError("not-found", f"There is no such operation on {where}; there are: {offered}")
 

@@ -9,10 +9,12 @@ from collections.abc import Iterator, Mapping
 
 from conformance import capability
 from fhir_server import operations
+from fhir_server.bulk.offered import EXPORTS, INSTANTIATES
 from fhir_server.interaction import COMPARTMENTS, ROUTES, offers
 from fhir_server.patch import MEDIA_TYPE
 from fhir_server.search.index import Index
 
+_EXPORT = EXPORTS[0].name  # which has a definition of its own at each level
 _COMPARTMENT = "http://hl7.org/fhir/CompartmentDefinition"
 
 
@@ -27,10 +29,13 @@ def surface(index: Index) -> capability.Surface:
         parameters=lambda type: _parameters(index, type),
         includes=lambda type: (name for name, _ in includes[type]),
         revincludes=lambda type: _revincludes(includes, type),
-        operations=[
+        operations=[*EXPORTS]
+        + [
             capability.Offered(each.code, each.definition, each.types, each.levels)
             for each in operations.ALL.values()
+            if each.definition and each.code != _EXPORT
         ],
+        instantiates=(INSTANTIATES,),
         patch_formats=(MEDIA_TYPE,),
         compartments=tuple(f"{_COMPARTMENT}/{type.lower()}" for type in sorted(COMPARTMENTS)),
     )

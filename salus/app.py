@@ -24,6 +24,7 @@ from conformance.validator import Validator
 from fhir_server import operations, spool
 from fhir_server.audit.break_glass import BreakGlass
 from fhir_server.audit.recording import Recording
+from fhir_server.bulk.work import working
 from fhir_server.core import Core
 from fhir_server.erasure.finishing import redo
 from fhir_server.http import Http
@@ -243,6 +244,7 @@ async def open_product(
         async with (
             published(settings, server, vault) as log,
             ending(settings, server, vault, authority) as ends,
+            working(server),
         ):
             key = channel_key(settings)
             yield Product(settings, server, authority, tokens, key, log, ends)

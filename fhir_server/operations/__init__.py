@@ -6,9 +6,10 @@ scope it needs, reads through `sight` and searches with `results.context`, so th
 
 from __future__ import annotations
 
+from fhir_server.bulk.offered import BULK
 from fhir_server.core import Operation
 from fhir_server.operations import proof, purge, validate
 
 ALL: dict[str, Operation] = {
-    each.code: each for each in (proof.OPERATION, purge.OPERATION, validate.OPERATION)
+    each.code: each for each in (proof.OPERATION, purge.OPERATION, validate.OPERATION, *BULK)
 }

@@ -1,0 +1,28 @@
+"""What all bulk jobs of a server share: how many there may be, and the bell of who works on them.
+
+https://hl7.org/fhir/uv/bulkdata/
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+
+NDJSON = "application/fhir+ndjson"
+NDJSON_TYPES = frozenset({NDJSON, "application/ndjson", "ndjson"})
+
+
+@dataclass(slots=True)
+class Bulk:
+    """`jobs` of one client and `total` of all are kept at a time; `lines` of a file; `seconds` that
+    a finished job is kept; `hosts` that files to import are fetched from. `begun` is set when
+    there is something to do; `polled` says of a job when its status may be asked again (seconds of
+    the monotonic clock)."""
+
+    jobs: int = 8
+    total: int = 100
+    lines: int = 50_000
+    seconds: int = 24 * 3600
+    hosts: frozenset[str] = frozenset()
+    begun: asyncio.Event = field(default_factory=asyncio.Event)
+    polled: dict[str, float] = field(default_factory=dict)
