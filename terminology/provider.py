@@ -13,12 +13,14 @@ from conformance.outcome import FhirError
 
 class Designation(NamedTuple):
     """Another way to say a concept. `use` is the (system, code, display) of its Coding; `value`
-    is the text; `extension` are those of the designation, as JSON."""
+    is the text; `extension` are those of the designation, as JSON; `source` is the canonical of the
+    supplement that it comes from."""
 
     language: str | None
     value: str
     use: tuple[str | None, str | None, str | None] | None = None
     extension: tuple[Any, ...] = ()
+    source: str | None = None
 
 
 class Property(NamedTuple):
