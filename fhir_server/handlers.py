@@ -12,7 +12,7 @@ from typing import Any
 
 from conformance.json import encode, parse
 from conformance.outcome import FhirError, Issue, outcome
-from fhir_server import changes, patch, sight, spool
+from fhir_server import changes, patching, sight, spool
 from fhir_server.audit.reported import report
 from fhir_server.changes import Written, absent
 from fhir_server.conditional import not_modified, require_match, select, single
@@ -65,19 +65,19 @@ async def update(step: Step, asked: Interaction, prepared: Prepared) -> Result:
     return await _put(step, asked, prepared, id, current, "u")
 
 
-async def patched(step: Step, asked: Interaction, operations: Any) -> Result:
+async def patched(step: Step, asked: Interaction, patch: patching.Patch) -> Result:
     """https://hl7.org/fhir/R4/http.html#patch"""
     if asked.condition is not None:
         current = await single(step, asked.type or "", asked.condition, "u")
     else:
         current = await changes.replaced(step, asked.type or "", asked.id or "", "u")
     current = _there(asked, current)
-    if patch.tests(operations) and not await _is_readable(step, current):
+    if patch.tests and not await _is_readable(step, current):
         raise absent(asked.type)
     require_match(asked, current)
     resource = parse(current.body)
     spool.require_inline(resource)
-    resource = patch.apply(resource, operations)
+    resource = patching.apply(resource, patch)
     return await _put(step, asked, prepare(step.core, resource), current.id, current, "u")
 
 

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Iterator, Sequence
 from typing import Any, Protocol
 
 from conformance.outcome import FhirError
-from fhir_server import access, once, patch
+from fhir_server import access, once
 from fhir_server.audit.event import Caller, events, failure
 from fhir_server.audit.recording import Recording
 from fhir_server.audit.strangers import Strangers
@@ -27,6 +27,7 @@ from fhir_server.interaction import (
     Result,
     require_offered,
 )
+from fhir_server.patching import read_patch
 from fhir_server.prepare import prepare
 from fhir_server.storage.store import (
     Conflict,
@@ -125,10 +126,10 @@ class Server:
             told = asked.prefer.returns == "OperationOutcome"
             return prepare(self.core, _checked(asked), told)
         if asked.code == "patch":
-            operations = patch.read_patch(self.core, asked.content)
-            if patch.tests(operations):
+            patch = read_patch(self.core, asked.type or "", asked.content, asked.resource)
+            if patch.tests:
                 access.check_read(caller.grant, asked)
-            return operations
+            return patch
         return None
 
     def writes(self, asked: Interaction) -> bool:

@@ -11,7 +11,7 @@ from conformance import capability
 from fhir_server import operations
 from fhir_server.bulk.offered import EXPORTS, INSTANTIATES
 from fhir_server.interaction import COMPARTMENTS, ROUTES, offers
-from fhir_server.patch import MEDIA_TYPE
+from fhir_server.patching import MEDIA_TYPES
 from fhir_server.search.index import Index
 
 _EXPORT = EXPORTS[0].name  # which has a definition of its own at each level
@@ -36,7 +36,7 @@ def surface(index: Index) -> capability.Surface:
             if each.definition and each.code != _EXPORT
         ],
         instantiates=(INSTANTIATES,),
-        patch_formats=(MEDIA_TYPE,),
+        patch_formats=MEDIA_TYPES,
         compartments=tuple(f"{_COMPARTMENT}/{type.lower()}" for type in sorted(COMPARTMENTS)),
     )
 

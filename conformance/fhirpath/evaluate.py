@@ -27,10 +27,12 @@ def compile_expression(
     *,
     strict: bool = False,
     trace: Callable[[str, Collection], None] | None = None,
+    budget: int = BUDGET,
 ) -> Callable[[Any, Environment], Collection]:
     """A function from the JSON value of an element at `type_path` (or a type's name; None: no
     input at all) to the items that the expression yields. `strict` makes unknown element names
-    errors, and order where there is none; `trace` is told what trace() names. FhirPathError here
+    errors, and order where there is none; `trace` is told what trace() names; `budget` is what may be
+    visited and made. FhirPathError here
     for what cannot be read or is not supported, at the call for what cannot be evaluated or would
     visit or make too much."""
     types = types_of(definitions)
@@ -43,7 +45,7 @@ def compile_expression(
     def evaluate(value: Any, environment: Environment) -> Collection:
         this: list[Item] = [(fitting(allowed, value), value, None)] if allowed else []
         context = this[0] if this else ("System.Any", None, None)
-        world = World(types, environment, context, budget=BUDGET, trace=trace)
+        world = World(types, environment, context, budget=budget, trace=trace)
         try:
             return run(Focus(this, world))
         except (ArithmeticError, RecursionError):

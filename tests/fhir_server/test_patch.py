@@ -6,7 +6,7 @@ import json
 import pytest
 
 from conformance.outcome import FhirError
-from fhir_server import patch
+from fhir_server.patching import apply, json_patch
 from tests.shared import shared
 
 
@@ -20,7 +20,9 @@ def test_every_published_case_ends_as_it_says():
         name = f"{number} {case.get('comment', '')}"
         document = copy.deepcopy(case["doc"])
         try:
-            ends[name] = patch.applied(document, case["patch"]) == case.get("expected")
+            ends[name] = json_patch.read(case["patch"], 1_000).applied(document) == case.get(
+                "expected"
+            )
         except FhirError:
             ends[name] = "error" in case
     assert len(ends) == 16
@@ -38,5 +40,5 @@ def test_every_published_case_ends_as_it_says():
 )
 def test_a_patch_never_changes_what_a_resource_is(operation):
     with pytest.raises(FhirError) as refused:
-        patch.apply({"resourceType": "Patient", "id": "a"}, [operation])
+        apply({"resourceType": "Patient", "id": "a"}, json_patch.read([operation], 1_000))
     assert refused.value.issues[0].text == "A patch cannot change resourceType or id"
