@@ -144,6 +144,17 @@ def in_force(grant: Grant) -> tuple[Scope, ...]:
     return others or grant.scopes
 
 
+def administers(grant: Grant) -> bool:
+    """Whether the caller may do everything on the whole system, by `system/*.cruds` or without any
+    restriction: what changes how the server treats everybody is for nobody else."""
+    scopes = in_force(grant)
+    return grant.unrestricted or (
+        limit(grant) is None
+        and all(each.context == "system" and not each.query for each in scopes)
+        and all(any(each.covers("*", letter) for each in scopes) for letter in LETTERS_OF_ALL)
+    )
+
+
 @lru_cache(maxsize=4_096)
 def limit(grant: Grant) -> frozenset[str] | None:
     """The ids of the patients whose data is all that the grant opens; None: it is not limited. One
@@ -289,11 +300,6 @@ def _owned(index: Index, grant: Grant, type: str, letter: str) -> _Owned | None:
 def forget() -> None:
     """Compile anew what grants allow: the search parameters changed."""
     _visible.cache_clear()
-
-
-def does_everything(core: Core, grant: Grant) -> bool:
-    """Whether nothing limits a caller, whatever the letter and the type."""
-    return all(visible(core, grant, ANY, letter) is EVERYTHING for letter in LETTERS_OF_ALL)
 
 
 def shown(core: Core, grant: Grant, type: str) -> Query:

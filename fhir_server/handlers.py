@@ -7,7 +7,7 @@ https://hl7.org/fhir/R4/http.html
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from conformance.json import encode, parse
@@ -20,10 +20,12 @@ from fhir_server.core import Step
 from fhir_server.erasure.gone import require_living
 from fhir_server.formats import Shape, shaped
 from fhir_server.history import history
+from fhir_server.indexing import posted
+from fhir_server.indexing.sources import TYPE as SEARCH_PARAMETER
 from fhir_server.interaction import Interaction, Result
 from fhir_server.prepare import Prepared, prepare
 from fhir_server.search.results import search
-from fhir_server.storage.store import EVENTS, Version
+from fhir_server.storage.store import EVENTS, Entry, Version
 
 _NUMBER = re.compile(r"[1-9][0-9]{0,8}", re.ASCII)
 Handler = Callable[[Step, Interaction, Any], Awaitable[Result]]
@@ -206,10 +208,15 @@ async def _put(
         await changes.require_written(step, (written,))
     else:
         step.written.append(written)
-    await require_living(step.tx, version, prepared.entries)
+    entries: Sequence[Entry] = prepared.entries
+    if prepared.edition is not step.core.index.edition:  # what is indexed changed meanwhile
+        entries = step.core.index.entries(prepared.resource)
+    await require_living(step.tx, version, entries)
     if prepared.type == "Binary":
         await spool.claim(step.tx, prepared.resource)
-    stored = await step.tx.put(version, prepared.entries, number - 1)
+    elif prepared.type == SEARCH_PARAMETER:
+        await posted.watch(step, id, current, prepared.resource)
+    stored = await step.tx.put(version, entries, number - 1)
     created = current is None or current.deleted
     return await _written(step, asked, stored, 201 if created else 200, prepared.warnings)
 
@@ -263,6 +270,8 @@ async def _delete_selected(step: Step, asked: Interaction) -> Result:
 
 
 async def _deleted(step: Step, current: Version) -> Result:
+    if current.type == SEARCH_PARAMETER:
+        await posted.watch(step, current.id, current, None)
     gone = Version(
         current.type,
         current.id,

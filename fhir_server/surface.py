@@ -12,6 +12,7 @@ from fhir_server import operations
 from fhir_server.bulk.offered import EXPORTS, INSTANTIATES
 from fhir_server.interaction import COMPARTMENTS, ROUTES, offers
 from fhir_server.patching import MEDIA_TYPES
+from fhir_server.search.guests import NO_GUESTS
 from fhir_server.search.index import Index
 
 _EXPORT = EXPORTS[0].name  # which has a definition of its own at each level
@@ -42,8 +43,10 @@ def surface(index: Index) -> capability.Surface:
 
 
 def _parameters(index: Index, type: str) -> Iterator[capability.Parameter]:
+    restated = index.edition.guests.get(type, NO_GUESTS).aliases
     for code, each in sorted(index.parameters(type).items()):
-        yield capability.Parameter(code, each.definition.url, each.definition.type)
+        url = restated.get(code, each.definition.url)
+        yield capability.Parameter(code, url, each.definition.type)
 
 
 def _includes(index: Index, type: str) -> Iterator[tuple[str, tuple[str, ...]]]:

@@ -30,7 +30,7 @@ async def watch(
     now = resource is not None and is_active(resource)
     if not (was or now):
         return
-    if not access.does_everything(step.core, step.grant):
+    if not access.administers(step.grant):
         raise FhirError(
             "forbidden",
             "Only who may do everything changes by what this server searches: store the"
