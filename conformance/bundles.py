@@ -189,7 +189,8 @@ def _resolved(
         yield Issue("error", "invalid", text, reference.at)
     elif not found and reference.text.startswith(("urn:uuid:", "urn:oid:")):
         text = "No entry has the fullUrl that the reference names"
-        yield Issue("error", "not-found", text, reference.at)
+        severity = "warning" if type_ == "collection" else "error"
+        yield Issue(severity, "not-found", text, reference.at)
     elif not found and type_ == "document" and _is_held(entry, reference):
         text = "A document holds what its Composition refers to, and this is not in it"
         yield Issue("error", "not-found", text, reference.at)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import TypeAlias
 
-from conformance import bundles, definitions, questionnaires
+from conformance import bundles, definitions, measures, questionnaires
 from conformance.outcome import Issue
 from conformance.profiles.run import Resource, Session
 
@@ -31,4 +31,17 @@ def _entries(bundle: Resource, session: Session) -> Iterable[Issue]:
     return bundles.check(bundle)
 
 
-CHECKS: Mapping[str, Check] = {"Bundle": _entries, "QuestionnaireResponse": _answers}
+def _measured(report: Resource, session: Session) -> Iterable[Issue]:
+    canonical = report.get("measure")
+    found = session.shelf.find("Measure", canonical) if isinstance(canonical, str) else None
+    if found is None:
+        text = "The measure is not known here, so the report was not checked against it"
+        return [Issue("warning", "not-found", text, "MeasureReport.measure")]
+    return measures.check(report, found)
+
+
+CHECKS: Mapping[str, Check] = {
+    "Bundle": _entries,
+    "MeasureReport": _measured,
+    "QuestionnaireResponse": _answers,
+}

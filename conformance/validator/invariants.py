@@ -7,6 +7,7 @@ https://hl7.org/fhir/R4/conformance-rules.html#constraints
 from __future__ import annotations
 
 import re
+from binascii import a2b_base64
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -40,9 +41,10 @@ def compiled(
 ) -> tuple[Held, ...]:
     """The invariants of the elements at `path`, whose objects have the properties `keys`, each
     with the name that FHIRPath knows it by."""
-    return tuple(
+    found = [
         _held(each, path, keys, definitions) for each in constraints if each.key not in ELSEWHERE
-    )
+    ]
+    return (*found, *TOLD.get(path, ()))
 
 
 def _held(
@@ -111,6 +113,17 @@ def _local(data: bytes) -> set[bytes]:
     return found
 
 
+def size_is_right(attachment: Any, environment: Environment) -> bool:
+    """The size of an attachment is that of its data, as bytes. What is no base64 is told apart."""
+    data, size = attachment.get("data"), attachment["size"]
+    if type(data) is not str or type(size) is not int or size < 0:
+        return True
+    try:
+        return len(a2b_base64("".join(data.split()), strict_mode=True)) == size
+    except ValueError:
+        return True
+
+
 NATIVE: Mapping[str, Invariant] = {
     "dom-3": contained_is_used,
     "ext-1": value_or_extensions,
@@ -119,4 +132,14 @@ NATIVE: Mapping[str, Invariant] = {
 NATIVE_GUARDS: Mapping[str, frozenset[str]] = {
     "dom-3": frozenset({"contained"}),
     "ref-1": frozenset({"reference"}),
+}
+# What the definition of an element says in words only, by its path.
+TOLD: Mapping[str, tuple[Held, ...]] = {
+    "Attachment": (
+        Held(
+            frozenset({"size"}),
+            size_is_right,
+            Rule("error", "invariant", "The size of an attachment must be that of its data"),
+        ),
+    ),
 }
