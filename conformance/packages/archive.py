@@ -108,7 +108,7 @@ def _members(file: bytes, bounds: Bounds, watch: Callable[[int], None]) -> Itera
             folder, _, name = member.name.removeprefix("./").partition("/")
             if member.name.startswith("/") or ".." in member.name.split("/"):
                 raise PackageError("The package is refused: a file's path leads outside of it")
-            if folder != "package" or "/" in name or not name.endswith(".json"):
+            if folder != "package" or not _is_wanted(name):
                 continue
             if not member.isreg():
                 raise PackageError("The package is refused: it holds links")
@@ -119,8 +119,13 @@ def _members(file: bytes, bounds: Bounds, watch: Callable[[int], None]) -> Itera
             watch(unpacked.position())
 
 
+def _is_wanted(name: str) -> bool:
+    """JSON right below the folder; not what file systems hide beside it, such as `._x.json`."""
+    return "/" not in name and name.endswith(".json") and not name.startswith(".")
+
+
 def _in_folder(root: Path, bounds: Bounds, watch: Callable[[int], None]) -> Iterator[File]:
-    files = sorted(each for each in root.glob("*.json") if each.is_file())
+    files = sorted(each for each in root.iterdir() if each.is_file() and _is_wanted(each.name))
     if len(files) > bounds.files:
         raise PackageError(f"A package has at most {bounds.files} files")
     done = 0
