@@ -60,6 +60,8 @@ def request_of(operation: Mapping[str, Any], memory: Memory, target: Target) -> 
     url = _url(operation, code, source, memory, base)
     method = str(operation.get("method") or "").upper()
     method = method or _METHODS.get(code) or ("POST" if source is not None else "GET")
+    if method == "PUT":
+        source = _identified(source, url)
     headers = httpx.Headers({"Accept": MEDIA_TYPES["json"]})
     if "accept" in operation:
         headers["Accept"] = _media_type(operation["accept"])
@@ -74,6 +76,16 @@ def request_of(operation: Mapping[str, Any], memory: Memory, target: Target) -> 
         headers["Accept"] = "*/*"
     encoded = operation.get("encodeRequestUrl", True)
     return Request(method, quote(url, safe=_KEPT) if encoded else url, headers, body)
+
+
+def _identified(source: Message | None, url: str) -> Message | None:
+    """What is put at an id and has none, as a contained fixture, gets that id."""
+    if source is None or source.resource is None or source.resource.get("id"):
+        return source
+    type, _, id = url.partition("?")[0].rstrip("/").rpartition("/")
+    if type.rpartition("/")[2] != source.resource.get("resourceType"):
+        return source
+    return source._replace(resource={**source.resource, "id": id})
 
 
 def _media_type(code: str) -> str:

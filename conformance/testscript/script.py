@@ -72,7 +72,8 @@ def fixture(script: Script, reference: str) -> dict[str, Any]:
     if reference.startswith("#"):
         for each in script.resource.get("contained", ()):
             if each.get("id") == reference[1:]:
-                return dict(each)
+                # Its id is the script's, not one that a server is to keep it under.
+                return {name: value for name, value in each.items() if name != "id"}
         raise ActionError(f"The script contains no resource {reference}")
     for path in _candidates(script, reference):
         if path.is_file():

@@ -1,0 +1,196 @@
+"""`salus conformance`: run TestScripts against any FHIR server, and tell what it does and does not.
+
+https://hl7.org/fhir/R4/testscript.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.table import Table
+
+from salus.problem import Problem
+from salus.terminal import command, explained, group, listing, option, out
+
+if TYPE_CHECKING:
+    from conformance.testscript import Part, Run, Script, Target
+    from salus.selftest.reports import Reports
+
+app = group("conformance", "Run TestScripts against a FHIR server.")
+
+_COLOURS = {"pass": "green", "fail": "red", "error": "magenta", "skip": "dim"}
+
+
+@command(app)
+def run(
+    suites: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="SUITE...",
+            help="Files or folders of TestScripts, `core`, or a name of `salus conformance list`.",
+        ),
+    ],
+    url: Annotated[
+        str | None, option(help="FHIR base of the server [a scratch server of this build].")
+    ] = None,
+    token: Annotated[
+        str | None,
+        option(help="Access token to show [SALUS_TOKEN].", envvar="SALUS_TOKEN", show_envvar=False),
+    ] = None,
+    client: Annotated[
+        str | None, option(help="Ask for a token as this backend service, with --key.")
+    ] = None,
+    key: Annotated[Path | None, option(help="Its private key (JWK).")] = None,
+    scope: Annotated[str, option(help="What it asks for.")] = "system/*.cruds",
+    header: Annotated[
+        list[str] | None, option(help="Header for every request, NAME: VALUE; repeatable.")
+    ] = None,
+    destination: Annotated[
+        list[str] | None,
+        option(help="Address of another destination of the scripts, N=URL; repeatable."),
+    ] = None,
+    given: Annotated[
+        list[str] | None,
+        option("--set", help="Value of a script's variable, NAME=VALUE; repeatable."),
+    ] = None,
+    fixtures: Annotated[
+        list[Path] | None, option(help="Another folder to find fixtures in; repeatable.")
+    ] = None,
+    report: Annotated[Path | None, option(help="Folder for a TestReport of each script.")] = None,
+    junit: Annotated[Path | None, option(help="File for JUnit XML.")] = None,
+    html: Annotated[Path | None, option(help="File for one page with all results.")] = None,
+    parallel: Annotated[int, option(min=1, max=16, help="Scripts at once.")] = 1,
+    timeout: Annotated[float, option(min=0.1, max=3600, help="Seconds for an answer.")] = 60.0,
+    ca: Annotated[Path | None, option(help="Certificate to trust as well (PEM).")] = None,
+) -> None:
+    """Run suites, show what came of each test, and exit with 1 when one failed.
+
+    Scripts create, change and delete what they name: point them at a server for tests. Without
+    --url they run on a scratch server of this build, which is gone afterwards.
+
+    [bold]Examples[/]
+
+      salus conformance run core
+
+      salus conformance run core --url http://localhost:8080/fhir --html report.html
+
+      salus conformance run ./suites --url https://fhir.example --client tester --key key.jwk
+    """
+    from salus.selftest.asked import Asked, target
+    from salus.selftest.reports import Reports
+    from salus.selftest.suites import named
+
+    with explained():
+        scripts = named(suites, fixtures or ())
+        asked = Asked(
+            url, token, client, key, scope, tuple(header or ()), tuple(destination or ()), ca
+        )
+        reports = Reports(report, junit, html)
+        reports.check()
+        with target(asked) as found:
+            runs = _run(scripts, found, _pairs(given or ()), parallel, timeout)
+        reports.write(runs)
+    _print(runs, reports)
+    from conformance.testscript import succeeded
+
+    if not succeeded(runs):
+        raise typer.Exit(1)
+
+
+@command(app, "list")
+def list_suites() -> None:
+    """Name the suites that come with the product; `core` is all of them."""
+    from conformance.suites import shipped
+
+    rows = [(name, str(len(each.tests)), each.title) for name, each in shipped().items()]
+    listing(("Suite", "Tests", "What it is about"), rows)
+    if out.is_terminal:
+        out.print(f"{sum(int(tests) for _, tests, _ in rows)} tests in all: [bold]core[/]")
+
+
+def _pairs(given: Sequence[str]) -> dict[str, str]:
+    found = {}
+    for each in given:
+        name, equals, value = each.partition("=")
+        if not equals or not name:
+            raise Problem(f"--set takes NAME=VALUE, not {each}")
+        found[name] = value
+    return found
+
+
+def _run(
+    scripts: Sequence[Script],
+    target: Target,
+    given: dict[str, str],
+    parallel: int,
+    timeout: float,
+) -> list[Run]:
+    from conformance.testscript import Engine, Limits
+
+    engine = Engine(target, limits=Limits(seconds=timeout), given=given)
+    with _progress(sum(len(each.tests) for each in scripts)) as told:
+        return engine.run_all(scripts, parallel=parallel, told=told)
+
+
+@contextmanager
+def _progress(tests: int) -> Iterator[_Bar]:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, console=out, transient=True) as shown:
+        yield _Bar(shown, tests)
+
+
+class _Bar:
+    """Tells each test that was run, while others are."""
+
+    def __init__(self, shown: Progress, tests: int) -> None:
+        self._shown = shown
+        self._task = shown.add_task("running", total=tests)
+
+    def __call__(self, script: Script, part: Part) -> None:
+        if part.kind != "test":
+            return
+        name = escape(f"{script.title}: {part.name}"[:60])
+        self._shown.update(self._task, advance=1, description=name)
+        if part.outcome in ("fail", "error"):
+            mark = f"[{_COLOURS[part.outcome]}]{part.outcome}[/]"
+            self._shown.print(f"{mark} {name}", highlight=False)
+
+
+def _print(runs: Sequence[Run], reports: Reports) -> None:
+    """What came of each script, and why not where it did not."""
+    table = Table("Script", "Passed", "Failed", "Skipped", "Time", box=None, pad_edge=False)
+    from conformance.testscript import totals
+
+    for each in runs:
+        passed, failed, skipped = totals([each])
+        colour = _COLOURS[each.outcome]
+        name = "/".join(filter(None, (each.script.group, each.script.title)))
+        took = f"{each.seconds * 1000:,.0f} ms"
+        table.add_row(
+            f"[{colour}]{escape(name)}[/]", *(str(n or "") for n in (passed, failed, skipped)), took
+        )
+    out.print(table)
+    for each in runs:
+        for part in each.parts:
+            if part.outcome in ("fail", "error"):
+                _because(each, part)
+        if each.outcome == "skip":
+            out.print(f"[dim]skipped[/] {escape(each.script.title)}: {escape(each.note)}")
+    counted = totals(list(runs))
+    out.print(
+        f"[bold]{counted.passed} passed, {counted.failed} failed, {counted.skipped} skipped[/]"
+    )
+    for path in reports.written:
+        out.print(f"written: {escape(str(path))}", highlight=False, soft_wrap=True)
+
+
+def _because(run: Run, part: Part) -> None:
+    mark = f"[{_COLOURS[part.outcome]}]{part.outcome}[/]"
+    where = escape(f"{run.script.title}: {part.name}")
+    out.print(f"{mark} {where}\n     {escape(part.reason)}", highlight=False, soft_wrap=True)
