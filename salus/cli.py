@@ -14,7 +14,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from salus.commands import audit, backup, clients, keyring, patient, tokens, users
+from salus.commands import audit, backup, clients, conformance, keyring, patient, tokens, users
 from salus.settings import Variable, read_settings, variables
 from salus.terminal import INTERRUPTED, command, explained, group, option, out
 
@@ -26,6 +26,7 @@ app.add_typer(keyring.app)
 app.add_typer(patient.app)
 app.add_typer(audit.app)
 app.add_typer(users.app)
+app.add_typer(conformance.app)
 command(app)(tokens.token)
 command(app)(backup.backup)
 command(app)(backup.restore)
