@@ -6,6 +6,7 @@ https://hl7.org/fhir/R4/capabilitystatement.html
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 _TYPE_CODES = (
@@ -39,9 +40,19 @@ class Parameter(NamedTuple):
     type: str
 
 
+class Guides(NamedTuple):
+    """Canonical urls of the implementation guides that are installed, of the CapabilityStatements
+    that the server keeps to, and of the profiles that it knows for each resource type."""
+
+    guides: tuple[str, ...] = ()
+    instantiates: tuple[str, ...] = ()
+    profiles: Mapping[str, tuple[str, ...]] = MappingProxyType({})
+
+
 class Surface(NamedTuple):
     """What a server offers. `offers(type, code)`: whether it has an interaction on a type;
-    `parameters(type)`: what can be searched for; `includes(type)`, `revincludes(type)`."""
+    `parameters(type)`: what can be searched for; `includes(type)`, `revincludes(type)`; `guides`:
+    what it knows of implementation guides."""
 
     types: Iterable[str]
     codes: frozenset[str]
@@ -52,7 +63,7 @@ class Surface(NamedTuple):
     operations: Iterable[Offered]
     patch_formats: tuple[str, ...]
     compartments: tuple[str, ...] = ()  # canonical urls of those that can be searched within
-    instantiates: tuple[str, ...] = ()  # canonical urls of CapabilityStatements that it fulfils
+    guides: Guides = Guides()
 
 
 class Software(NamedTuple):
@@ -67,19 +78,21 @@ class Software(NamedTuple):
 
 def statement(surface: Surface, software: Software) -> dict[str, Any]:
     """The CapabilityStatement of a server."""
-    return {
+    made = {
         "resourceType": "CapabilityStatement",
         "status": "active",
         "date": software.date,
         "kind": "instance",
-        **({"instantiates": list(surface.instantiates)} if surface.instantiates else {}),
+        "instantiates": list(surface.guides.instantiates),
         "software": {"name": software.name, "version": software.version},
         "implementation": {"description": software.name, "url": software.url},
         "fhirVersion": "4.0.1",
         "format": ["application/fhir+json", "json"],
         "patchFormat": list(surface.patch_formats),
+        "implementationGuide": list(surface.guides.guides),
         "rest": [_rest(surface, software)],
     }
+    return {name: value for name, value in made.items() if value}
 
 
 def _rest(surface: Surface, software: Software) -> dict[str, Any]:
@@ -99,6 +112,7 @@ def _resource(surface: Surface, type: str) -> dict[str, Any]:
     made: dict[str, Any] = {
         "type": type,
         "profile": f"http://hl7.org/fhir/StructureDefinition/{type}",
+        "supportedProfile": list(surface.guides.profiles.get(type, ())),
         "interaction": [{"code": code} for code in codes],
         "versioning": "versioned-update" if "update" in codes else "no-version",
         "readHistory": "vread" in codes,

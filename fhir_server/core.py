@@ -17,6 +17,7 @@ from fhir_server.ids import new_id
 from fhir_server.interaction import Interaction, Result
 from fhir_server.limits import Limits
 from fhir_server.links import Links
+from fhir_server.packages import Current, Guides
 from fhir_server.search.index import Index
 from fhir_server.storage.store import Transaction
 from fhir_server.times import now
@@ -29,24 +30,28 @@ class Operation:
     all), whether it writes, the canonical url of its OperationDefinition, what it does, and the
     letters of a scope that it needs on its type, or on all types where it names none. Without
     letters it is for nobody but callers who may do everything, or, where it is its `own` judge,
-    for whom it says."""
+    for whom it says. `prepare`: what can be done before its transaction, which `run` is then
+    handed; `media`: types of raw bodies that it takes."""
 
     code: str
     levels: frozenset[str]
     types: frozenset[str]
     writes: bool
     definition: str
-    run: Callable[[Step, Interaction], Awaitable[Result]]
+    run: Callable[..., Awaitable[Result]]
     letters: str = ""
     own: bool = False
+    prepare: Callable[[Core, Grant, Interaction], Any] | None = None
+    media: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
 class Core:
-    """`capability`: the CapabilityStatement's bytes; `base_url`: the FHIR base without a slash at
-    its end; `references`: whether a literal reference of this server that resolves to nothing is
-    accepted or refused; `clock`: microseconds since 1970; `beyond`: what else takes part in an
-    erasure."""
+    """`capability`: the CapabilityStatement's bytes, by the guides that are installed; `base_url`:
+    the FHIR base without a slash at its end; `references`: whether a literal reference of this
+    server that resolves to nothing is accepted or refused; `clock`: microseconds since 1970;
+    `beyond`: what else takes part in an erasure; `guides`: the packages that are installed, which
+    change while the server runs."""
 
     definitions: Definitions
     validator: Validator
@@ -55,13 +60,14 @@ class Core:
     limits: Limits
     base_url: str
     timezone: tzinfo
-    capability: bytes
+    capability: Callable[[Current], bytes]
     operations: Mapping[str, Operation]
     references: Literal["accept", "check"] = "accept"
     new_id: Callable[[], str] = new_id
     clock: Callable[[], int] = now
     beyond: Beyond = field(default_factory=Beyond)
     bulk: Bulk = field(default_factory=Bulk)  # what all bulk jobs share
+    guides: Guides = field(default_factory=Guides)
 
 
 class Step(Struct, frozen=True):

@@ -96,12 +96,14 @@ async def delete(step: Step, asked: Interaction, _: None) -> Result:
 
 async def capabilities(step: Step, asked: Interaction, _: None) -> Result:
     """https://hl7.org/fhir/R4/http.html#capabilities"""
-    return Result(200, step.core.capability)
+    return Result(200, step.core.capability(step.core.guides.current))
 
 
-async def operation(step: Step, asked: Interaction, _: Any) -> Result:
+async def operation(step: Step, asked: Interaction, plan: Any) -> Result:
     """https://hl7.org/fhir/R4/operations.html"""
-    return await step.core.operations[asked.operation or ""].run(step, asked)
+    known = step.core.operations[asked.operation or ""]
+    prepared = () if known.prepare is None else (plan,)
+    return await known.run(step, asked, *prepared)
 
 
 HANDLERS: dict[str, Handler] = {

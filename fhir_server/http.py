@@ -232,8 +232,12 @@ class Http:
         data = await read_body(receive, headers, limits.body, self._patience)
         if at.code == "patch":
             return _Body(content=Content(media, data), weight=len(data))
-        if not data and at.code == "operation":
-            return _Body()
+        if at.code == "operation":
+            known = self._core.operations.get(at.operation or "")
+            if known is not None and media in known.media:
+                return _Body(content=Content(media, data), weight=len(data))
+            if not data:
+                return _Body()
         if media not in JSON_TYPES:
             raise FhirError("not-supported", f"Send a resource as {FHIR_JSON}", status=415)
         if len(data) < HEAVY:

@@ -130,6 +130,10 @@ class Server:
             if patch.tests:
                 access.check_read(caller.grant, asked)
             return patch
+        if asked.code == "operation":
+            known = self.core.operations[asked.operation or ""]
+            if known.prepare is not None:
+                return known.prepare(self.core, caller.grant, asked)
         return None
 
     def writes(self, asked: Interaction) -> bool:
@@ -172,7 +176,10 @@ class Server:
                 await once.keep(tx, asked.once, digest, result)
             return result
 
-        return await self.store.transaction(work, write=True)
+        result = await self.store.transaction(work, write=True)
+        if self.core.guides.stale:
+            await self.core.guides.load(self.store)
+        return result
 
     async def _later(self, act: Act, later: Later) -> Result:
         """What `act` gives once more, after the log's next checkpoint."""

@@ -9,8 +9,10 @@ from collections.abc import Iterator, Mapping
 
 from conformance import capability
 from fhir_server import operations
-from fhir_server.bulk.offered import EXPORTS, INSTANTIATES
+from fhir_server.bulk.offered import EXPORTS
 from fhir_server.interaction import COMPARTMENTS, ROUTES, offers
+from fhir_server.packages import Current
+from fhir_server.packages.claims import claims
 from fhir_server.patching import MEDIA_TYPES
 from fhir_server.search.guests import NO_GUESTS
 from fhir_server.search.index import Index
@@ -19,8 +21,8 @@ _EXPORT = EXPORTS[0].name  # which has a definition of its own at each level
 _COMPARTMENT = "http://hl7.org/fhir/CompartmentDefinition"
 
 
-def surface(index: Index) -> capability.Surface:
-    """Everything that can be asked of this server."""
+def surface(index: Index, current: Current) -> capability.Surface:
+    """Everything that can be asked of this server, by the guides that are installed."""
     types = index.definitions.types
     includes = {type: tuple(_includes(index, type)) for type in types}
     return capability.Surface(
@@ -36,9 +38,9 @@ def surface(index: Index) -> capability.Surface:
             for each in operations.ALL.values()
             if each.definition and each.code != _EXPORT
         ],
-        instantiates=(INSTANTIATES,),
         patch_formats=MEDIA_TYPES,
         compartments=tuple(f"{_COMPARTMENT}/{type.lower()}" for type in sorted(COMPARTMENTS)),
+        guides=claims(current.packages, frozenset(operations.ALL)),
     )
 
 

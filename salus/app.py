@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
+from functools import lru_cache
 from importlib.metadata import version as installed
 from typing import Any
 from urllib.parse import urlsplit
@@ -31,6 +32,8 @@ from fhir_server.http import Http
 from fhir_server.links import Links
 from fhir_server.metering import FREE
 from fhir_server.metrics import Metrics
+from fhir_server.packages import Current
+from fhir_server.packages import installed as installed_packages
 from fhir_server.search.index import Index
 from fhir_server.server import Server
 from fhir_server.storage.keys import page_key
@@ -213,6 +216,9 @@ async def _served(
         if not store.extraction_current:
             await reindex(store, index, progress)
         await store.transaction(spool.sweep, write=True)
+        await store.transaction(installed_packages.sweep, write=True)
+        await core.guides.load(store)
+        core.capability(core.guides.current)  # so that nobody waits for it
         glass = None
         if settings.break_glass_log is not None:
             glass = BreakGlass(settings.break_glass_log, vault, store, vault.destroy)
@@ -278,16 +284,26 @@ def _core(settings: Settings, index: Index, key: bytes) -> Core:
         limits=settings.limits,
         base_url=settings.fhir_base,
         timezone=settings.zone,
-        capability=encode(_statement(settings, index)),
+        capability=_capability(settings, index),
         operations=operations.ALL,
         references=settings.references,
     )
 
 
-def _statement(settings: Settings, index: Index) -> dict[str, Any]:
+def _capability(settings: Settings, index: Index) -> Callable[[Current], bytes]:
+    """The CapabilityStatement, made anew when other guides are installed."""
+
+    @lru_cache(maxsize=1)
+    def told(current: Current) -> bytes:
+        return encode(_statement(settings, index, current))
+
+    return told
+
+
+def _statement(settings: Settings, index: Index, current: Current) -> dict[str, Any]:
     security = _OPEN if settings.open else _SMART
     about = capability.Software("Salus", VERSION, settings.fhir_base, instant(now()), security)
-    made = capability.statement(surface(index), about)
+    made = capability.statement(surface(index, current), about)
     if not settings.open:
         (rest,) = made["rest"]
         rest["security"] = {**_security(settings), **rest["security"]}

@@ -14,7 +14,17 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from salus.commands import audit, backup, clients, conformance, keyring, patient, tokens, users
+from salus.commands import (
+    audit,
+    backup,
+    clients,
+    conformance,
+    keyring,
+    package,
+    patient,
+    tokens,
+    users,
+)
 from salus.settings import Variable, read_settings, variables
 from salus.terminal import INTERRUPTED, command, explained, group, option, out
 
@@ -24,6 +34,7 @@ app = group(
 app.add_typer(clients.app)
 app.add_typer(keyring.app)
 app.add_typer(patient.app)
+app.add_typer(package.app)
 app.add_typer(audit.app)
 app.add_typer(users.app)
 app.add_typer(conformance.app)

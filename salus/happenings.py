@@ -61,6 +61,7 @@ KINDS = {
     "hold-released": Kind(_ALERT, ("110135", "Object Security Attributes Changed"), "D"),
     "expire": Kind(_ALERT, ("110129", "Security Configuration"), "D"),
     "account": Kind(_ALERT, ("110137", "User Security Attributes Changed"), "U"),
+    "package": Kind(_ALERT, ("110131", "Software Configuration"), "U"),
     "backup": Kind(("110106", "Export"), None, "R"),
     "restore": Kind(("110107", "Import"), None, "C"),
 }

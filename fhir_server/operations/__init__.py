@@ -8,8 +8,15 @@ from __future__ import annotations
 
 from fhir_server.bulk.offered import BULK
 from fhir_server.core import Operation
-from fhir_server.operations import proof, purge, validate
+from fhir_server.operations import install_package, proof, purge, validate
 
 ALL: dict[str, Operation] = {
-    each.code: each for each in (proof.OPERATION, purge.OPERATION, validate.OPERATION, *BULK)
+    each.code: each
+    for each in (
+        install_package.OPERATION,
+        proof.OPERATION,
+        purge.OPERATION,
+        validate.OPERATION,
+        *BULK,
+    )
 }

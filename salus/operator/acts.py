@@ -10,7 +10,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from salus.operator import backups, clients, keyring, patients, requests, tokens, users
+from salus.operator import backups, clients, keyring, packages, patients, requests, tokens, users
 from salus.problem import Problem
 from salus.product import Product
 from smart_auth.accounts import BadAccount
@@ -36,6 +36,10 @@ _ACTS: Mapping[type[Struct], Callable[[Product, Any], Awaitable[Struct]]] = {
     requests.HoldPatient: patients.hold,
     requests.ListHolds: patients.holds,
     requests.ExpireAudit: patients.expire,
+    requests.AddPiece: packages.piece,
+    requests.InstallPackage: packages.install,
+    requests.ListPackages: packages.listed,
+    requests.RemovePackage: packages.remove,
     requests.NoteBackup: backups.note,
     requests.NoteKeys: keyring.note,
     requests.RenewDataKeys: keyring.renew,

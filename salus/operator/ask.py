@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Iterable
 from typing import TypeVar
 
 import httpx
 import msgspec
 
 from salus.operator import channel
-from salus.operator.requests import Asked
+from salus.operator.requests import Asked, Done
 from salus.operator.running import address, holder
 from salus.problem import Problem
 from salus.settings import Settings
@@ -33,17 +34,27 @@ class _Unframed(msgspec.Struct, frozen=True):
 
 def ask(settings: Settings, asked: Asked, answer: type[T]) -> T:
     """What the server of the data folder answers. Problem, StoreError."""
+    return ask_in_turn(settings, (), asked, answer)
+
+
+def ask_in_turn(settings: Settings, before: Iterable[Asked], last: Asked, answer: type[T]) -> T:
+    """Ask for one thing after the other, each when the one before was performed; what the last one
+    is answered. Problem, StoreError."""
     if holder(settings.data) is None:
-        return asyncio.run(_directly(settings, asked, answer))
-    return _over_the_channel(settings, asked, answer)
+        return asyncio.run(_directly(settings, before, last, answer))
+    for each in before:
+        _over_the_channel(settings, each, Done)
+    return _over_the_channel(settings, last, answer)
 
 
-async def _directly(settings: Settings, asked: Asked, answer: type[T]) -> T:
+async def _directly(settings: Settings, before: Iterable[Asked], last: Asked, answer: type[T]) -> T:
     from salus.app import open_product
     from salus.operator.acts import perform
 
     async with open_product(settings) as product:
-        return msgspec.convert(await perform(product, asked), answer)
+        for each in before:
+            await perform(product, each)
+        return msgspec.convert(await perform(product, last), answer)
 
 
 def _over_the_channel(settings: Settings, asked: Asked, answer: type[T]) -> T:

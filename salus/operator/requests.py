@@ -150,6 +150,31 @@ class ExpireAudit(Struct, frozen=True, tag="expire-audit"):
     before: str | None = None
 
 
+class AddPiece(Struct, frozen=True, tag="add-piece"):
+    """A piece of a package, in the form in which packages are kept; `upload`: which package's."""
+
+    upload: str
+    number: int
+    data: bytes
+
+
+class InstallPackage(Struct, frozen=True, kw_only=True, tag="install-package"):
+    """Install what was sent in pieces; `strict`: only when all that it depends on is there."""
+
+    upload: str
+    pieces: int
+    strict: bool = False
+
+
+class ListPackages(Struct, frozen=True, tag="list-packages"):
+    """All of them."""
+
+
+class RemovePackage(Struct, frozen=True, tag="remove-package"):
+    name: str
+    version: str
+
+
 class FirstStart(Struct, frozen=True, tag="first-start"):
     """Make an administrator where there is nobody yet."""
 
@@ -171,6 +196,10 @@ Asked: TypeAlias = (
     | HoldPatient
     | ListHolds
     | ExpireAudit
+    | AddPiece
+    | InstallPackage
+    | ListPackages
+    | RemovePackage
     | FirstStart
     | NoteBackup
     | NoteKeys
@@ -299,6 +328,38 @@ class Expired(Struct, frozen=True):
     """Each month that ended, and how many events it had."""
 
     months: tuple[tuple[str, int], ...]
+
+
+class PackageShown(Struct, frozen=True, kw_only=True):
+    """`counts`: resources by type; `size`: bytes as it is kept; `installed`: microseconds since
+    1970, None for core; `missing`: what it depends on and is not there."""
+
+    name: str
+    version: str
+    title: str
+    counts: tuple[tuple[str, int], ...]
+    size: int
+    installed: int | None
+    missing: tuple[str, ...]
+
+
+class PackagesShown(Struct, frozen=True):
+    packages: tuple[PackageShown, ...]
+
+
+class PackageInstalled(Struct, frozen=True, kw_only=True):
+    """`replaced`: whether it was there before; `dependencies`: name, version, and the version that
+    is there instead, of those that are not there; `value_sets`, `profiles`: how many of what it
+    names nobody has, by the address that they lie below."""
+
+    name: str
+    version: str
+    title: str
+    counts: tuple[tuple[str, int], ...]
+    replaced: bool
+    dependencies: tuple[tuple[str, str, str], ...]
+    value_sets: tuple[tuple[str, int], ...]
+    profiles: tuple[tuple[str, int], ...]
 
 
 class First(Struct, frozen=True):

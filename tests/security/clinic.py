@@ -46,7 +46,7 @@ def core() -> Core:
         limits=Limits(),
         base_url=BASE,
         timezone=UTC,
-        capability=b'{"resourceType":"CapabilityStatement"}',
+        capability=lambda current: b'{"resourceType":"CapabilityStatement"}',
         operations=operations.ALL,
     )
 

@@ -1,0 +1,54 @@
+"""The packages that a running server goes by: one immutable snapshot, exchanged as a whole.
+
+https://hl7.org/fhir/packages.html
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from conformance.packages import Package, Packages
+from fhir_server.packages.installed import entries, read_data
+from fhir_server.storage.store import Store
+
+Heard = Callable[["Current"], None]
+
+
+class Current:
+    """What is installed at one time. Whoever begins with one snapshot ends with it."""
+
+    def __init__(self, packages: Packages) -> None:
+        self.packages = packages
+
+
+class Guides:
+    """Holds the snapshot that is current. `stale`: whether a write may have changed what is
+    installed; whoever commits it then loads."""
+
+    def __init__(self) -> None:
+        self.stale = False
+        self.current = Current(Packages())
+        self._heard: list[Heard] = []
+        self._one = asyncio.Lock()
+
+    def tell(self, heard: Heard) -> None:
+        """Call `heard` with each snapshot from now on, at once with the one that is current."""
+        self._heard.append(heard)
+        heard(self.current)
+
+    async def load(self, store: Store) -> None:
+        """Go by what is installed in a store: packages that are known already are not read again.
+        PackageError for one that is damaged; the snapshot then stays as it is."""
+        async with self._one:
+            self.stale = False
+            known = {each.digest: each for each in self.current.packages.packages}
+            found: list[Package] = []
+            for entry in await store.transaction(entries):
+                package = known.get(entry.digest)
+                found.append(package or Package(await read_data(store, entry)))
+            packages = Packages(found)
+            if packages.digest != self.current.packages.digest:
+                self.current = Current(packages)
+                for heard in self._heard:
+                    heard(self.current)
