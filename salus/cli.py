@@ -19,6 +19,7 @@ from salus.commands import (
     backup,
     clients,
     conformance,
+    fhirpath,
     keyring,
     package,
     patient,
@@ -38,6 +39,7 @@ app.add_typer(package.app)
 app.add_typer(audit.app)
 app.add_typer(users.app)
 app.add_typer(conformance.app)
+command(app)(fhirpath.fhirpath)
 command(app)(tokens.token)
 command(app)(backup.backup)
 command(app)(backup.restore)
