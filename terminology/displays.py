@@ -82,8 +82,7 @@ def kept(each: Designation, tokens: Sequence[str]) -> bool:
     for token in tokens:
         system, _, code = token.rpartition("|")
         if system == LANGUAGE or not system:
-            language = (each.language or "").lower()
-            if language == code.lower() or language.startswith(code.lower() + "-"):
+            if (each.language or "").lower() == code.lower():
                 return True
         if each.use is not None and each.use[1] == code and each.use[0] == (system or None):
             return True
