@@ -242,10 +242,14 @@ def _what(kind: Kind, code: str, operation: str | None) -> str:
         subtype["display"] = f"${_operation(operation)}"
     made = {
         "type": {"system": balp.REST, "code": "rest"},
-        **({"subtype": [subtype]} if code != NO_INTERACTION else {}),
+        **({"subtype": [subtype, *_ALSO.get(operation or "", ())]} if code != NO_INTERACTION else {}),
         "action": kind.action,
     }
     return encode(made)[1:-1].decode()
+
+
+# What an operation is besides: the file of a bulk export leaves the system.
+_ALSO = {"bulk-file": ({"system": balp.DICOM, "code": "110106"},)}
 
 
 def _agents(kind: Kind, grant: Grant, address: str, site: str, token: str) -> list[dict[str, Any]]:

@@ -18,6 +18,8 @@ HANDLED = {
     "reindex": "how far indexing anew has come; of nobody",
     "search-parameter": "how far new search parameters are indexed; of nobody",
     "log": "signed checkpoints; of nobody",
+    "bulk.job": "fhir_server/bulk/job.py forget",
+    "bulk.list": "sequences of versions, of nobody; bodies to import: with their job, forget",
     "break-glass": "digests of files that were merged; of nobody",
     "smart.client": "apps; of nobody",
     "smart.account": "smart_auth/forgetting.py",
