@@ -31,7 +31,8 @@ class Operation:
     letters of a scope that it needs on its type, or on all types where it names none. Without
     letters it is for nobody but callers who may do everything, or, where it is its `own` judge,
     for whom it says. `prepare`: what can be done before its transaction, which `run` is then
-    handed; `media`: types of raw bodies that it takes."""
+    handed; `media`: types of raw bodies that it takes; `definitions`: the canonical urls on types
+    where it is defined otherwise."""
 
     code: str
     levels: frozenset[str]
@@ -43,6 +44,7 @@ class Operation:
     own: bool = False
     prepare: Callable[[Core, Grant, Interaction], Any] | None = None
     media: frozenset[str] = frozenset()
+    definitions: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ from fhir_server.interaction import Interaction, Result
 from fhir_server.prepare import Prepared, prepare
 from fhir_server.search.results import search
 from fhir_server.storage.store import EVENTS, Entry, Version
+from fhir_server.terminologies import statement as terminology_statement
 
 _NUMBER = re.compile(r"[1-9][0-9]{0,8}", re.ASCII)
 Handler = Callable[[Step, Interaction, Any], Awaitable[Result]]
@@ -96,6 +97,8 @@ async def delete(step: Step, asked: Interaction, _: None) -> Result:
 
 async def capabilities(step: Step, asked: Interaction, _: None) -> Result:
     """https://hl7.org/fhir/R4/http.html#capabilities"""
+    if ("mode", "terminology") in asked.parameters:
+        return Result(200, terminology_statement(step.core))
     return Result(200, step.core.capability(step.core.guides.current))
 
 

@@ -360,8 +360,9 @@ def _asked(
     if len(query) > longest:
         raise FhirError("too-long", f"A query has at most {longest} bytes; POST it", status=414)
     text = _ascii(query) if query else ""
+    language = _text(headers, b"accept-language")
     if _CONDITIONS.isdisjoint(headers):
-        return Asked(method, path, text)
+        return Asked(method, path, text, language=language)
     return Asked(
         method,
         path,
@@ -372,6 +373,7 @@ def _asked(
         _text(headers, b"if-modified-since"),
         _preferences(headers),
         _once(headers, caller),
+        language,
     )
 
 

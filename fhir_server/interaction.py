@@ -64,6 +64,7 @@ class Interaction(Struct, frozen=True):
     once: str | None = None
     weight: int = 0  # bytes of the body; what is heavy is prepared apart
     compartment: tuple[str, str] | None = None
+    language: str | None = None  # Accept-Language
 
     def settled(
         self,
@@ -90,6 +91,7 @@ class Interaction(Struct, frozen=True):
             self.once,
             self.weight,
             self.compartment,
+            self.language,
         )
 
 
@@ -320,6 +322,7 @@ class Asked(NamedTuple):
     if_modified_since: str | None = None
     prefer: Preferences = Preferences()
     once: str | None = None
+    language: str | None = None
 
 
 _PRESENTATION = frozenset({"_format", "_pretty"})
@@ -359,6 +362,7 @@ def interaction(
         asked.once,
         weight,
         at.compartment,
+        asked.language if at.code == "operation" else None,
     )
 
 

@@ -236,7 +236,7 @@ def _offered(core: Core, asked: Interaction) -> None:
     if (
         known is None
         or level not in known.levels
-        or (known.types and asked.type not in known.types)
+        or (known.types and asked.type is not None and asked.type not in known.types)
     ):
         codes = sorted(code for code, each in core.operations.items() if each.definition)
         offered = ", ".join(f"${code}" for code in codes)

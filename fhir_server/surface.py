@@ -9,7 +9,8 @@ from collections.abc import Iterator, Mapping
 
 from conformance import capability
 from fhir_server import operations
-from fhir_server.bulk.offered import EXPORTS
+from fhir_server.bulk.offered import EXPORTS, INSTANTIATES
+from fhir_server.core import Operation
 from fhir_server.interaction import COMPARTMENTS, ROUTES, offers
 from fhir_server.packages import Current
 from fhir_server.packages.claims import claims
@@ -34,14 +35,25 @@ def surface(index: Index, current: Current) -> capability.Surface:
         revincludes=lambda type: _revincludes(includes, type),
         operations=[*EXPORTS]
         + [
-            capability.Offered(each.code, each.definition, each.types, each.levels)
+            offered
             for each in operations.ALL.values()
             if each.definition and each.code != _EXPORT
+            for offered in _offered(each)
         ],
+        instantiates=(INSTANTIATES,),
         patch_formats=MEDIA_TYPES,
         compartments=tuple(f"{_COMPARTMENT}/{type.lower()}" for type in sorted(COMPARTMENTS)),
         guides=claims(current.packages, frozenset(operations.ALL)),
     )
+
+
+def _offered(operation: Operation) -> Iterator[capability.Offered]:
+    """An operation, once for each of its definitions."""
+    code, own = operation.code, operation.definitions
+    usual = operation.types - own.keys()
+    yield capability.Offered(code, operation.definition, usual, operation.levels)
+    for type, definition in own.items():
+        yield capability.Offered(code, definition, frozenset({type}), operation.levels)
 
 
 def _parameters(index: Index, type: str) -> Iterator[capability.Parameter]:

@@ -8,7 +8,21 @@ from __future__ import annotations
 
 from fhir_server.bulk.offered import BULK
 from fhir_server.core import Operation
-from fhir_server.operations import install_package, proof, purge, validate
+from fhir_server.operations import (
+    batch_validate_code,
+    closure,
+    expand,
+    find_matches,
+    install_package,
+    lookup,
+    proof,
+    purge,
+    subsumes,
+    translate,
+    validate,
+    validate_code,
+    versions,
+)
 
 ALL: dict[str, Operation] = {
     each.code: each
@@ -17,6 +31,15 @@ ALL: dict[str, Operation] = {
         proof.OPERATION,
         purge.OPERATION,
         validate.OPERATION,
+        batch_validate_code.OPERATION,
+        closure.OPERATION,
+        expand.OPERATION,
+        find_matches.OPERATION,
+        lookup.OPERATION,
+        subsumes.OPERATION,
+        translate.OPERATION,
+        validate_code.OPERATION,
+        versions.OPERATION,
         *BULK,
     )
 }

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import cached_property
 
 from conformance.packages import Package, Packages
 from fhir_server.packages.installed import entries, read_data
 from fhir_server.storage.store import Store
+from fhir_server.vocabulary import Vocabulary
 
 Heard = Callable[["Current"], None]
 
@@ -20,6 +22,11 @@ class Current:
 
     def __init__(self, packages: Packages) -> None:
         self.packages = packages
+
+    @cached_property
+    def vocabulary(self) -> Vocabulary:
+        """What these packages know of codes."""
+        return Vocabulary(self.packages)
 
 
 class Guides:

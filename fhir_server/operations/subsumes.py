@@ -1,0 +1,34 @@
+"""$subsumes: how two codes of a code system are related.
+
+https://hl7.org/fhir/R4/codesystem-operation-subsumes.html
+"""
+
+from __future__ import annotations
+
+from fhir_server.core import Operation, Step
+from fhir_server.interaction import Interaction, Result
+from fhir_server.operations.coded import Resource, answered
+from terminology.asked import Asked
+from terminology.service import Terminology
+
+
+async def run(step: Step, asked: Interaction) -> Result:
+    """200 with the outcome. FhirError 400, 404."""
+    return await answered(step, asked, _related)
+
+
+def _related(terminology: Terminology, given: Asked, of: Resource | None) -> dict[str, object]:
+    if of is not None:
+        terminology, given = terminology.having([of]), given.also(system=str(of.get("url")))
+    return terminology.subsumes(given)
+
+
+OPERATION = Operation(
+    "subsumes",
+    frozenset({"type", "instance"}),
+    frozenset({"CodeSystem"}),
+    False,
+    "http://hl7.org/fhir/OperationDefinition/CodeSystem-subsumes",
+    run,
+    own=True,
+)
