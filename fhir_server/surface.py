@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 
 from conformance import capability
 from fhir_server import operations
-from fhir_server.bulk.offered import EXPORTS, INSTANTIATES
+from fhir_server.bulk.offered import EXPORTS
 from fhir_server.core import Operation
 from fhir_server.interaction import COMPARTMENTS, ROUTES, offers
 from fhir_server.packages import Current
@@ -40,7 +40,6 @@ def surface(index: Index, current: Current) -> capability.Surface:
             if each.definition and each.code != _EXPORT
             for offered in _offered(each)
         ],
-        instantiates=(INSTANTIATES,),
         patch_formats=MEDIA_TYPES,
         compartments=tuple(f"{_COMPARTMENT}/{type.lower()}" for type in sorted(COMPARTMENTS)),
         guides=claims(current.packages, frozenset(operations.ALL)),
