@@ -60,6 +60,7 @@ from salus.product import Product
 from salus.rates import Quotas, Rates
 from salus.rebinding import ThisMachine
 from salus.reindex import reindex
+from salus.selftest.watched import SelfTest
 from salus.settings import Settings
 from salus.transparency import router as transparency
 from smart_auth.authority import Authority, Happening, Policy, Site
@@ -137,8 +138,10 @@ def create_app(settings: Settings, progress: Progress | None = None) -> SalusApp
             made.fhir = Cors(http, product.tokens, f"{prefix}/metadata")
             made.state.authority, made.state.tokens = product.authority, product.tokens
             made.state.product, log_metrics.publisher = product, product.log
+            made.state.self_test = SelfTest()
             yield
             made.fhir = None
+            await made.state.self_test.stop()
             made.state = State()
 
     made = SalusApp(

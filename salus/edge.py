@@ -54,6 +54,7 @@ AREAS = (
     Area("metrics", "/metrics", pages=False),
     Area("account", "/account", alone=True),
     Area("account", "/admin", alone=True),
+    Area("account", "/conformance", alone=True),
     Area("pages", ""),
 )
 

@@ -31,23 +31,15 @@ def _ordered(one: str, other: str) -> int:
     return (a > b) - (a < b)
 
 
-def same(one: str, other: str) -> bool:
-    """Whether two values are the same: numbers by value."""
-    return one == other or (_is_number(one) and _is_number(other) and _ordered(one, other) == 0)
-
-
-def _is_number(text: str) -> bool:
-    return text[:1].isdigit() or text[:1] == "-"
-
-
 def _listed(expected: str) -> list[str]:
     return [each.strip() for each in expected.split(",")]
 
 
-# By operator: the values found, of which there may be several, and the one expected.
+# By operator: the values found, of which there may be several, and the one expected. Equal is equal
+# as it is written: 72.5 is not 72.50, for the digits of a decimal say how precise it is.
 OPERATORS: Mapping[str, Compare] = {
-    "equals": lambda found, wanted: bool(found) and same(found[0], wanted),
-    "notEquals": lambda found, wanted: not (found and same(found[0], wanted)),
+    "equals": lambda found, wanted: bool(found) and found[0] == wanted,
+    "notEquals": lambda found, wanted: not (found and found[0] == wanted),
     "in": lambda found, wanted: bool(found) and all(each in _listed(wanted) for each in found),
     "notIn": lambda found, wanted: not any(each in _listed(wanted) for each in found),
     "greaterThan": lambda found, wanted: bool(found) and _ordered(found[0], wanted) > 0,

@@ -32,7 +32,10 @@ def test_xml_becomes_the_json_of_the_same_resource():
             {
                 "id": "n",
                 "given": ["Ann", None],
-                "_given": [None, {"extension": [{"url": "http://example.org/x", "valueCode": "u"}]}],
+                "_given": [
+                    None,
+                    {"extension": [{"url": "http://example.org/x", "valueCode": "u"}]},
+                ],
             }
         ],
         "multipleBirthInteger": 2,
@@ -55,7 +58,9 @@ def test_xml_written_and_read_again_is_the_same_resource():
         assert from_xml(to_xml(plain)) == plain, (each["resourceType"], each.get("id"))
 
 
-@pytest.mark.parametrize("name", ["patient-example", "observation-example", "questionnaire-example"])
+@pytest.mark.parametrize(
+    "name", ["patient-example", "observation-example", "questionnaire-example"]
+)
 def test_official_xml_says_what_official_json_says(name):
     folder = shared("suites/fhirpath-r4/input")
     read = from_xml((folder / f"{name}.xml").read_bytes())
