@@ -23,14 +23,13 @@ from fhir_server.search.parameters import Parameter
 from fhir_server.search.place import Place, range_entry
 from fhir_server.search.ranges import alternatives, any_of
 from fhir_server.search.tokens import Token, token
-from fhir_server.search.units import CANONICAL
+from fhir_server.search.units import IN
 from fhir_server.storage.store import All, Entry, Match, Query
 
 # Writes the entries of a resource whose other entries are there already.
 Late: TypeAlias = Callable[[dict[str, Any], list[Entry]], None]
 
 _VALUE = ""  # the param of a component's entries before they have their key
-_VALUES = frozenset((_VALUE, _VALUE + CANONICAL))
 
 
 @lru_cache(maxsize=16_384)
@@ -64,14 +63,19 @@ def ends_in_interval(parameter: Parameter) -> bool:
 # --- entries -------------------------------------------------------------------------------------
 
 
+def _own(param: str) -> tuple[str, str]:
+    """A param, and the unit behind it with what parts them."""
+    of, parted, unit = param.partition(IN)
+    return of, parted + unit
+
+
 def joined(parameter: Parameter) -> Late:
     """For components that speak of the resource itself: their own entries are there to be joined.
     Only under system and code: all else is asked of the components one by one."""
-    *leading, own = [frozenset(each.keys) for each in parameter.components]
-    last = dict.fromkeys(own, "") | {key + CANONICAL: CANONICAL for key in own}
+    *leading, last = [frozenset(each.keys) for each in parameter.components]
 
     def write(_: dict[str, Any], found: list[Entry]) -> None:
-        ranges = [each for each in found if each[1] in last and each[0] == "range"]
+        ranges = [each for each in found if each[0] == "range" and _own(each[1])[0] in last]
         if not ranges:
             return
         tokens = [
@@ -82,7 +86,7 @@ def joined(parameter: Parameter) -> Late:
         for chosen in product(*tokens):
             key = _key(parameter, chosen)
             found += [
-                range_entry(key + last[e[1]], e[5] or 0, e[6] or 0, e[2], e[3]) for e in ranges
+                range_entry(key + _own(e[1])[1], e[5] or 0, e[6] or 0, e[2], e[3]) for e in ranges
             ]
 
     return write
@@ -131,7 +135,7 @@ def _component(
         for hit in find(node, resource):
             write(hit, found.append)
             room(found, 0, component.code)
-        return [each for each in found if each.param in _VALUES and each.shape in shapes]
+        return [each for each in found if not _own(each.param)[0] and each.shape in shapes]
 
     return entries
 

@@ -1,5 +1,5 @@
 """Number and quantity parameters: ranges of floats, quantities with their unit, and once more in
-the unit that all of their kind share where they are in another.
+the common unit of their kind where they are in another.
 
 https://hl7.org/fhir/R4/search.html#number, https://hl7.org/fhir/R4/search.html#quantity
 """
@@ -44,8 +44,6 @@ def _number(param: str, _: Place) -> Writer:
 
 
 def _quantity(param: str, _: Place) -> Writer:
-    shared_param = param + units.CANONICAL
-
     def write(value: Any, add: Add) -> None:
         number = value.get("value")
         if number is None:
@@ -57,9 +55,9 @@ def _quantity(param: str, _: Place) -> Writer:
         if code and unit and code != unit:  # found by what people call the unit, too
             add(range_entry(param, low, high, None, unit))
         if system == units.SYSTEM and code:
-            shared = units.shared(code)
-            if shared is not None:
-                _add_shared(shared_param, number, value.get("comparator"), shared, add)
+            other = units.other(code)
+            if other is not None:
+                _add_other(param, number, value.get("comparator"), other, add)
 
     return write
 
@@ -71,17 +69,18 @@ def _ends(number: Decimal | int, comparator: str | None) -> tuple[float, float]:
     return end, end
 
 
-def _add_shared(
-    param: str, number: Decimal | int, comparator: str | None, shared: units.Other, add: Add
+def _add_other(
+    param: str, number: Decimal | int, comparator: str | None, other: units.Other, add: Add
 ) -> None:
-    """The entry in the unit that all share; a number that the units do not have gets none."""
+    """The entry in the common unit; a number that the units do not have gets none."""
     try:
-        changed = shared.change(Decimal(number))
+        changed = other.change(Decimal(number))
     except InvalidOperation:
         return
-    if shared.falling and comparator:
+    if other.falling and comparator:
         comparator = _TURNED.get(comparator, comparator)
-    add(range_entry(param, *_ends(changed, comparator), units.SYSTEM, shared.code))
+    low, high = _ends(changed, comparator)
+    add(range_entry(param + other.param, low, high, units.SYSTEM, other.code))
 
 
 def _range(param: str, _: Place) -> Writer:
@@ -120,9 +119,9 @@ def _sampled(param: str, _: Place) -> Writer:
 def _add_between(param: str, least: Any, greatest: Any, unit: Mapping[str, Any], add: Add) -> None:
     system, code = unit.get("system"), unit.get("code")
     _add_ends(param, least, greatest, system, code or unit.get("unit"), add)
-    shared = units.shared(code) if code and system == units.SYSTEM else None
-    if shared is not None:
-        _add_shared_between(param + units.CANONICAL, least, greatest, shared, add)
+    other = units.other(code) if code and system == units.SYSTEM else None
+    if other is not None:
+        _add_other_between(param, least, greatest, other, add)
 
 
 def _add_ends(
@@ -136,20 +135,18 @@ def _add_ends(
         add(range_entry(param, low, high, system, code))
 
 
-def _add_shared_between(
-    param: str, least: Any, greatest: Any, shared: units.Other, add: Add
-) -> None:
+def _add_other_between(param: str, least: Any, greatest: Any, other: units.Other, add: Add) -> None:
     if least is None and greatest is None:
         return
-    if shared.falling:
+    if other.falling:
         least, greatest = greatest, least
     try:
-        low = numbers.LEAST if least is None else _changed(least, shared)
-        high = numbers.GREATEST if greatest is None else _changed(greatest, shared)
+        low = numbers.LEAST if least is None else _changed(least, other)
+        high = numbers.GREATEST if greatest is None else _changed(greatest, other)
     except InvalidOperation:
         return
     if low <= high:
-        add(range_entry(param, low, high, units.SYSTEM, shared.code))
+        add(range_entry(param + other.param, low, high, units.SYSTEM, other.code))
 
 
 def _changed(number: Decimal | int, other: units.Other) -> float:
@@ -227,27 +224,36 @@ def _quantity_query(parameter: Parameter, values: Sequence[str], _: SearchContex
                 f"A value of `{parameter.code}` of {parameter.type} is written number,"
                 " number|system|code or number||code"
             )
-        value, of = _asked(parameter, number), _unit(unit)
-        covers = _bounds(prefix, value)
-        found += [each for key in parameter.keys for each in compared(key, prefix, covers, of)]
-        if len(unit) == 2 and unit[0] in ("", units.SYSTEM):
-            for other in units.others(unit[1]):
-                found += _in_other(parameter, prefix, value, other)
+        value = _asked(parameter, number)
+        code = unit[1] if len(unit) == 2 and unit[0] in ("", units.SYSTEM) else ""
+        common = units.common(code) if code else None
+        if common in (None, code) or not unit[0]:
+            keys = _everywhere(parameter, code) if common == code else parameter.keys
+            covers, of = _bounds(prefix, value), _unit(unit)
+            found += [each for key in keys for each in compared(key, prefix, covers, of)]
+        if common is not None and common != code:
+            found += _in_common(parameter, prefix, value, code)
     return any_of(found)
 
 
-def _in_other(
-    parameter: Parameter, prefix: str, value: Decimal, other: units.Other
-) -> Iterator[Query]:
-    """The same of the quantities that are in another unit; nothing where it has no such number."""
+def _everywhere(parameter: Parameter, common: str) -> list[str]:
+    """The keys of all quantities that have an entry in a common unit."""
+    return [key + more for key in parameter.keys for more in ("", units.IN + common)]
+
+
+def _in_common(parameter: Parameter, prefix: str, value: Decimal, code: str) -> Iterator[Query]:
+    """What is asked in a unit, asked in the common one; nothing where that has no such number."""
+    other = units.other(code)
+    if other is None:
+        return
     try:
         covers = _bounds_in(value, prefix, other)
     except InvalidOperation:
         return
     of = _unit([units.SYSTEM, other.code])
     turned = _REVERSED.get(prefix, prefix) if other.falling else prefix
-    for key in parameter.keys:
-        yield from compared(key + other.param, turned, covers, of)
+    for key in _everywhere(parameter, other.code):
+        yield from compared(key, turned, covers, of)
 
 
 # What a prefix asks where greater numbers become less ones.

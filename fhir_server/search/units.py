@@ -16,30 +16,29 @@ from typing import NamedTuple
 from terminology import ucum
 
 SYSTEM = ucum.SYSTEM
-CANONICAL = "|canonical"  # what follows a param where a quantity is in the unit that all share
+IN = "|"  # between a param and the common unit in which it has quantities of other units
 
-# By what is measured: one line each. Every unit here costs a search of its kind one more look, and
-# saves its quantities an entry: so these are few.
+# One for each kind of quantity: what clinics use most, since that needs no second entry.
 _COMMON = (
-    ("mg/dL", "g/dL"),
-    ("mmol/L", "10*3/uL", "10*6/uL"),
-    ("{score}", "%"),
-    ("mm[Hg]",),
-    ("cm",),
-    ("kg", "pg"),
-    ("kg/m2",),
-    ("Cel",),
-    ("/min",),
-    ("U/L",),
-    ("mL/min", "mL/min/{1.73_m2}"),
-    ("fL", "mL"),
-    ("a", "d", "min"),
+    "mg/dL",
+    "mmol/L",
+    "%",
+    "mm[Hg]",
+    "cm",
+    "kg",
+    "kg/m2",
+    "Cel",
+    "/min",
+    "U/L",
+    "mL/min/{1.73_m2}",
+    "fL",
+    "a",
 )
 
 
 class Other(NamedTuple):
-    """Another unit and what a number becomes in it; `falling` when a greater one becomes less.
-    `param` is what follows the param of the entries that are in it."""
+    """The common unit and what a number becomes in it; `falling` when a greater one becomes less.
+    `param` is what follows the param of its entries."""
 
     code: str
     change: ucum.Conversion
@@ -48,42 +47,29 @@ class Other(NamedTuple):
 
 
 @cache
-def _common() -> Mapping[str, tuple[str, ...]]:
-    return {ucum.canonical_key(alike[0]) or "": alike for alike in _COMMON}
-
-
-def _alike(key: str) -> tuple[str, ...]:
-    """The common units of what is measured in canonical units; where there are none, just those."""
-    return _common().get(key) or (key,)
+def _common() -> Mapping[str, str]:
+    return {ucum.canonical_key(code) or "": code for code in _COMMON}
 
 
 @lru_cache(maxsize=4096)
-def shared(code: str) -> Other | None:
-    """The unit in which a quantity of this one gets a second entry: none for a common unit, nor
-    for what is no measure."""
+def common(code: str) -> str | None:
+    """The unit that all quantities of this one's kind are found in: the common one, or else the
+    canonical one. None for what is no measure."""
     key = ucum.canonical_key(code)
-    if key is None or code in _alike(key):
+    return None if key is None else _common().get(key, key)
+
+
+@lru_cache(maxsize=4096)
+def other(code: str) -> Other | None:
+    """The unit in which a quantity of this one gets a second entry: none where it is the common
+    one already, nor for what is no measure."""
+    target = common(code)
+    if target is None or target == code:
         return None
-    return _other(code, _alike(key)[0], CANONICAL)
-
-
-@lru_cache(maxsize=4096)
-def others(code: str) -> tuple[Other, ...]:
-    """Everywhere that quantities comparable with one of this unit are, but for its own entries."""
-    key = ucum.canonical_key(code)
-    if key is None:
-        return ()
-    alike = _alike(key)
-    own = [_other(code, each, "") for each in alike if each != code]
-    found = [*own, _other(code, alike[0], CANONICAL)]
-    return tuple(each for each in found if each is not None)
-
-
-def _other(code: str, target: str, param: str) -> Other | None:
     change = ucum.conversion(code, target)
     if change is None:
         return None
-    return Other(target, change, change(Decimal(1)) > change(Decimal(2)), param)
+    return Other(target, change, change(Decimal(1)) > change(Decimal(2)), IN + target)
 
 
 def digest() -> str:

@@ -31,6 +31,15 @@ def plain_range(query: Query, type: str) -> TypeGuard[Match]:
     )
 
 
+def measured_range(query: Query) -> TypeGuard[Match]:
+    """Whether a query asks in which unit a range lies where; times have none."""
+    return (
+        isinstance(query, Match)
+        and query.shape == "range"
+        and any(each.field == "code" and each.value is not None for each in query.conditions)
+    )
+
+
 def either_range(reach: Reach, type: str, matches: Sequence[Match]) -> Term | bool:
     """The term for ranges of one param that lie here or there: one look, not one for each."""
     kind = reach.kind(type)

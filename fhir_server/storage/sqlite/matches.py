@@ -71,6 +71,19 @@ def compile_match(reach: Reach, type: str, query: Match) -> Term | bool:
     return _SHAPES[query.shape](reach, type, params, conditions)
 
 
+def compile_ranges(
+    reach: Reach, type: str, params: Iterable[str], conditions: Conditions
+) -> Term | bool:
+    """The term for ranges of some one of several params that meet the same conditions."""
+    kind = reach.kind(type)
+    if kind is None:
+        return False
+    numbers: Params = {}
+    for param in params:
+        numbers.update(params_of(reach, kind, param, "range"))
+    return _range(reach, type, numbers, conditions) if numbers else False
+
+
 def live(reach: Reach, type: str) -> Callable[[str], Sql]:
     """That a resource is there, live and of the type."""
     if type == EVENTS:

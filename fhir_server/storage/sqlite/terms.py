@@ -10,8 +10,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from fhir_server.storage.sqlite.either import either_range, plain_range
-from fhir_server.storage.sqlite.matches import compile_match, finite, live
+from fhir_server.storage.sqlite.either import either_range, measured_range, plain_range
+from fhir_server.storage.sqlite.matches import (
+    Conditions,
+    compile_match,
+    compile_ranges,
+    finite,
+    live,
+)
 from fhir_server.storage.sqlite.plan import cheapest
 from fhir_server.storage.sqlite.sql import Sql, all_of, any_of, joined
 from fhir_server.storage.sqlite.state import Reach
@@ -87,13 +93,19 @@ class Compiler:
         )
 
     def _alternatives(self, type: str, query: AnyOf) -> Iterator[Compiled]:
-        """The alternatives compiled; ranges of one param are one term."""
+        """The alternatives compiled; ranges of one param are one term, and so are those of
+        several params of which the same is asked."""
         ranges: dict[str, list[Match]] = {}
+        measured: dict[Conditions, list[str]] = {}
         for each in query.queries:
             if plain_range(each, type):
                 ranges.setdefault(each.param, []).append(each)
+            elif measured_range(each):
+                measured.setdefault(each.conditions, []).append(each.param)
             else:
                 yield self.compile(type, each)
+        for conditions, params in measured.items():
+            yield compile_ranges(self.reach, type, params, conditions)
         for alike in ranges.values():
             several = len(alike) > 1
             yield either_range(self.reach, type, alike) if several else self.compile(type, alike[0])
