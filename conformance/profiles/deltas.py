@@ -6,18 +6,18 @@ https://hl7.org/fhir/R4/profiling.html
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple, TypeAlias
 
-from conformance.definitions import Constraint, Definitions, Element
-from conformance.fhirpath import FhirPathError
+from conformance.definitions import Definitions, Element
+from conformance.fhirpath import FhirPathError, errata
 from conformance.primitives import CHECKS
-from conformance.profiles import checks, slicing, values
+from conformance.profiles import checks, natives, slicing, values
 from conformance.profiles.checks import Part
 from conformance.profiles.rules import Says
 from conformance.profiles.run import Bound, Shelf
 from conformance.profiles.tree import CORE, Branch, type_code
-from conformance.validator.invariants import ELSEWHERE, Held, compiled
+from conformance.validator.invariants import ELSEWHERE, held
 from conformance.validator.nodes import Nodes
 from conformance.validator.rules import Member, Whole
 
@@ -44,10 +44,17 @@ class Spot(NamedTuple):
     primitive: bool
 
 
+# A canonical of a type of resource, as the profile means it.
+Pin: TypeAlias = Callable[[str, str], str]
+
+
 class Deltas:
     """Compiles the branches of one profile."""
 
-    def __init__(self, definitions: Definitions, nodes: Nodes, shelf: Shelf, says: Says) -> None:
+    def __init__(
+        self, definitions: Definitions, nodes: Nodes, shelf: Shelf, says: Says, pin: Pin
+    ) -> None:
+        self._pin = pin
         self.definitions = definitions
         self.nodes = nodes
         self.shelf = shelf
@@ -55,7 +62,7 @@ class Deltas:
 
     def root(self, branch: Branch, type_: str) -> Whole | None:
         """What a profile adds to a type."""
-        members = [*self._constraints(branch, type_, type_, type_, None, None)]
+        members = [*self._constraints(branch, type_, type_, None, None)]
         return checks.whole(members, self.children(branch, type_, type_))
 
     def children(self, branch: Branch, owner: str, path: str) -> list[Part]:
@@ -63,7 +70,7 @@ class Deltas:
         found: list[Part] = []
         for name, child in branch.children.items():
             base = self._base(owner, name)
-            if base is not None:
+            if base is not None and base.path != "Extension.url":  # by which it was found
                 found += self._child(child, base, f"{path}.{base.name}")
         return found
 
@@ -156,8 +163,7 @@ class Deltas:
             members += self._targets(branch, path, general)
         elif spot.type != "Extension":
             members += self._profiles(branch, spot, path, general)
-        held = self._constraints(branch, spot.owner, branch_path(branch), path, general, spot)
-        members += held
+        members += self._constraints(branch, spot.owner, branch_path(branch), general, spot)
         if not spot.primitive:
             inner = checks.whole((), self.children(branch, spot.owner, path))
             if inner is not None:
@@ -207,12 +213,23 @@ class Deltas:
 
     def bound(self, path: str, kind: str, value_set: str, required: bool) -> Bound:
         """A binding with what is said when it is broken."""
+        value_set = self._pin("ValueSet", value_set)
         broken = self.says.unbound(path, value_set, required)
         return Bound(value_set, kind, required, broken, self.says.unsure(path, value_set))
 
+    def targets(self, branch: Branch) -> tuple[str, ...]:
+        """What a Reference may lead to."""
+        known = branch.targets("Reference")
+        return tuple(self._pin("StructureDefinition", each) for each in known)
+
+    def profiles(self, branch: Branch, code: str) -> tuple[str, ...]:
+        """The profiles that narrow a type."""
+        known = branch.profiles(code)
+        return tuple(self._pin("StructureDefinition", each) for each in known)
+
     def _targets(self, branch: Branch, path: str, general: Branch | None) -> Iterator[Member]:
-        targets = branch.targets("Reference")
-        if targets and targets != (general.targets("Reference") if general else ()):
+        targets = self.targets(branch)
+        if targets and targets != (self.targets(general) if general else ()):
             own = {f"{CORE}{each}" for each in self._own_targets(branch)}
             if own != {each.partition("|")[0] for each in targets}:
                 yield values.targets(path, targets, self.shelf, self.says)
@@ -230,13 +247,13 @@ class Deltas:
     ) -> Iterator[Member]:
         if spot.type in _RESOURCES:
             known = {type_code(each) for each in branch.types} - _RESOURCES
-            wanted = tuple(p for code in sorted(known) for p in branch.profiles(code))
+            wanted = tuple(p for code in sorted(known) for p in self.profiles(branch, code))
             if known:
                 yield values.resource_type(path, tuple(sorted(known)), self.says)
         else:
-            wanted = branch.profiles(spot.type)
+            wanted = self.profiles(branch, spot.type)
         own = spot.type in ("Quantity", "Money") and all("SimpleQuantity" in p for p in wanted)
-        if wanted and not own and wanted != (general.profiles(spot.type) if general else ()):
+        if wanted and not own and wanted != (self.profiles(general, spot.type) if general else ()):
             yield values.profiled(path, wanted, self.shelf, self.says)
 
     # Invariants
@@ -246,7 +263,6 @@ class Deltas:
         branch: Branch,
         owner: str,
         base_path: str,
-        path: str,
         general: Branch | None,
         spot: Spot | None,
     ) -> Iterator[Member]:
@@ -275,12 +291,16 @@ class Deltas:
         if not primitive:
             parts = self.nodes.node(owner).compile().parts
             keys = {name: part.name for name, part in parts.items()}
-        given = Constraint(key, severity, str(constraint["expression"]), rule.text)
+        # A profile may give the key of a base rule to another, so its expression alone counts.
+        expression = errata("", str(constraint["expression"]))
+        native = natives.of(expression, owner)
+        if native is not None:
+            return checks.held(None, native, rule)
         try:
-            held: Held = compiled([given], owner, keys, self.definitions)[0]
+            asked = held(expression, owner, keys, self.definitions, rule)
         except FhirPathError:
             return values.advised(self.says.unreadable(key))
-        return checks.held(held.guard, held.holds, rule)
+        return checks.held(asked.guard, asked.holds, rule)
 
 
 def branch_path(branch: Branch) -> str:

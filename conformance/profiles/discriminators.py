@@ -133,7 +133,7 @@ def _child(deltas: Deltas, at: Aim, step: Step) -> Branch | None:
     if found is not None and _literal(found) is None and not found.children and found.slices:
         return next(iter(found.slices.values()))  # a slice of it says what it is
     if found is None and at.spot is not None:
-        for canonical in at.branch.profiles(at.spot.type):
+        for canonical in deltas.profiles(at.branch, at.spot.type):
             profile = deltas.shelf.compiled(canonical)
             tree = getattr(profile, "tree", None)
             if tree is not None and step.text in tree.children:
@@ -237,34 +237,41 @@ def _value(deltas: Deltas, aim: Aim, path: tuple[Step, ...]) -> Test | None:
     if aim.literal is not None:
         holds = literals.equals if aim.literal.exact else literals.holds
         same = holds(aim.literal.value)
-        if all(each.kind == "name" for each in path) and len(path) < 3:
-            return _same(same, *(each.text for each in path))
+        if all(each.kind == "name" for each in path):
+            return _same(same, tuple(each.text for each in path))
         return lambda item, run: any(same(each) for each in get(item, run))
     return _bound(deltas, aim, get) or _conforming(deltas, aim, get)
 
 
-def _same(same: literals.Test, name: str | None = None, last: str | None = None) -> Test:
-    """The frequent paths, without lists in between: `$this`, `code`, `coding.code`."""
-    if name is None:
-        return lambda item, run: same(item)
-    if last is None:
-        return lambda item, run: _at_name(item, name, same)
+def _same(same: literals.Test, names: tuple[str, ...]) -> Test:
+    """Whether a path of names leads to such a value, without lists in between."""
+    holds = same
+    for name in reversed(names):
+        holds = _within(name, holds)
+    return lambda item, run: holds(item)
 
-    def test(item: Any, run: Run) -> bool:
-        found = item.get(name) if type(item) is dict else None
-        for each in found if type(found) is list else (found,):
-            if each is not None and _at_name(each, last, same):
-                return True
+
+def _within(name: str, holds: literals.Test) -> literals.Test:
+    stem = len(name)
+
+    def test(value: Any) -> bool:
+        if type(value) is not dict:
+            return False
+        found = value.get(name)
+        if type(found) is list:
+            for each in found:  # noqa: SIM110 - a loop costs half of any() here
+                if holds(each):
+                    return True
+            return False
+        if found is not None:
+            return holds(found)
+        # A choice goes by its stem and the name of a type.
+        for key, each in value.items():
+            if key.startswith(name) and key[stem : stem + 1].isupper():
+                return holds(each)
         return False
 
     return test
-
-
-def _at_name(value: Any, name: str, same: literals.Test) -> bool:
-    found = value.get(name) if type(value) is dict else None
-    if type(found) is list:
-        return any(same(each) for each in found)
-    return found is not None and same(found)
 
 
 def _bound(deltas: Deltas, aim: Aim, get: Reach) -> Test | None:
@@ -338,7 +345,7 @@ def _type(deltas: Deltas, aim: Aim, path: tuple[Step, ...]) -> Test | None:
 def _target_types(deltas: Deltas, branch: Branch, path: tuple[Step, ...]) -> Test:
     """Of a reference: by what it leads to, or by what its text says that it leads to."""
     get = reach(deltas, path[: path.index(Step("resolve", ""))])
-    canonicals = branch.targets("Reference")
+    canonicals = deltas.targets(branch)
     found: frozenset[str] | None = None
 
     def test(item: Any, run: Run) -> bool:
@@ -373,11 +380,11 @@ def _profile(deltas: Deltas, aim: Aim, path: tuple[Step, ...]) -> Test | None:
         return None
     codes = {type_code(each) for each in aim.branch.types}
     if aim.resolved:
-        profiles = aim.branch.targets("Reference")
+        profiles = deltas.targets(aim.branch)
     else:
-        profiles = tuple(p for code in sorted(codes) for p in aim.branch.profiles(code)) or tuple(
-            CORE + code for code in sorted(codes)
-        )
+        profiles = tuple(
+            p for code in sorted(codes) for p in deltas.profiles(aim.branch, code)
+        ) or tuple(CORE + code for code in sorted(codes))
     get = reach(deltas, path)
     if not profiles:
         return None

@@ -16,7 +16,6 @@ from conformance.fhirpath import (
     compile_invariant,
 )
 from conformance.profiles.run import Compiled, ProfileRun
-from conformance.profiles.tree import CORE
 from conformance.validator.rules import Rule, Run
 
 _KEPT = 10_000  # verdicts on places that are remembered
@@ -156,8 +155,3 @@ class Contexts:
         except FhirPathError:
             return True
         return any(value is holder or beside is holder for _, value, beside in found)
-
-
-def is_absolute(url: str) -> bool:
-    """Whether a url says by itself what it names."""
-    return ":" in url or url.startswith(CORE)

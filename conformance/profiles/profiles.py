@@ -15,7 +15,7 @@ from conformance.fhirpath import Environment
 from conformance.fhirpath.host import Units
 from conformance.outcome import Issue
 from conformance.profiles import terms
-from conformance.profiles.extensions import Defined, Rules
+from conformance.profiles.extensions import Rules
 from conformance.profiles.further import CHECKS, Check
 from conformance.profiles.run import Codes, ProfileRun, Resolve, Resource, Session
 from conformance.profiles.shelf import Library, Shelf, Snapshot
@@ -62,6 +62,7 @@ class Profiles:
         self.checks = CHECKS if checks is None else checks
         self._nodes = (validator or Validator(definitions)).nodes
         self.shelf = Shelf(definitions, self._nodes, library, snapshot)
+        self.extension = self.shelf.extension
         self._sweep = Sweep(definitions, self, _rules(policy))
 
     def validate(
@@ -100,10 +101,6 @@ class Profiles:
         return _told(errors, advice, more, places, limit, full)
 
     # What the walk asks
-
-    def extension(self, url: str) -> Defined | None:
-        """The definition of an extension."""
-        return self.shelf.extension(url)
 
     def enter(self, resource: Resource, run: ProfileRun) -> None:
         """A resource within another: what it says it conforms to."""
@@ -184,6 +181,8 @@ def _told(
     full: bool,
 ) -> list[Issue]:
     """The issues: errors first, each once."""
+    if not errors and not advice and not more:
+        return []
     wrong = [each for each in more if each.severity in ("error", "fatal")]
     rest = [each for each in more if each.severity not in ("error", "fatal")]
     issues = list(

@@ -40,6 +40,7 @@ class Profile:
         self.own = structure.get("derivation") == "constraint"
         self.tree: Branch | None = grow(structure["snapshot"]["element"]) if self.own else None
         self._shelf = shelf
+        self._version = str(version or "")
         self._check: Whole | None = None
         self._compiled = not self.own
 
@@ -48,11 +49,21 @@ class Profile:
         """What the profile asks of an object beyond its type; None: nothing."""
         if not self._compiled and self.tree is not None:
             deltas = Deltas(
-                self._shelf.definitions, self._shelf.nodes, self._shelf, Says(self.label)
+                self._shelf.definitions, self._shelf.nodes, self._shelf, Says(self.label), self._pin
             )
             self._check = deltas.root(self.tree, self.type)
             self._compiled = True
         return self._check
+
+    def _pin(self, type: str, canonical: str) -> str:
+        """A canonical without a version, as this profile means it: that of its own version where
+        its guide publishes that too, so that several versions of a guide stand side by side."""
+        guide = self.url.rpartition("/StructureDefinition/")[0]
+        if not self._version or not guide or "|" in canonical:
+            return canonical
+        pinned = f"{canonical}|{self._version}"
+        own = canonical.startswith(f"{guide}/{type}/")
+        return pinned if own and self._shelf.find(type, pinned) is not None else canonical
 
 
 class Shelf:

@@ -7,11 +7,11 @@ https://hl7.org/fhir/R4/validation.html
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from conformance.definitions import Definitions, Element
 from conformance.primitives import CHECKS
-from conformance.profiles.extensions import Contexts, Defined, Rules, is_absolute
+from conformance.profiles.extensions import Contexts, Defined, Rules
 from conformance.profiles.rules import Says
 from conformance.profiles.run import Asked, Bound, ProfileRun, Resource
 from conformance.validator.bindings import FORMS
@@ -51,37 +51,38 @@ class Sweep:
             found = self._visits[owner] = Visit(owner, self)
         return found
 
-    def looks(self, owner: str) -> dict[str, Look]:
-        """What is looked at in the properties of an object."""
-        found: dict[str, Look] = {}
+    def steps(self, owner: str) -> dict[str, Step]:
+        """What is done with the properties of an object."""
+        found: dict[str, Step] = {}
         for element in self._definitions.children(owner).values():
             found.update(self._element(owner, element))
         return found
 
-    def _element(self, owner: str, element: Element) -> Iterator[tuple[str, Look]]:
+    def _element(self, owner: str, element: Element) -> Iterator[tuple[str, Step]]:
         name = element.name
         if name in ("extension", "modifierExtension"):
-            yield name, self._extensions(owner, name == "modifierExtension")
+            yield name, Step(self._extensions(owner, name == "modifierExtension"))
             return
         if element.content_reference:
-            yield name, _walk(self.visit(element.content_reference), element.content_reference)
+            at = element.content_reference
+            yield name, Step(None, self.visit(at), at)
             return
         stem = name.removesuffix("[x]")
         for type_ in element.types:
             code = type_.code
             key = stem + code[:1].upper() + code[1:] if stem != name else name
             if code in CHECKS or code == "xhtml":
-                yield f"_{key}", self._partner(element.path)
+                yield f"_{key}", Step(None, self.visit("Element"), element.path)
                 bound = self._bound(element, code)
                 if bound is not None:
-                    yield key, _asking(bound, key)
+                    yield key, Step(_asking(bound, key))
             elif code in _RESOURCES:
-                yield key, self._resources(name == "contained")
+                yield key, Step(self._resources(name == "contained"))
             else:
                 own = bool(self._definitions.children(element.path))
-                walk = _walk(self.visit(element.path if own else code), element.path)
                 bound = self._bound(element, code)
-                yield key, walk if bound is None else _both(_asking(bound, key), walk)
+                look = None if bound is None else _asking(bound, key)
+                yield key, Step(look, self.visit(element.path if own else code), element.path)
 
     def _bound(self, element: Element, code: str) -> Bound | None:
         """A binding that the base does not check: one that is only extensible, or one whose codes
@@ -111,31 +112,24 @@ class Sweep:
 
     # Extensions
 
-    def _partner(self, path: str) -> Look:
-        element = self.visit("Element")
-
-        def look(value: Any, holder: dict[str, Any], run: ProfileRun, _: str) -> None:
-            for each in value if type(value) is list else (value,):
-                if type(each) is dict:
-                    element.look(each, run, path)
-
-        return look
-
     def _extensions(self, owner: str, modifier: bool) -> Look:
         known, rules = self._around.extension, self._rules
         walk = self.visit("Extension")
-        place = self._place
+        place, around = self._place, self._parts
+
+        inner = owner == "Extension"
 
         def look(value: Any, holder: dict[str, Any], run: ProfileRun, path: str) -> None:
+            parts = around(holder) if inner else None
             for each in value if type(value) is list else ():
                 url = each.get("url") if type(each) is dict else None
                 if type(url) is not str:
                     continue
-                if not is_absolute(url):
-                    if owner != "Extension":
+                if ":" not in url:
+                    if not inner:
                         run.add(each, None, rules.relative)
-                    else:
-                        self._part(url, each, holder, run)
+                    elif parts is not None and url not in parts:
+                        run.add(each, None, rules.undefined)
                     walk.look(each, run, "Extension")
                     continue
                 found = known(url)
@@ -153,11 +147,11 @@ class Sweep:
 
         return look
 
-    def _part(self, url: str, each: Any, holder: dict[str, Any], run: ProfileRun) -> None:
-        outer = holder.get("url")
-        found = self._around.extension(outer) if type(outer) is str else None
-        if found is not None and found.parts and url not in found.parts:
-            run.add(each, None, self._rules.undefined)
+    def _parts(self, extension: dict[str, Any]) -> frozenset[str] | None:
+        """The urls that the parts of an extension may have; None if nobody says."""
+        url = extension.get("url")
+        found = self._around.extension(url) if type(url) is str else None
+        return found.parts or None if found is not None else None
 
     def _place(
         self, found: Defined, each: Any, holder: dict[str, Any], path: str, run: ProfileRun
@@ -168,39 +162,59 @@ class Sweep:
             run.add(each, None, found.untrue)
 
 
-class Visit:
-    """The walk over the objects of one definition."""
+class Step(NamedTuple):
+    """What is done with a property: its objects, known by `path`, are walked, or it is looked at
+    otherwise; both where its binding must be asked about."""
 
-    __slots__ = ("_looks", "_owner", "_sweep")
+    look: Look | None
+    visit: Visit | None = None
+    path: str = ""
+
+
+class Visit:
+    """The walk over the objects of one definition, compiled when the first is met."""
+
+    __slots__ = ("_owner", "_sweep", "look")
 
     def __init__(self, owner: str, sweep: Sweep) -> None:
         self._owner = owner
         self._sweep = sweep
-        self._looks: dict[str, Look] | None = None
+        # Looks at an object, which is the element at a path.
+        self.look: Callable[[dict[str, Any], ProfileRun, str], None] = self._first
 
-    def look(self, value: dict[str, Any], run: ProfileRun, path: str) -> None:
-        """Look at an object, which is the element at `path`."""
-        looks = self._looks
-        if looks is None:
-            looks = self._looks = self._sweep.looks(self._owner)
-        if self._owner == "Coding":
+    def _first(self, value: dict[str, Any], run: ProfileRun, path: str) -> None:
+        self.look = _walk(self._sweep.steps(self._owner), self._owner == "Coding")
+        self.look(value, run, path)
+
+
+def _walk(
+    steps: dict[str, Step], coding: bool
+) -> Callable[[dict[str, Any], ProfileRun, str], None]:
+    step_of = steps.get
+    nothing_in = frozenset(steps).isdisjoint
+
+    def walk(value: dict[str, Any], run: ProfileRun, path: str) -> None:
+        if coding:
             run.session.codings.append(value)
+        if nothing_in(value):
+            return
         for key, item in value.items():
-            look = looks.get(key)
+            step = step_of(key)
+            if step is None:
+                continue
+            look, visit, at = step
             if look is not None:
                 look(item, value, run, path)
+            if visit is None:
+                continue
+            if type(item) is list:
+                for each in item:
+                    if type(each) is dict:
+                        visit.look(each, run, at)
+            elif type(item) is dict:
+                visit.look(item, run, at)
 
-
-def _walk(visit: Visit, path: str) -> Look:
-    def look(value: Any, holder: dict[str, Any], run: ProfileRun, _: str) -> None:
-        if type(value) is dict:
-            visit.look(value, run, path)
-        elif type(value) is list:
-            for each in value:
-                if type(each) is dict:
-                    visit.look(each, run, path)
-
-    return look
+    return walk
 
 
 def _asking(bound: Bound, key: str) -> Look:
@@ -209,13 +223,5 @@ def _asking(bound: Bound, key: str) -> Look:
             run.asked.extend([Asked(each, value, at, bound) for at, each in enumerate(value)])
         else:
             run.asked.append(Asked(value, holder, key, bound))
-
-    return look
-
-
-def _both(one: Look, other: Look) -> Look:
-    def look(value: Any, holder: dict[str, Any], run: ProfileRun, path: str) -> None:
-        one(value, holder, run, path)
-        other(value, holder, run, path)
 
     return look

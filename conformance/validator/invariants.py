@@ -54,6 +54,14 @@ def _held(
     if constraint.key in NATIVE:
         return Held(NATIVE_GUARDS.get(constraint.key), NATIVE[constraint.key], rule)
     expression = errata(constraint.key, constraint.expression)
+    return held(expression, path, keys, definitions, rule)
+
+
+def held(
+    expression: str, path: str, keys: Mapping[str, str], definitions: Definitions, rule: Rule
+) -> Held:
+    """An expression of the elements at `path`, as `compiled` has them. FhirPathError when it
+    cannot be read."""
     holds = compile_invariant(expression, path, definitions)
     return Held(_guard(expression, holds, keys), holds, rule)
 
