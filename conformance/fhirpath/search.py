@@ -62,13 +62,16 @@ class _Place(NamedTuple):
 _EXTENSION = _Place("Extension", "Extension", "Extension", alone=False)
 
 
-def compile_search(expression: str, type: str, definitions: Definitions) -> Extract:
+def compile_search(
+    expression: str, type: str, definitions: Definitions, failing: bool = False
+) -> Extract:
     """A function from a resource of `type` (its structure valid) to the hits of a search
     parameter's expression. Parts of a union that begin with another type yield nothing.
-    FhirPathError for unknown elements and what is not supported."""
+    FhirPathError for unknown elements and what is not supported. What fails on a resource finds
+    nothing there, or raises FhirPathError or ArithmeticError where `failing` is asked for."""
     types = types_of(definitions)
     tree = parse(expression)
-    extract = _extract(tree, _Search(types, type).walk(tree, _Place(type, type, type)))
+    extract = _extract(tree, _Search(types, type, failing).walk(tree, _Place(type, type, type)))
     return lambda resource: extract(resource, resource)
 
 
@@ -124,8 +127,9 @@ def _extract(tree: Node, walk: _Walk) -> ExtractFrom:
 class _Search:
     """Compiles for resources of one type."""
 
-    def __init__(self, types: Types, root: str) -> None:
+    def __init__(self, types: Types, root: str, failing: bool = False) -> None:
         self._types = types
+        self._caught = () if failing else (FhirPathError, ArithmeticError)
         self._root = root
         self._left = BRANCHES
 
@@ -225,12 +229,12 @@ class _Search:
 
     def _asked(self, tree: Node, place: _Place) -> _Walk:
         """An expression that is true or false of the node: a boolean hit."""
-        test = criterion(self._types, tree, place.type)
+        test, caught = criterion(self._types, tree, place.type), self._caught
 
         def walk(node: Any, around: Environment, hits: list[Hit]) -> None:
             try:
                 found = test(node, around)
-            except (FhirPathError, ArithmeticError):
+            except caught:
                 return
             if found is not None:
                 hits.append(Hit("boolean", found, ""))
@@ -242,13 +246,13 @@ class _Search:
         types = self._types
         if _asks_the_host(tree):
             raise FhirPathError("A search parameter may ask only for what its resource says")
-        run = Compiler(types).compile(tree)
+        run, caught = Compiler(types).compile(tree), self._caught
 
         def walk(node: Any, around: Environment, hits: list[Hit]) -> None:
             item = (type, node, None)
             try:
                 found = run(Focus([item], World(types, around, item)))
-            except (FhirPathError, ArithmeticError):
+            except caught:
                 return
             for kind, value, _ in found:
                 if value is not None:

@@ -36,27 +36,31 @@ class Wrong(NamedTuple):
 
 
 class Looked(NamedTuple):
-    """`seen` resources up to the sequence `place` were looked at."""
+    """`seen` resources up to the sequence `place` were looked at; `last`: there are no more."""
 
     place: int
     seen: int
+    last: bool
     wrong: tuple[Wrong, ...]
 
 
-async def look(store: Store, index: Index, type: str, after: int) -> Looked:
-    """Some resources of a type whose sequence is beyond `after`. StoreError."""
+async def look(store: Store, index: Index, type: str, after: int, until: int) -> Looked:
+    """Some resources of a type whose sequence is beyond `after`, and at most `until`. StoreError.
+    """
 
     async def work(tx: Transaction) -> Looked:
         place, seen, wrong = after, 0, list[Wrong]()
         began = monotonic()
         async for version in tx.walk(after, type):
+            if version.sequence > until:
+                break
             entries = _entries(index, version)
             if entries is not None and not await _agrees(tx, version, entries):
                 wrong.append(Wrong(version.id, version.number, entries))
             place, seen = version.sequence, seen + 1
             if seen == AT_ONCE or monotonic() - began > SECONDS:
-                break
-        return Looked(place, seen, tuple(wrong))
+                return Looked(place, seen, False, tuple(wrong))
+        return Looked(place, seen, True, tuple(wrong))
 
     return await store.transaction(work)
 

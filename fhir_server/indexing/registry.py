@@ -3,20 +3,17 @@ taken up when they come, their entries built in the background, answering when a
 
 https://hl7.org/fhir/R4/searchparameter.html
 
-A write has the entries of a parameter from the moment that it is building. The builder walks the
-resources of a type in the order of their sequence, so that it meets what was written before that
-moment and after it began; the place that it reached is committed with the entries. A parameter is
-active from the transaction in which the walk finds nothing more.
+A write has the entries of a parameter from the moment that it is building. The builder walks what
+was there then in the order of its sequence: what is changed meanwhile moves behind that. The place
+that it reached is committed with the entries, and at its end the parameter is active.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from time import monotonic
 from typing import NamedTuple
-
-from msgspec.structs import replace
 
 from fhir_server import access
 from fhir_server.core import Core
@@ -27,7 +24,7 @@ from fhir_server.indexing.states import NOTHING, Indexed
 from fhir_server.packages import Current
 from fhir_server.search.added import Collected, Refusal, collect
 from fhir_server.search.guests import Guests, Progress
-from fhir_server.storage.store import EVERYTHING, Store, Transaction
+from fhir_server.storage.store import Store, Transaction
 
 REST = 2.0  # seconds of rest for each second of work in the background
 _RETRY_SECONDS = 5.0
@@ -82,9 +79,8 @@ class SearchParameters:
         for type in {*kept, *found.added}:
             before = kept.get(type, NOTHING)
             now = states.reconciled(before, found.added.get(type, {}))
-            if now.pending and not now.total:
-                total = await tx.count(type, EVERYTHING)
-                now = replace(now, total=total) if total else now.finished()
+            if now.pending and not now.until:
+                now = await states.begin(tx, type, now)
             if now != before:
                 await states.write(tx, type, now)
             kept[type] = now
@@ -159,19 +155,19 @@ class SearchParameters:
             state = self._states.get(type, NOTHING)
             if not state.pending:
                 return
-            looked = await look(self._store, self._core.index, type, state.place)
+            reach = (state.place, state.until)
+            looked = await look(self._store, self._core.index, type, *reach)
 
             async def work(tx: Transaction) -> Indexed:
                 if await states.read_one(tx, type) != state:
                     self._core.index.stirred = True  # $reindex began meanwhile
                     return state
-                now = state.reached(looked.place, looked.seen)
                 for each in looked.wrong:
                     current = await tx.get(type, each.id)
                     if current is not None and current.number == each.number:
                         await tx.reindex(type, each.id, each.entries)
-                if not looked.seen and not await _follows(tx.walk(state.place, type)):
-                    now = state.finished()
+                now = state.reached(looked.place, looked.seen)
+                now = state.finished() if looked.last else now
                 await states.write(tx, type, now)
                 return now
 
@@ -209,8 +205,3 @@ def _refused(each: Refusal) -> Told:
     return Told(each.url, each.type or "", "", "refused", each.origin, None, each.why)
 
 
-async def _follows(walk: AsyncIterator[object]) -> bool:
-    """Whether there is something more."""
-    async for _ in walk:
-        return True
-    return False

@@ -12,7 +12,7 @@ import msgspec
 from msgspec.structs import replace
 
 from fhir_server.search.added import Added
-from fhir_server.storage.store import Transaction
+from fhir_server.storage.store import EVERYTHING, Transaction
 
 _SPACE = "search-parameter"
 _LAST = "\x7f"
@@ -22,14 +22,16 @@ class Indexed(msgspec.Struct, frozen=True, omit_defaults=True):
     """What the entries of one type are. `active`: the parameters that R4 does not have and of which
     every resource has its entries, `building` those of which some lack them, by code the meaning
     that their entries have; `again`: all entries are made anew, though nothing is known to lack.
-    While there is something to do, `place` is the sequence up to which resources were looked at,
-    `done` of about `total`. `gone`: codes whose entries go."""
+    While there is something to do, resources up to the sequence `until` are looked at, which was
+    the newest when it began (what is written after that has its entries); `place` is the one that
+    was reached, `done` of about `total` resources. `gone`: codes whose entries go."""
 
     active: dict[str, str] = {}
     building: dict[str, str] = {}
     gone: tuple[str, ...] = ()
     again: bool = False
     place: int = 0
+    until: int = 0
     done: int = 0
     total: int = 0
 
@@ -43,13 +45,17 @@ class Indexed(msgspec.Struct, frozen=True, omit_defaults=True):
         done = self.done + count
         return replace(self, place=place, done=done, total=max(done, self.total))
 
+    def begun(self, until: int, total: int) -> Indexed:
+        """From the first resource on."""
+        return replace(self, place=0, until=until, done=0, total=total)
+
     def finished(self) -> Indexed:
         """Every resource was looked at."""
         return Indexed({**self.active, **self.building})
 
-    def anew(self, total: int) -> Indexed:
-        """All of it once more from the beginning, while what answers goes on answering."""
-        return replace(self, again=True, place=0, done=0, total=total)
+    def anew(self) -> Indexed:
+        """All of it once more, while what answers goes on answering."""
+        return replace(self, again=True)
 
 
 NOTHING = Indexed()
@@ -74,9 +80,16 @@ async def write(tx: Transaction, type: str, state: Indexed) -> None:
         await tx.keep(_SPACE, type, msgspec.json.encode(state))
 
 
+async def begin(tx: Transaction, type: str, state: Indexed) -> Indexed:
+    """A state with something to do, before anything of it is done."""
+    total = await tx.count(type, EVERYTHING)
+    newest = await tx.history(None, None, 1)
+    return state.begun(newest[0].sequence if newest else 0, total) if total else state.finished()
+
+
 def reconciled(state: Indexed, wanted: Mapping[str, Added]) -> Indexed:
     """The state when these parameters are to have entries: what is new is built, and what has its
-    meaning already is left as it is. Each change begins with the first resource again."""
+    meaning already is left as it is. Where something has to be done anew, `until` is 0."""
     meanings = {code: each.meaning for code, each in wanted.items()}
     active = {code: said for code, said in state.active.items() if meanings.get(code) == said}
     building = {code: said for code, said in meanings.items() if code not in active}

@@ -19,7 +19,7 @@ from fhir_server.indexing.states import NOTHING
 from fhir_server.interaction import Interaction, Result
 from fhir_server.search.added import Added, Collected, Refusal, collect
 from fhir_server.search.guests import failed
-from fhir_server.storage.store import EVENTS, EVERYTHING
+from fhir_server.storage.store import EVENTS
 
 
 class _Asked(NamedTuple):
@@ -89,11 +89,11 @@ def _urls(step: Step, type: str, found: Collected) -> set[str]:
 
 async def _begin(step: Step, type: str) -> bool:
     """Whether there is something to look through."""
-    total = await step.tx.count(type, EVERYTHING)
-    if total:
-        state = await states.read_one(step.tx, type)
-        await states.write(step.tx, type, state.anew(total))
-    return total > 0
+    state = await states.begin(
+        step.tx, type, (await states.read_one(step.tx, type)).anew()
+    )
+    await states.write(step.tx, type, state)
+    return state.pending
 
 
 # --- what is told --------------------------------------------------------------------------------

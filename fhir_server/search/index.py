@@ -249,7 +249,8 @@ class Index:
         if parameter.baked:
             return composites.nodes(parameter, part, self.definitions, self._place)
         code = parameter.code
-        evaluate = compile_search(part, parameter.type, self.definitions)
+        failing = self.own(parameter.type).get(code) is not parameter
+        evaluate = compile_search(part, parameter.type, self.definitions, failing)
         write_hit = kinds.hit_writer(parameter, code, self._place)
 
         def write(resource: dict[str, Any], found: list[Entry]) -> None:
