@@ -74,17 +74,54 @@ class Software(NamedTuple):
     url: str
     date: str
     security: str
+    released: str = ""  # when this version was; unknown: `date`
+
+
+_FEATURE = "http://hl7.org/fhir/uv/application-feature/StructureDefinition/feature"
+# What terminology clients look for: the tests that the server is held against (by the commit of
+# HL7/fhir-tx-ecosystem-ig, since what they are taken from bears no version), and that it takes
+# code systems along with a request.
+_FEATURES: tuple[tuple[str, str, str | bool], ...] = (
+    (
+        "http://hl7.org/fhir/uv/tx-tests/FeatureDefinition/test-version",
+        "valueCode",
+        "0.0.0+888e84d",
+    ),
+    (
+        "http://hl7.org/fhir/uv/tx-ecosystem/FeatureDefinition/CodeSystemAsParameter",
+        "valueBoolean",
+        True,
+    ),
+)
+
+
+def _feature(definition: str, type: str, value: str | bool) -> dict[str, Any]:
+    parts = [{"url": "definition", "valueCanonical": definition}, {"url": "value", type: value}]
+    return {"url": _FEATURE, "extension": parts}
+
+
+def _offers(surface: Surface, operation: str) -> bool:
+    return any(each.name == operation for each in surface.operations)
 
 
 def statement(surface: Surface, software: Software) -> dict[str, Any]:
     """The CapabilityStatement of a server."""
     made = {
         "resourceType": "CapabilityStatement",
+        "extension": [_feature(*each) for each in _FEATURES if _offers(surface, "expand")],
+        "url": f"{software.url}/metadata",
+        "version": software.version,
+        "name": software.name,
+        "title": f"What {software.name} offers",
         "status": "active",
         "date": software.date,
         "kind": "instance",
         "instantiates": list(surface.guides.instantiates),
-        "software": {"name": software.name, "version": software.version},
+        "software": {
+            "name": software.name,
+            "version": software.version,
+            "releaseDate": software.released or software.date,
+        },
         "implementation": {"description": software.name, "url": software.url},
         "fhirVersion": "4.0.1",
         "format": ["application/fhir+json", "json"],
