@@ -28,6 +28,7 @@ NUMBERED = {  # how many there are of each kind, and of the negative tests
     "P": 4,
     "E": 8,
     "Z": 11,
+    "B": 10,
     "": 65,
 }
 NUMBERS = [f"{kind}{n + 1}" for kind, count in NUMBERED.items() for n in range(count)]
