@@ -26,6 +26,7 @@ __all__ = [
     "display",
     "divide",
     "multiply",
+    "symbol",
     "validate",
     "version",
 ]
@@ -88,6 +89,12 @@ def divide(one: tuple[Decimal, str], other: tuple[Decimal, str]) -> tuple[Decima
 def display(code: str) -> str:
     """The unit in words; of an empty code those for unity. UnitError when it is no unit."""
     return words(units.parsed(code)) if code else "(unity)"
+
+
+def symbol(code: str) -> str | None:
+    """How a unit that is a single symbol is printed; None of others."""
+    found = table().defined.get(code)
+    return None if found is None else found.symbol
 
 
 def _converted(value: Decimal, a: str, b: str) -> Decimal:

@@ -56,7 +56,9 @@ _SIMPLE = re.compile(
     r"|\[[\x21-\x5a\x5c\x5e-\x7a\x7c\x7e]*\])+)(?P<exponent>[+-]?[0-9]+)?"
 )
 _NUMBER = re.compile(r"(?!10[*^])[0-9]+")
-_ANNOTATION = re.compile(r"\{[\x21-\x7a\x7c\x7e]*\}")
+# UCUM has no blanks in annotations, nor annotations behind brackets; FHIR's own value set
+# ucum-common has both, so codes of them are in use.
+_ANNOTATION = re.compile(r"\{[\x20-\x7a\x7c\x7e]*\}")
 _ENDS = frozenset("./)")
 
 
@@ -120,6 +122,8 @@ class _Parser:
         if self._next() != ")":
             raise self._error("a bracket is not closed")
         self._at += 1
+        if self._next() == "{":
+            self._annotation()
         self._end()
         return term
 
