@@ -1,0 +1,320 @@
+"""Snapshots of profiles that are published as a differential only.
+
+https://hl7.org/fhir/R4/profiling.html#snapshot
+
+The base's snapshot becomes a tree; each element of the differential walks down in it, unfolding
+data types, profiles and content references where it goes deeper than the base did, and is merged
+into the place where it ends. Slices hang beside the element that they slice.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeAlias
+
+Element: TypeAlias = dict[str, Any]
+Structure: TypeAlias = Mapping[str, Any]
+Resolve: TypeAlias = Callable[[str], Structure | None]
+
+TYPES = "http://hl7.org/fhir/StructureDefinition/"
+DEPTH = 32  # bases of bases without a snapshot, and data types within data types
+ELEMENTS = 20_000  # of one snapshot
+
+_BY_TYPE = {
+    "discriminator": [{"type": "type", "path": "$this"}],
+    "ordered": False,
+    "rules": "open",
+}
+_BY_URL = {
+    "discriminator": [{"type": "value", "path": "url"}],
+    "ordered": False,
+    "rules": "open",
+}
+_EXTENSIONS = ("extension", "modifierExtension")
+_OF_PLACE = frozenset({"id", "path", "base", "sliceName"})  # not taken from a differential
+_JOINED = {"condition": None, "alias": None, "constraint": "key", "example": "label", "code": None}
+_APPENDED = ("definition", "comment", "requirements")  # "..." adds to what the base says
+# What an element that is fixed on one place does not hand on to its slices.
+_NOT_SLICED = ("slicing", "min")
+
+
+class SnapshotError(Exception):
+    """A snapshot cannot be made; the text names what is missing or does not fit."""
+
+
+class _Node:
+    """An element with what is below it (None: not unfolded yet) and its slices."""
+
+    __slots__ = ("children", "element", "name", "slice", "slices")
+
+    def __init__(self, name: str, element: Element, slice: str = "") -> None:
+        self.name, self.slice, self.element = name, slice, element
+        self.children: list[_Node] | None = None
+        self.slices: list[_Node] = []
+
+    def child(self, name: str) -> _Node | None:
+        """The child with a name."""
+        return next((each for each in self.children or () if each.name == name), None)
+
+    def sliced(self, slice: str) -> _Node | None:
+        """The slice with a name."""
+        return next((each for each in self.slices if each.slice == slice), None)
+
+    def copied(self) -> list[_Node] | None:
+        """What is below it, anew."""
+        return copy.deepcopy(self.children)
+
+
+def with_snapshot(structure: Structure, resolve: Resolve, depth: int = DEPTH) -> dict[str, Any]:
+    """The StructureDefinition with a snapshot made of its base and its differential. `resolve`
+    gives the StructureDefinition of a canonical. SnapshotError."""
+    if depth == 0:
+        raise SnapshotError(f"{_called(structure)} is derived from itself")
+    base = _known(structure.get("baseDefinition", ""), resolve, depth)
+    tree = _Tree(base, resolve, depth)
+    for element in structure.get("differential", {}).get("element", ()):
+        tree.constrain(element)
+    return {**structure, "snapshot": {"element": list(tree.elements(str(structure["type"])))}}
+
+
+def _known(canonical: str, resolve: Resolve, depth: int) -> Structure:
+    """A StructureDefinition with its snapshot."""
+    found = resolve(canonical)
+    if found is None:
+        raise SnapshotError(f"{canonical or 'The base'} is not known")
+    if "snapshot" in found:
+        return found
+    return with_snapshot(found, resolve, depth - 1)
+
+
+def _called(structure: Structure) -> str:
+    return str(structure.get("url") or structure.get("name"))
+
+
+class _Tree:
+    """A snapshot while it is made."""
+
+    def __init__(self, base: Structure, resolve: Resolve, depth: int) -> None:
+        self._resolve, self._depth = resolve, depth
+        self._root = _rooted(base)
+        self._base = copy.deepcopy(self._root)
+
+    def constrain(self, element: Element) -> None:
+        """Merge an element of the differential into its place."""
+        steps = _steps(element)
+        node = self._root
+        for name, slice in steps[1:]:
+            node = self._step(node, name, slice)
+        self._merge(node, element)
+
+    def elements(self, type: str) -> Iterator[Element]:
+        """The elements in order, with ids and paths."""
+        for count, element in enumerate(_told(self._root, type, type)):
+            if count >= ELEMENTS:
+                raise SnapshotError(f"A snapshot has at most {ELEMENTS} elements")
+            yield element
+
+    def _step(self, node: _Node, name: str, slice: str) -> _Node:
+        """The child of a node, made where it is not there yet."""
+        self._unfold(node)
+        found = node.child(name)
+        if found is None:
+            found, slice = self._choice(node, name, slice)
+        if not slice:
+            return found
+        return self._slice(found, slice)
+
+    def _choice(self, node: _Node, name: str, slice: str) -> tuple[_Node, str]:
+        """value[x] for valueQuantity, and the slice that this means; none where the element is of
+        one type anyway."""
+        for each in node.children or ():
+            stem = each.name.removesuffix("[x]")
+            if stem == each.name or not name.startswith(stem):
+                continue
+            codes = [str(type["code"]) for type in each.element.get("type", ())]
+            for code in codes:
+                if name == stem + code[:1].upper() + code[1:]:
+                    single = len(codes) == 1 and not each.slices
+                    return each, "" if single else slice or name
+        raise SnapshotError(f"There is no element {name[:100]} below {node.name}")
+
+    def _slice(self, node: _Node, slice: str) -> _Node:
+        """A slice of an element, made where it is not there yet."""
+        found = node.sliced(slice)
+        if found is not None:
+            return found
+        origin = node.sliced(slice.rpartition("/")[0]) or node
+        made = _Node(node.name, copy.deepcopy(origin.element), slice)
+        for name in _NOT_SLICED:
+            made.element.pop(name, None)
+        made.element["min"] = 0
+        if node.name.endswith("[x]"):
+            node.element.setdefault("slicing", copy.deepcopy(_BY_TYPE))
+            _narrow(made.element, node.name, slice)
+        elif node.name in _EXTENSIONS:
+            node.element.setdefault("slicing", copy.deepcopy(_BY_URL))
+        made.children = self._inherited(origin)
+        node.slices.append(made)
+        return made
+
+    def _inherited(self, origin: _Node) -> list[_Node] | None:
+        """What a slice has below it: what its origin has by itself, as a backbone element."""
+        return origin.copied() if origin.children and _is_backbone(origin.element) else None
+
+    def _unfold(self, node: _Node) -> None:
+        """Give a node its children."""
+        if node.children is not None:
+            return
+        reference = node.element.pop("contentReference", None)
+        if reference is not None:
+            origin = self._at(reference.partition("#")[2])
+            node.element["type"] = copy.deepcopy(origin.element.get("type", []))
+            node.children = origin.copied() or []
+            return
+        node.children = _rooted(self._type_of(node)).children or []
+
+    def _type_of(self, node: _Node) -> Structure:
+        """The StructureDefinition of what a node holds: its one profile, or its type; of several
+        types what they share."""
+        types = node.element.get("type", ())
+        if len(types) != 1:
+            return _known(TYPES + "Element", self._resolve, self._depth - 1)
+        profiles = types[0].get("profile", ())
+        if len(profiles) == 1 and self._resolve(profiles[0]) is not None:
+            return _known(profiles[0], self._resolve, self._depth - 1)
+        return _known(TYPES + str(types[0]["code"]), self._resolve, self._depth - 1)
+
+    def _at(self, id: str) -> _Node:
+        """The element of the base that a content reference names."""
+        node: _Node | None = self._base
+        for name in id.split(".")[1:]:
+            node = node.child(name) if node else None
+        if node is None:
+            raise SnapshotError(f"There is no element {id[:100]}, which another refers to")
+        return node
+
+    def _merge(self, node: _Node, element: Element) -> None:
+        own = node.element
+        profiled = self._profiled(node, element)
+        if profiled is not None:
+            own.update(profiled)
+        for name, value in element.items():
+            if name in _OF_PLACE:
+                continue
+            if name in _JOINED:
+                own[name] = _joined(own.get(name, []), value, _JOINED[name])
+            elif name in _APPENDED and isinstance(value, str) and value.startswith("..."):
+                own[name] = f"{own.get(name, '')}\r\n{value[3:]}"
+            elif name == "binding":
+                own[name] = {**own.get(name, {}), **value}
+            else:
+                _one_of(own, name)
+                own[name] = copy.deepcopy(value)
+        if "type" in element and node.children is not None and not _is_backbone(own):
+            node.children = node.children or None
+
+    def _profiled(self, node: _Node, element: Element) -> Element | None:
+        """What the root of an extension says of the element that holds it."""
+        types = element.get("type", ())
+        if node.name not in _EXTENSIONS or len(types) != 1 or not types[0].get("profile"):
+            return None
+        found = self._resolve(types[0]["profile"][0])
+        if found is None:
+            return None
+        root = _known(types[0]["profile"][0], self._resolve, self._depth - 1)
+        first = root["snapshot"]["element"][0]
+        return {name: copy.deepcopy(first[name]) for name in _OF_EXTENSION if name in first}
+
+
+_OF_EXTENSION = ("min", "max", "short", "definition", "comment", "isModifier", "constraint")
+
+
+def _rooted(structure: Structure) -> _Node:
+    """The tree of a snapshot."""
+    elements = structure["snapshot"]["element"]
+    root = _Node(str(structure["type"]), copy.deepcopy(elements[0]))
+    for element in elements[1:]:
+        node = root
+        *above, (name, slice) = _steps(element)[1:]
+        for each, beside in above:
+            node = _below(node, each, beside)
+        if node.children is None:
+            node.children = []
+        made = _Node(name, copy.deepcopy(element), slice)
+        owner = node.child(name)
+        if slice and owner is not None:
+            owner.slices.append(made)
+        else:
+            made.slice = ""
+            node.children.append(made)
+    return root
+
+
+def _below(node: _Node, name: str, slice: str) -> _Node:
+    found = node.child(name)
+    if found is not None and slice:
+        found = found.sliced(slice) or found
+    if found is None:
+        raise SnapshotError(f"A snapshot goes below {name[:100]}, which it does not have")
+    return found
+
+
+def _steps(element: Element) -> list[tuple[str, str]]:
+    """Names and slices from the root to an element: its id, or its path and its slice."""
+    id = element.get("id")
+    if id is None:
+        id = element["path"]
+        if "sliceName" in element:
+            id = f"{id}:{element['sliceName']}"
+    steps = []
+    for part in str(id).split("."):
+        name, _, slice = part.partition(":")
+        steps.append((name, slice))
+    return steps
+
+
+def _told(node: _Node, id: str, path: str) -> Iterator[Element]:
+    """An element, what is below it, its slices."""
+    named = {"id": id, "path": path}
+    if node.slice:
+        named["sliceName"] = node.slice
+    rest = {name: value for name, value in node.element.items() if name not in named}
+    if "base" not in rest:
+        told = (rest.get("min", 0), rest.get("max", "*"))
+        rest["base"] = {"path": path, "min": told[0], "max": told[1]}
+    yield {**named, **rest}
+    for child in node.children or ():
+        yield from _told(child, f"{id}.{child.name}", f"{path}.{child.name}")
+    for slice in node.slices:
+        yield from _told(slice, f"{id}:{slice.slice}", path)
+
+
+def _narrow(element: Element, name: str, slice: str) -> None:
+    """Leave a slice of a choice the type that its name says."""
+    stem = name.removesuffix("[x]")
+    for type in element.get("type", ()):
+        code = str(type["code"])
+        if slice == stem + code[:1].upper() + code[1:]:
+            element["type"] = [type]
+
+
+def _is_backbone(element: Element) -> bool:
+    codes = [type.get("code") for type in element.get("type", ())]
+    return codes in (["BackboneElement"], ["Element"])
+
+
+def _joined(own: list[Any], more: list[Any], key: str | None) -> list[Any]:
+    """Two lists, nothing twice."""
+    if key is None:
+        return [*own, *(each for each in more if each not in own)]
+    known = {each.get(key) for each in own}
+    return [*own, *(copy.deepcopy(each) for each in more if each.get(key) not in known)]
+
+
+def _one_of(element: Element, name: str) -> None:
+    """Remove what a fixed value, a pattern or a default of another type would stand beside."""
+    for stem in ("fixed", "pattern", "defaultValue", "minValue", "maxValue"):
+        if name.startswith(stem):
+            for each in [each for each in element if each.startswith(stem)]:
+                del element[each]
