@@ -20,6 +20,7 @@ class Limits:
     url: int = 16 * 1024  # the request line's query, and a form body of a search
     parameters: int = 100  # search parameters of one request
     values: int = 500  # comma-separated values of one search parameter
+    value_set: int = 2_000  # codes of a value set, or near a code, that a search compares
     chain: int = 8  # hops of a chain or of _has
     page: int = 1_000  # _count
     default_page: int = 50

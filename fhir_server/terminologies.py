@@ -17,7 +17,9 @@ from conformance.outcome import FhirError
 from fhir_server import access, sight
 from fhir_server.changes import absent
 from fhir_server.core import Core, Step
-from fhir_server.interaction import Interaction
+from fhir_server.interaction import Interaction, Parameters
+from fhir_server.search.literals import split, unescape
+from fhir_server.search.references import literal
 from fhir_server.storage.store import All, Condition, Match, Page, Query, Version
 from fhir_server.times import instant
 from fhir_server.vocabulary import Key
@@ -28,6 +30,7 @@ from terminology.service import Terminology
 
 _STORED = 200  # resources that one request draws in
 _ROUNDS = 16  # from what is asked for to what that draws in
+_ASKING = (":in", ":not-in", ":above", ":below")  # what a parameter's name ends with
 _OFFERED = tuple(each for each in TYPES if each != "NamingSystem")
 
 
@@ -80,6 +83,54 @@ async def reaching(
         frozenset(found), lambda: [_parsed(step, each) for each in found.values()]
     )
     return Reached(made, tuple(found))
+
+
+class Searched(NamedTuple):
+    """A terminology, and the stored value sets that a search names by their ids."""
+
+    terminology: Terminology
+    instances: Mapping[str, Mapping[str, Any]]
+
+    def members(self, value_set: str, most: int) -> list[tuple[str, str]]:
+        own = self.instances.get(value_set)
+        if own is not None:
+            return self.terminology.members_of(own, most)
+        return self.terminology.members(value_set, most)
+
+    def below(self, system: str, code: str, most: int) -> frozenset[str]:
+        return self.terminology.below(system, code, most)
+
+    def above(self, system: str, code: str, most: int) -> frozenset[str]:
+        return self.terminology.above(system, code, most)
+
+
+async def searched(step: Step, parameters: Parameters) -> Searched | None:
+    """What the parameters of a search with :in, :not-in, :above or :below ask, however deep in a
+    chain; None when there are none. FhirError 403, 404."""
+    asked = [
+        each for name, value in parameters if name.endswith(_ASKING) for each in split(value, ",")
+    ]
+    if not asked:
+        return None
+    values = [unescape(each) for each in asked]
+    instances = {}
+    for each in values:
+        found = literal(each, step.core.base_url, step.core.definitions.types)
+        if found is not None and found[0] == "ValueSet":
+            instances[each] = await _instance(step, *found)
+    named = [each for each in values if each not in instances]
+    reached = await reaching(step, named, instances.values())
+    return Searched(reached.terminology, instances)
+
+
+async def _instance(step: Step, type: str, id: str) -> Mapping[str, Any]:
+    """FhirError 403, 404."""
+    if not access.covers(step.grant, type, "r"):
+        raise access.refusal("read", type)
+    version = await sight.current(step, type, id, "r")
+    if version is None or version.deleted:
+        raise absent(type)
+    return _parsed(step, version)
 
 
 def drawn(resource: Mapping[str, Any]) -> Iterator[str]:

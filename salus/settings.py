@@ -71,6 +71,7 @@ LIMITS = {
     "url": "bytes of a query string, and of a search form",
     "parameters": "search parameters of one request",
     "values": "comma-separated values of one search parameter",
+    "value_set": "codes of a value set, or near a code, that a search compares",
     "chain": "hops of a chain or of _has",
     "page": "the largest _count",
     "default_page": "_count where the request has none",

@@ -27,6 +27,19 @@ class Indexed(Protocol):
     def building(self, type: str, code: str) -> int | None: ...
 
 
+class Vocabulary(Protocol):
+    """What a search asks of the terminology. Each raises FhirError for what is unknown, and for
+    more codes than `most`."""
+
+    def members(self, value_set: str, most: int) -> Sequence[tuple[str, str]]:
+        """The (system, code) of a value set: of its canonical url, or of ValueSet/id."""
+        ...
+
+    def below(self, system: str, code: str, most: int) -> frozenset[str]: ...
+
+    def above(self, system: str, code: str, most: int) -> frozenset[str]: ...
+
+
 def _everything(_: str) -> Query:
     return EVERYTHING
 
@@ -57,6 +70,7 @@ class SearchContext:
     visible: Callable[[str], Query] = _everything
     check: Callable[[str], None] = _nothing_refused
     conceal: Callable[[str, Query], Query] = _as_it_is
+    vocabulary: Vocabulary | None = None  # what :in, :not-in, :above and :below ask
 
     def seen(self, type: str, *asked: Query) -> Query:
         """What the caller asks of a type, of the resources that it may see."""

@@ -21,18 +21,23 @@ from fhir_server.interaction import Interaction, Parameters, Result, query_of
 from fhir_server.links import Link, Place
 from fhir_server.search import params
 from fhir_server.search.compartments import types_of, within
-from fhir_server.search.context import Include
+from fhir_server.search.context import Include, Vocabulary
 from fhir_server.search.includes import include_queries
 from fhir_server.storage.store import EVENTS, Found, Page, Version
+from fhir_server.terminologies import searched
 
 PAGE = "_page"  # the one parameter of a paging link
 _READ_AT_ONCE = 100  # matches; a page of large resources is seen to be one before it is read
 _ESTIMATE = 10_000  # an estimate is exact up to this
 
 
-def context(step: Step, handling: str = "strict") -> params.SearchContext:
-    """What parsing a search needs to know of this step and its caller."""
+def context(
+    step: Step, handling: str = "strict", vocabulary: Vocabulary | None = None
+) -> params.SearchContext:
+    """What parsing a search needs to know of this step and its caller; without a `vocabulary`
+    value sets are those of packages only."""
     core, grant = step.core, step.grant
+    known = vocabulary or core.guides.current.vocabulary.terminology
     return params.SearchContext(
         definitions=core.definitions,
         index=core.index,
@@ -44,6 +49,7 @@ def context(step: Step, handling: str = "strict") -> params.SearchContext:
         visible=lambda type: access.visible(core, grant, type, "s"),
         check=lambda type: access.check_search(grant, type),
         conceal=lambda type, query: access.conceal(core, grant, type, query),
+        vocabulary=known,
     )
 
 
@@ -55,7 +61,8 @@ async def search(step: Step, asked: Interaction, _: None) -> Result:
     if asked.type is None:
         result = await _search_system(step, asked, parameters, after)
         return replace(result, asked=parameters) if link else result
-    surroundings = context(step, asked.prefer.handling)
+    vocabulary = await searched(step, parameters)
+    surroundings = context(step, asked.prefer.handling, vocabulary)
     parsed = within(asked, params.parse(asked.type, parameters, surroundings), surroundings)
     result = await _answer(step, asked, parsed, after)
     return replace(result, asked=parameters) if link else result
@@ -185,7 +192,7 @@ async def _search_system(
 ) -> Result:
     """Type after type, in the order of _type; every parameter must be one of each type."""
     rest = tuple(pair for pair in parameters if pair[0] != "_type")
-    surroundings = context(step, asked.prefer.handling)
+    surroundings = context(step, asked.prefer.handling, await searched(step, parameters))
     types = _types(step, asked, parameters)
     searches = [
         within(asked, params.parse(type, rest, surroundings), surroundings) for type in types

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+from fhir_server.search import coded
 from fhir_server.search.context import Modifiers, SearchContext, malformed
 from fhir_server.search.limit import bounded
 from fhir_server.search.literals import escape, split, unescape
@@ -202,7 +203,39 @@ def _of_type(parameter: Parameter, values: Sequence[str], _: SearchContext) -> Q
     return any_of([query for key in parameter.keys for query in matches(key + OF_TYPE, asked)])
 
 
-MODIFIERS: Modifiers = {None: _is, "not": _is_not, "text": _said, "of-type": _of_type}
+def _coded(parameter: Parameter, codes: coded.Codes) -> Query:
+    """One of these codes; of no codes, nothing."""
+    asked = [Token(system, code) for system, code in codes]
+    return any_of([query for key in parameter.keys for query in matches(key, asked)])
+
+
+def _in(parameter: Parameter, values: Sequence[str], context: SearchContext) -> Query:
+    return _coded(parameter, coded.listed(parameter, values, context))
+
+
+def _not_in(parameter: Parameter, values: Sequence[str], context: SearchContext) -> Query:
+    """In none of the value sets: what has no value at all is found too."""
+    return Not(_in(parameter, values, context))
+
+
+def _below(parameter: Parameter, values: Sequence[str], context: SearchContext) -> Query:
+    return _coded(parameter, coded.below(parameter, values, context))
+
+
+def _above(parameter: Parameter, values: Sequence[str], context: SearchContext) -> Query:
+    return _coded(parameter, coded.above(parameter, values, context))
+
+
+MODIFIERS: Modifiers = {
+    None: _is,
+    "not": _is_not,
+    "text": _said,
+    "of-type": _of_type,
+    "in": _in,
+    "not-in": _not_in,
+    "above": _above,
+    "below": _below,
+}
 
 
 def identified(parameter: Parameter, values: Sequence[str], context: SearchContext) -> Query:
