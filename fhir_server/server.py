@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Iterator, Sequence
+from contextlib import suppress
 from typing import Any, Protocol
 
 from conformance.outcome import FhirError
@@ -20,6 +21,7 @@ from fhir_server.bundle import Act
 from fhir_server.changes import Written
 from fhir_server.core import Core, Later, Step
 from fhir_server.handlers import HANDLERS
+from fhir_server.indexing.registry import SearchParameters
 from fhir_server.interaction import (
     CONDITIONAL,
     WRITES,
@@ -34,6 +36,7 @@ from fhir_server.storage.store import (
     Erased,
     Event,
     Store,
+    StoreError,
     TooCostly,
     Transaction,
     Unavailable,
@@ -54,9 +57,11 @@ class Log(Protocol):
 
 
 class Server:
-    """Performs interactions on a store. `log`: where it is signed, while it is."""
+    """Performs interactions on a store. `log`: where it is signed, while it is; `parameters`: where
+    search parameters are taken up that R4 does not have."""
 
     log: Log | None = None
+    parameters: SearchParameters | None = None
 
     def __init__(self, store: Store, core: Core, recording: Recording | None = None) -> None:
         self.store = store
@@ -179,7 +184,16 @@ class Server:
         result = await self.store.transaction(work, write=True)
         if self.core.guides.stale:
             await self.core.guides.load(self.store)
+        if self.core.index.stirred:
+            await self._take_up()
         return result
+
+    async def _take_up(self) -> None:
+        """Let what was changed of search parameters have its effect before the answer; where that
+        cannot be now, it is done in the background."""
+        if self.parameters is not None:
+            with suppress(StoreError):
+                await self.parameters.settle()
 
     async def _later(self, act: Act, later: Later) -> Result:
         """What `act` gives once more, after the log's next checkpoint."""

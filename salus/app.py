@@ -29,12 +29,13 @@ from fhir_server.bulk.work import working
 from fhir_server.core import Core
 from fhir_server.erasure.finishing import redo
 from fhir_server.http import Http
+from fhir_server.indexing.registry import SearchParameters
 from fhir_server.links import Links
 from fhir_server.metering import FREE
 from fhir_server.metrics import Metrics
 from fhir_server.packages import Current
 from fhir_server.packages import installed as installed_packages
-from fhir_server.search.index import Index
+from fhir_server.search.index import Edition, Index
 from fhir_server.server import Server
 from fhir_server.storage.keys import page_key
 from fhir_server.storage.sqlite import SqliteStore
@@ -42,6 +43,7 @@ from fhir_server.storage.vault import Vault
 from fhir_server.surface import surface
 from fhir_server.times import instant, now
 from salus.backup.folder import refuse_unfinished
+from salus.building import BuildingMetrics, built
 from salus.callers import anybody, bearers
 from salus.console import front
 from salus.console import router as console
@@ -122,8 +124,9 @@ class SalusApp(FastAPI):
 def create_app(settings: Settings, progress: Progress | None = None) -> SalusApp:
     """The application; its lifespan opens and closes the store. StoreError when that fails."""
     prefix = urlsplit(settings.fhir_base).path
-    metrics, log_metrics = Metrics(), LogMetrics()
+    metrics, log_metrics, building = Metrics(), LogMetrics(), BuildingMetrics()
     metrics.also(log_metrics)
+    metrics.also(building)
     rates = None if settings.open else Rates(_quotas(settings), metrics.throttled)
 
     @asynccontextmanager
@@ -139,6 +142,7 @@ def create_app(settings: Settings, progress: Progress | None = None) -> SalusApp
             made.state.authority, made.state.tokens = product.authority, product.tokens
             made.state.product, log_metrics.publisher = product, product.log
             made.state.self_test = SelfTest()
+            building.parameters = server.parameters
             yield
             made.fhir = None
             await made.state.self_test.stop()
@@ -216,11 +220,14 @@ async def _served(
     try:
         core = _core(settings, index, key)
         await redo(store, vault, core)
-        if not store.extraction_current:
-            await reindex(store, index, progress)
-        await store.transaction(spool.sweep, write=True)
         await store.transaction(installed_packages.sweep, write=True)
         await core.guides.load(store)
+        parameters = SearchParameters(store, core)
+        await parameters.settle()
+        if not store.extraction_current:
+            await reindex(store, index, progress)
+            await parameters.settle()
+        await store.transaction(spool.sweep, write=True)
         core.capability(core.guides.current)  # so that nobody waits for it
         glass = None
         if settings.break_glass_log is not None:
@@ -228,6 +235,7 @@ async def _served(
             await glass.open()
         recording = Recording(store, settings.audit_reads, glass)
         server = Server(store, core, recording)
+        server.parameters = parameters
         yield server
         await server.close()
     finally:
@@ -252,6 +260,7 @@ async def open_product(
         heard.append(tokens.changed)
         async with (
             published(settings, server, vault) as log,
+            built(server),
             ending(settings, server, vault, authority) as ends,
             working(server),
         ):
@@ -294,13 +303,14 @@ def _core(settings: Settings, index: Index, key: bytes) -> Core:
 
 
 def _capability(settings: Settings, index: Index) -> Callable[[Current], bytes]:
-    """The CapabilityStatement, made anew when other guides are installed."""
+    """The CapabilityStatement, made anew when other guides are installed, or something else is
+    searched by."""
 
     @lru_cache(maxsize=1)
-    def told(current: Current) -> bytes:
+    def told(current: Current, _: Edition) -> bytes:
         return encode(_statement(settings, index, current))
 
-    return told
+    return lambda current: told(current, index.edition)
 
 
 def _statement(settings: Settings, index: Index, current: Current) -> dict[str, Any]:
