@@ -266,22 +266,8 @@ def test_a_repeated_idempotency_key_gets_the_first_answer_and_makes_nothing(fhir
             },
             "Subscription.status",
         ),
-        (
-            {
-                "resourceType": "SearchParameter",
-                "url": "http://example.org/sp",
-                "name": "N",
-                "status": "active",
-                "description": "d",
-                "code": "x",
-                "base": ["Patient"],
-                "type": "token",
-                "expression": "Patient.id",
-            },
-            "SearchParameter.status",
-        ),
     ],
-    ids=["Subscription", "SearchParameter"],
+    ids=["Subscription"],
 )
 def test_what_would_have_no_effect_yet_is_refused_rather_than_stored(fhir, resource, expression):
     answer = fhir.post(f"/{resource['resourceType']}", json=resource)
