@@ -21,7 +21,7 @@ from smart_auth.sessions import Signed
 
 CONFORMANCE = "/conformance"
 _FILE = f"{CONFORMANCE}/{{name}}"
-_AGAIN_SECONDS = "1"  # until the page of a running test is asked for again
+_AGAIN_SECONDS = "2"  # until the page of a running test is asked for again
 _FILES: Mapping[str, tuple[str, str]] = {  # what can be downloaded: field and media type
     "salus-conformance.json": ("report", "application/fhir+json"),
     "salus-conformance.xml": ("junit", "application/xml"),

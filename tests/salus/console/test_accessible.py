@@ -217,6 +217,7 @@ def test_colours_can_be_told_apart(scheme):
         ("act", "shade"),
         ("act-ink", "act"),
         ("warn", "paper"),
+        *((each, "paper") for each in ("good", "bad", "idle", "note")),
     ):
         assert contrast(text, ground) >= 4.5, (text, ground)
     for line, ground in (("line", "paper"), ("ring", "paper")):
