@@ -111,8 +111,9 @@ UNKNOWN = [
     ("_contained=true", "`_contained` is supported as false only"),
     ("_count:exact=1", "`_count` takes no modifier"),
     (
-        "gender:in=http://x",
-        "`gender` of Patient (token) has no modifier `:in`; it takes :missing :not :of-type :text",
+        "gender:exactly=http://x",
+        "`gender` of Patient (token) has no modifier `:exactly`; it takes :above :below :in :missing"
+        " :not :not-in :of-type :text",
     ),
     ("_include=Patient:nobody", "`nobody` is no reference parameter of Patient"),
     (
