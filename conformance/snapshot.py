@@ -46,12 +46,13 @@ class SnapshotError(Exception):
 class _Node:
     """An element with what is below it (None: not unfolded yet) and its slices."""
 
-    __slots__ = ("children", "element", "name", "slice", "slices")
+    __slots__ = ("children", "element", "name", "origin", "slice", "slices")
 
     def __init__(self, name: str, element: Element, slice: str = "") -> None:
         self.name, self.slice, self.element = name, slice, element
         self.children: list[_Node] | None = None
         self.slices: list[_Node] = []
+        self.origin: _Node | None = None  # as it was before the differential
 
     def child(self, name: str) -> _Node | None:
         """The child with a name."""
@@ -102,11 +103,14 @@ class _Tree:
 
     def constrain(self, element: Element) -> None:
         """Merge an element of the differential into its place."""
-        steps = _steps(element)
-        node = self._root
-        for name, slice in steps[1:]:
-            node = self._step(node, name, slice)
+        node = owner = self._root
+        if len(_steps(element)) > DEPTH:
+            raise SnapshotError(f"An element lies deeper than {DEPTH} levels")
+        for name, slice in _steps(element)[1:]:
+            node, owner = self._step(node, name, slice)
         self._merge(node, element)
+        if node is not owner and not _last(element).startswith(node.name):
+            _settle(owner, node)
 
     def elements(self, type: str) -> Iterator[Element]:
         """The elements in order, with ids and paths."""
@@ -115,15 +119,15 @@ class _Tree:
                 raise SnapshotError(f"A snapshot has at most {ELEMENTS} elements")
             yield element
 
-    def _step(self, node: _Node, name: str, slice: str) -> _Node:
-        """The child of a node, made where it is not there yet."""
+    def _step(self, node: _Node, name: str, slice: str) -> tuple[_Node, _Node]:
+        """The child of a node, made where it is not there yet, and the element that it slices."""
         self._unfold(node)
         found = node.child(name)
         if found is None:
             found, slice = self._choice(node, name, slice)
-        if not slice:
-            return found
-        return self._slice(found, slice)
+        if found.origin is None:
+            found.origin = copy.deepcopy(found)
+        return (self._slice(found, slice) if slice else found), found
 
     def _choice(self, node: _Node, name: str, slice: str) -> tuple[_Node, str]:
         """value[x] for valueQuantity, and the slice that this means; none where the element is of
@@ -135,16 +139,22 @@ class _Tree:
             codes = [str(type["code"]) for type in each.element.get("type", ())]
             for code in codes:
                 if name == stem + code[:1].upper() + code[1:]:
+                    if len(codes) > 1 and node.slice and _is_backbone(node.element):
+                        _narrow(each.element, each.name, name)  # a slice has one type of value
+                        codes = [code]
                     single = len(codes) == 1 and not each.slices
                     return each, "" if single else slice or name
         raise SnapshotError(f"There is no element {name[:100]} below {node.name}")
 
     def _slice(self, node: _Node, slice: str) -> _Node:
-        """A slice of an element, made where it is not there yet."""
+        """A slice of an element, made where it is not there yet: as the element was before the
+        differential (what that says of the element holds for its slices anyway), with what is below
+        it now, as publishers of guides do."""
         found = node.sliced(slice)
         if found is not None:
             return found
-        origin = node.sliced(slice.rpartition("/")[0]) or node
+        beside = node.sliced(slice.rpartition("/")[0])
+        origin = beside or node.origin or node
         made = _Node(node.name, copy.deepcopy(origin.element), slice)
         for name in _NOT_SLICED:
             made.element.pop(name, None)
@@ -154,13 +164,9 @@ class _Tree:
             _narrow(made.element, node.name, slice)
         elif node.name in _EXTENSIONS:
             node.element.setdefault("slicing", copy.deepcopy(_BY_URL))
-        made.children = self._inherited(origin)
+        made.children = (beside or node).copied() if _is_backbone(made.element) else None
         node.slices.append(made)
         return made
-
-    def _inherited(self, origin: _Node) -> list[_Node] | None:
-        """What a slice has below it: what its origin has by itself, as a backbone element."""
-        return origin.copied() if origin.children and _is_backbone(origin.element) else None
 
     def _unfold(self, node: _Node) -> None:
         """Give a node its children."""
@@ -211,8 +217,6 @@ class _Tree:
             else:
                 _one_of(own, name)
                 own[name] = copy.deepcopy(value)
-        if "type" in element and node.children is not None and not _is_backbone(own):
-            node.children = node.children or None
 
     def _profiled(self, node: _Node, element: Element) -> Element | None:
         """What the root of an extension says of the element that holds it."""
@@ -234,6 +238,7 @@ def _rooted(structure: Structure) -> _Node:
     """The tree of a snapshot."""
     elements = structure["snapshot"]["element"]
     root = _Node(str(structure["type"]), copy.deepcopy(elements[0]))
+    home = TYPES + str(structure["type"])  # where references without an address lead
     for element in elements[1:]:
         node = root
         *above, (name, slice) = _steps(element)[1:]
@@ -242,6 +247,8 @@ def _rooted(structure: Structure) -> _Node:
         if node.children is None:
             node.children = []
         made = _Node(name, copy.deepcopy(element), slice)
+        if str(element.get("contentReference", "")).startswith("#"):
+            made.element["contentReference"] = home + element["contentReference"]
         owner = node.child(name)
         if slice and owner is not None:
             owner.slices.append(made)
@@ -274,6 +281,10 @@ def _steps(element: Element) -> list[tuple[str, str]]:
     return steps
 
 
+def _last(element: Element) -> str:
+    return _steps(element)[-1][0]
+
+
 def _told(node: _Node, id: str, path: str) -> Iterator[Element]:
     """An element, what is below it, its slices."""
     named = {"id": id, "path": path}
@@ -288,6 +299,14 @@ def _told(node: _Node, id: str, path: str) -> Iterator[Element]:
         yield from _told(child, f"{id}.{child.name}", f"{path}.{child.name}")
     for slice in node.slices:
         yield from _told(slice, f"{id}:{slice.slice}", path)
+
+
+def _settle(owner: _Node, slice: _Node) -> None:
+    """An element must have a value of the one type that the differential names for it."""
+    if owner.name.endswith("[x]") and slice.element.get("min") and len(owner.slices) == 1:
+        owner.element["min"] = 1
+        owner.element["type"] = copy.deepcopy(slice.element["type"])
+        owner.element["slicing"] = {**owner.element["slicing"], "rules": "closed"}
 
 
 def _narrow(element: Element, name: str, slice: str) -> None:
