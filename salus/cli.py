@@ -23,6 +23,7 @@ from salus.commands import (
     keyring,
     package,
     patient,
+    reindex,
     tokens,
     users,
 )
@@ -40,6 +41,7 @@ app.add_typer(audit.app)
 app.add_typer(users.app)
 app.add_typer(conformance.app)
 command(app)(fhirpath.fhirpath)
+command(app)(reindex.reindex)
 command(app)(tokens.token)
 command(app)(backup.backup)
 command(app)(backup.restore)

@@ -6,9 +6,9 @@ https://hl7.org/fhir/R4/search.html
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
-from typing import Protocol, runtime_checkable
 
 from conformance.json import parse
+from fhir_server.indexing.looking import Exact
 from fhir_server.search.index import Index
 from fhir_server.search.kinds import KINDS
 from fhir_server.storage.store import (
@@ -26,15 +26,6 @@ from fhir_server.storage.store import (
 )
 
 BATCH = 200  # resources in one read transaction
-
-
-@runtime_checkable
-class Exact(Protocol):
-    """A transaction of an engine that can compare what it keeps with entries itself."""
-
-    async def agrees(self, type: str, id: str, entries: Sequence[Entry]) -> bool:
-        """Whether a live resource is indexed by exactly these entries."""
-        ...
 
 
 # What distinguishes two entries of a shape.

@@ -30,6 +30,7 @@ from fhir_server.storage.store import StoreError
 from fhir_server.times import instant
 from salus.advice import advice, urgent
 from salus.bench.machine import filesystem
+from salus.building import summary
 from salus.deep import disagreements
 from salus.folders import Finding, exposed, named
 from salus.keyring import protection, tighter, unopened
@@ -252,6 +253,8 @@ async def _opened(
             findings.append(_damaged(error))
         findings += _checked(store)
         findings += await _unfinished(server)
+        for each in await summary(server):
+            console.print(escape(each), highlight=False, soft_wrap=True)
         if deep:
             findings += await _deep(server, rows, console)
 
@@ -281,7 +284,10 @@ def _checked(store: Examined) -> Iterator[Finding]:
 
 
 async def _deep(server: Server, total: int | None, console: Console) -> list[Finding]:
+    """What is being indexed is finished first: until then it does not agree."""
     found: list[Finding] = []
+    if server.parameters is not None:
+        await server.parameters.finish()
     remedy = "report this with the versions above; a backup from before may be restored"
     with Progress(console=console) as bar:
         task = bar.add_task("comparing indexes with resources", total=total)

@@ -10,7 +10,17 @@ from typing import Any
 
 from msgspec import Struct
 
-from salus.operator import backups, clients, keyring, packages, patients, requests, tokens, users
+from salus.operator import (
+    backups,
+    clients,
+    keyring,
+    packages,
+    patients,
+    reindexing,
+    requests,
+    tokens,
+    users,
+)
 from salus.problem import Problem
 from salus.product import Product
 from smart_auth.accounts import BadAccount
@@ -40,6 +50,7 @@ _ACTS: Mapping[type[Struct], Callable[[Product, Any], Awaitable[Struct]]] = {
     requests.InstallPackage: packages.install,
     requests.ListPackages: packages.listed,
     requests.RemovePackage: packages.remove,
+    requests.Reindex: reindexing.reindex,
     requests.NoteBackup: backups.note,
     requests.NoteKeys: keyring.note,
     requests.RenewDataKeys: keyring.renew,

@@ -175,6 +175,16 @@ class RemovePackage(Struct, frozen=True, tag="remove-package"):
     version: str
 
 
+class Reindex(Struct, frozen=True, tag="reindex"):
+    """Index the types of these parameters (urls), these types or all anew; of none of them only
+    tell how far it is. `finish`: answer when nothing is left to be indexed."""
+
+    parameters: tuple[str, ...] = ()
+    types: tuple[str, ...] = ()
+    all: bool = False
+    finish: bool = False
+
+
 class FirstStart(Struct, frozen=True, tag="first-start"):
     """Make an administrator where there is nobody yet."""
 
@@ -200,6 +210,7 @@ Asked: TypeAlias = (
     | InstallPackage
     | ListPackages
     | RemovePackage
+    | Reindex
     | FirstStart
     | NoteBackup
     | NoteKeys
@@ -360,6 +371,27 @@ class PackageInstalled(Struct, frozen=True, kw_only=True):
     dependencies: tuple[tuple[str, str, str], ...]
     value_sets: tuple[tuple[str, int], ...]
     profiles: tuple[tuple[str, int], ...]
+
+
+class SearchedBy(Struct, frozen=True, kw_only=True):
+    """A search parameter beyond R4's: active, building, or refused and `why`; `failed`: on how many
+    resources its expression gave nothing that could be indexed."""
+
+    url: str
+    origin: str
+    state: str
+    type: str = ""
+    code: str = ""
+    failed: int = 0
+    why: str = ""
+
+
+class Reindexed(Struct, frozen=True):
+    """`building`: types that are being looked through, how many of their resources are done, of
+    about how many."""
+
+    parameters: tuple[SearchedBy, ...]
+    building: tuple[tuple[str, int, int], ...]
 
 
 class First(Struct, frozen=True):
