@@ -24,6 +24,8 @@ _WHERE = frozenset({(None, False), (PATIENT, False), (GROUP, True)})
 
 async def run(step: Step, asked: Interaction) -> Result:
     """202 with the place of its status. FhirError 400, 403, 404, 429."""
+    if asked.type == GROUP and asked.id is None:
+        raise FhirError("required", "$export is of one Group: Group/[id]/$export", status=400)
     if (asked.type, asked.id is not None) not in _WHERE:
         raise FhirError("not-found", "$export is of the server, of Patient or of a Group")
     require_async(asked, "export")

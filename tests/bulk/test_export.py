@@ -304,7 +304,7 @@ def test_parameters_may_be_posted(clinic):
         ("Patient/$export?patient=Patient/a", 400, "not-supported"),
         ("$export?something=else", 400, "not-supported"),
         ("Patient/a/$export", 404, "not-found"),
-        ("Group/$export", 404, "not-found"),
+        ("Group/$export", 400, "required"),
         ("Observation/$export", 404, "not-found"),
         ("Group/none/$export", 404, "not-found"),
     ],
