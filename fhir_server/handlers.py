@@ -23,6 +23,7 @@ from fhir_server.history import history
 from fhir_server.indexing import posted
 from fhir_server.indexing.sources import TYPE as SEARCH_PARAMETER
 from fhir_server.interaction import Interaction, Result
+from fhir_server.packages import published
 from fhir_server.prepare import Prepared, prepare
 from fhir_server.search.results import search
 from fhir_server.storage.store import EVENTS, Entry, Version
@@ -35,6 +36,8 @@ Handler = Callable[[Step, Interaction, Any], Awaitable[Result]]
 async def read(step: Step, asked: Interaction, _: None) -> Result:
     """https://hl7.org/fhir/R4/http.html#read"""
     version = await sight.current(step, asked.type or "", asked.id or "", "r")
+    if version is None:
+        version = published.read(step, asked.type or "", asked.id or "")
     return await _answer(step, asked, _there(asked, version))
 
 

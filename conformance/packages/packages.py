@@ -62,6 +62,10 @@ class Packages:
         """What is there under one url, newest first; complete code systems before all others."""
         return tuple(held.listed for held in self._versions(type, url))
 
+    def all_of(self, type: str, url: str) -> tuple[Held, ...]:
+        """The same, with the package of each."""
+        return self._versions(type, url)
+
     def each(self, *types: str) -> Iterator[tuple[Package, Listed]]:
         """Everything of these resource types, package by package."""
         for package in self.packages:

@@ -5,6 +5,7 @@ https://hl7.org/fhir/R4/search.html, https://hl7.org/fhir/R4/bundle.html#searchs
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -19,6 +20,7 @@ from fhir_server.core import Core, Step
 from fhir_server.formats import Shape, shaped
 from fhir_server.interaction import Interaction, Parameters, Result, query_of
 from fhir_server.links import Link, Place
+from fhir_server.packages import published
 from fhir_server.search import params
 from fhir_server.search.compartments import types_of, within
 from fhir_server.search.context import Include, Vocabulary
@@ -72,10 +74,15 @@ async def _answer(
     step: Step, asked: Interaction, parsed: params.Search, after: Place | None
 ) -> Result:
     total = await _total(step, parsed)
+    known = published.found(step, parsed.type, parsed.used, asked.compartment is not None)
+    if total is not None:
+        total += len(known)
     links = [self_link(step.core, _path(asked), parsed.used)]
     if parsed.summary == "count" or parsed.count == 0:
         return await _result(step, asked, parsed, _Found(()), total, links)
     found = await _page(step, parsed, after)
+    if found.after is None and known:
+        found = dataclasses.replace(found, matches=(*found.matches, *known))
     if total is None and after is None and found.after is None:
         total = len(found.matches)
     links += _links(step, asked, parsed.used, found.after, links[0][1])
