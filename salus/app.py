@@ -70,6 +70,7 @@ from smart_auth.discovery import oauth_uris
 from smart_auth.endpoints import router as protocol
 from smart_auth.model import DAY, HOUR, MINUTE
 from smart_auth.tokens import Tokens
+from terminology.checks import systems
 
 Progress = Callable[[int, int], None]
 
@@ -290,7 +291,7 @@ def _derived(key: bytes, purpose: bytes) -> bytes:
 def _core(settings: Settings, index: Index, key: bytes) -> Core:
     return Core(
         definitions=index.definitions,
-        validator=Validator(index.definitions),
+        validator=Validator(index.definitions, systems()),
         index=index,
         links=Links(_derived(key, b"salus paging links")),
         limits=settings.limits,

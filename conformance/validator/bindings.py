@@ -11,6 +11,7 @@ from typing import Any
 
 from conformance.definitions import Binding, Definitions
 from conformance.validator.rules import Rule
+from conformance.validator.systems import Wrong
 
 VALUE_SETS = "http://hl7.org/fhir/ValueSet/"
 _LISTED = 12  # codes that an issue names
@@ -29,6 +30,13 @@ FORMS: Mapping[str, tuple[str, str]] = {
         "a language as in BCP 47",
     ),
     f"{VALUE_SETS}currencies": (r"[A-Z]{3}", "a currency as in ISO 4217"),
+}
+# The code systems that they are all of.
+SYSTEMS: Mapping[str, str] = {
+    f"{VALUE_SETS}mimetypes": "urn:ietf:bcp:13",
+    "http://www.rfc-editor.org/bcp/bcp13.txt": "urn:ietf:bcp:13",
+    f"{VALUE_SETS}all-languages": "urn:ietf:bcp:47",
+    f"{VALUE_SETS}currencies": "urn:iso:std:iso:4217",
 }
 # The formats of FHIR itself go by a short name too, where an element names such formats.
 SHORT_FORMATS = frozenset({"xml", "json", "ttl"})
@@ -66,18 +74,24 @@ def codes_of(value_set: str, definitions: Definitions) -> frozenset[str] | None:
     return None if systems is None else frozenset().union(*systems.values())
 
 
-def form_of(path: str, value_set: str) -> tuple[Legal, Rule] | None:
-    """The form that codes of a value set without a list must have."""
+def form_of(path: str, value_set: str, wrong: Mapping[str, Wrong]) -> tuple[Legal, Rule] | None:
+    """What codes of a value set without a list must be: by what is known of their system, else by
+    the form that it gives them."""
     found = FORMS.get(value_set)
     if found is None:
         return None
-    matches = re.compile(found[0], re.ASCII).fullmatch
     also = SHORT_FORMATS if path in FORMATS else frozenset()
+    known = wrong.get(SYSTEMS[value_set])
+    matches = re.compile(found[0], re.ASCII).fullmatch
 
     def legal(value: Any) -> bool:
         return type(value) is str and (matches(value) is not None or value in also)
 
-    return legal, Rule("error", "code-invalid", f"`{path}` must be {found[1]}")
+    def known_legal(value: Any) -> bool:
+        return type(value) is str and (known(value) is None or value in also)  # type: ignore[misc]
+
+    rule = Rule("error", "code-invalid", f"`{path}` must be {found[1]}")
+    return legal if known is None else known_legal, rule
 
 
 def unlisted(path: str, value_set: str, codes: frozenset[str]) -> Rule:
@@ -87,9 +101,11 @@ def unlisted(path: str, value_set: str, codes: frozenset[str]) -> Rule:
     return Rule("error", "code-invalid", f"`{path}` must be a code of the value set {value_set}")
 
 
-def coding_is_bound(value_set: str, definitions: Definitions) -> Legal | None:
+def coding_is_bound(
+    value_set: str, definitions: Definitions, wrong: Mapping[str, Wrong]
+) -> Legal | None:
     """Whether a Coding is of a value set; None if that cannot be told. Of a set that cannot be
-    listed its system is checked."""
+    listed its system is checked, and the code by what is known of the system."""
     systems: Mapping[str, frozenset[str] | None] | None = definitions.code_lists.get(value_set)
     if systems is None:
         systems = dict.fromkeys(definitions.open_lists.get(value_set, ()))
@@ -99,15 +115,21 @@ def coding_is_bound(value_set: str, definitions: Definitions) -> Legal | None:
     def legal(coding: Any) -> bool:
         if type(coding) is not dict or coding.get("system") not in systems:
             return False
-        codes, code = systems[coding["system"]], coding.get("code")
-        return code is not None if codes is None else type(code) is str and code in codes
+        system, code = coding["system"], coding.get("code")
+        codes = systems[system]
+        if codes is not None:
+            return type(code) is str and code in codes
+        known = wrong.get(system)
+        return code is not None and (known is None or (type(code) is str and known(code) is None))
 
     return legal
 
 
-def concept_is_bound(value_set: str, definitions: Definitions) -> Legal | None:
+def concept_is_bound(
+    value_set: str, definitions: Definitions, wrong: Mapping[str, Wrong]
+) -> Legal | None:
     """Whether a CodeableConcept has a coding of a value set: text alone does not do."""
-    legal = coding_is_bound(value_set, definitions)
+    legal = coding_is_bound(value_set, definitions, wrong)
     if legal is None:
         return None
 

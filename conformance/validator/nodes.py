@@ -17,6 +17,7 @@ from conformance.validator import bindings, values
 from conformance.validator.invariants import Held, compiled
 from conformance.validator.references import aimed
 from conformance.validator.rules import Member, Rule, Run, Whole, shown, structure
+from conformance.validator.systems import NO_SYSTEMS, Systems, measured
 
 _OWN_CHILDREN = frozenset({"BackboneElement", "Element"})
 _RESOURCES = frozenset({"Resource", "DomainResource"})
@@ -126,8 +127,9 @@ def _advise(advice: Sequence[Held], value: dict[str, Any], run: Run) -> None:
 class Nodes:
     """All nodes of one set of definitions."""
 
-    def __init__(self, definitions: Definitions) -> None:
+    def __init__(self, definitions: Definitions, systems: Systems = NO_SYSTEMS) -> None:
         self._definitions = definitions
+        self._systems = systems
         self.types = definitions.types
         self._nodes: dict[str, Node] = {}
 
@@ -164,7 +166,8 @@ class Nodes:
 
     def _held(self, path: str, keys: dict[str, str]) -> tuple[Held, ...]:
         element = self._definitions.element(path)
-        return compiled(element.constraints, path, keys, self._definitions)
+        told = compiled(element.constraints, path, keys, self._definitions)
+        return (*told, *measured(path, self._systems))
 
     def _parts(self, element: Element) -> Iterator[tuple[str, Part]]:
         """The properties of one element: one for each type of a choice, and their partners."""
@@ -211,7 +214,8 @@ class Nodes:
         codes = bindings.codes_of(value_set, self._definitions) if value_set else None
         if value_set and codes is not None and type_ == "code":
             return _one_of(codes), bindings.unlisted(path, value_set, codes)
-        form = bindings.form_of(path, value_set) if value_set and type_ == "code" else None
+        wrong = self._systems.wrong
+        form = bindings.form_of(path, value_set, wrong) if value_set and type_ == "code" else None
         legal, rule = form or (
             CHECKS[type_],
             Rule("error", "value", f"`{path}` must be {EXPECTED[type_]}"),
@@ -251,7 +255,7 @@ class Nodes:
         bound = _BOUND.get(type_.code)
         if value_set is None or bound is None:
             return None
-        legal = bound(value_set, self._definitions)
+        legal = bound(value_set, self._definitions, self._systems.wrong)
         if legal is None:
             return None
         codes = bindings.codes_of(value_set, self._definitions) or frozenset()

@@ -13,15 +13,17 @@ from conformance.outcome import Issue
 from conformance.validator import places
 from conformance.validator.nodes import Nodes
 from conformance.validator.rules import Found, Full, Run
+from conformance.validator.systems import NO_SYSTEMS, Systems
 
 LIMIT = 100  # issues told about one resource
 
 
 class Validator:
-    """Checks resources. Types are compiled when the first resource of them is met."""
+    """Checks resources. Types are compiled when the first resource of them is met. `systems` is
+    what is known of codes that the definitions do not list."""
 
-    def __init__(self, definitions: Definitions) -> None:
-        self.nodes = Nodes(definitions)
+    def __init__(self, definitions: Definitions, systems: Systems = NO_SYSTEMS) -> None:
+        self.nodes = Nodes(definitions, systems)
 
     def validate(
         self, resource: dict[str, Any], limit: int = LIMIT, *, warnings: bool = True

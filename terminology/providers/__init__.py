@@ -5,6 +5,8 @@ https://hl7.org/fhir/R4/terminologies-systems.html
 
 from __future__ import annotations
 
+from functools import cache
+
 from terminology.provider import Provider
 from terminology.providers.languages import Languages
 from terminology.providers.mimetypes import MimeTypes
@@ -15,6 +17,7 @@ from terminology.providers.units import Units
 __all__ = ["built_in"]
 
 
+@cache
 def built_in() -> tuple[Provider, ...]:
     """One provider for each system; what they list is read when it is first asked for."""
     return (

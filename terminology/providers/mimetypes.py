@@ -18,9 +18,11 @@ SYSTEM = "urn:ietf:bcp:13"
 _LENGTH = 300
 _NAME = r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}"
 _TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+# Values of parameters should be tokens or quoted; the standard's own examples have others.
+_QUOTED = r"\"(?:[^\"\\\x00-\x1f\x7f]|\\[\x20-\x7e])*\""
 _TYPE = re.compile(
     rf"(?P<type>{_NAME}/{_NAME})"
-    rf"(?:[ \t]*;[ \t]*{_TOKEN}=(?:{_TOKEN}|\"(?:[^\"\\\x00-\x1f\x7f]|\\[\x20-\x7e])*\"))*"
+    rf"(?:[ \t]*;[ \t]*{_TOKEN}=(?:{_QUOTED}|[^\";\x00-\x1f\x7f]+))*"
 )
 # Types are open, but what they begin with is not.
 _TOP = frozenset(
