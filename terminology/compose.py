@@ -18,7 +18,7 @@ from terminology.rules import Context
 
 _OP = "http://hl7.org/fhir/5.0/StructureDefinition/extension-ValueSet.compose.include.filter.op"
 SUPPLEMENT = "http://hl7.org/fhir/StructureDefinition/valueset-supplement"
-UNLISTED = frozenset({"not-present", "example"})  # content that says nothing of what is missing
+PARTIAL = frozenset({"fragment", "example"})  # content that says nothing of what is missing
 
 
 class Member(NamedTuple):
@@ -58,7 +58,7 @@ class Part:
     def _has(self, code: str) -> bool:
         if self.references is not None:
             return code in self.references
-        if self.provider is None or self.provider.content in UNLISTED:
+        if self.provider is None:
             return False
         if self.selections:
             return all(each.holds(code) for each in self.selections)
@@ -184,9 +184,6 @@ def _referred(provider: Provider | None, code: str, reference: Mapping[str, Any]
 
 def _selected(provider: Provider, selections: tuple[Selection, ...]) -> Iterator[Concept]:
     """What passes every filter, listed by the first that can."""
-    if provider.content in UNLISTED:
-        text = f"The codes of {provider.url} are not on this server, so they cannot be listed"
-        raise refusal("too-costly", text=text)
     first = next((each for each in selections if each.codes is not None), None)
     if first is None or first.codes is None:
         listed = provider.expand()

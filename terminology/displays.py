@@ -81,9 +81,9 @@ def kept(each: Designation, tokens: Sequence[str]) -> bool:
         return True
     for token in tokens:
         system, _, code = token.rpartition("|")
-        if system == LANGUAGE or not system:
-            if (each.language or "").lower() == code.lower():
-                return True
+        of_language = system in (LANGUAGE, "")
+        if of_language and (each.language or "").lower() == code.lower():
+            return True
         if each.use is not None and each.use[1] == code and each.use[0] == (system or None):
             return True
     return False

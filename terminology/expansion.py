@@ -15,7 +15,7 @@ from terminology.asked import Asked
 from terminology.canonical import Canonical, canonical
 from terminology.catalog import Limits
 from terminology.codesystem import CodeSystem
-from terminology.compose import Member, Plan
+from terminology.compose import PARTIAL, Member, Plan
 from terminology.contents import Told, contains, property_uri
 from terminology.issues import refusal
 from terminology.languages import Languages
@@ -139,8 +139,11 @@ def used(plan: Plan) -> Iterator[dict[str, Any]]:
         name = "used-codesystem" if part.provider is not None else "unknown-codesystem"
         version = part.provider.version if part.provider is not None else part.version
         systems[str(Canonical(str(part.system), version))] = name
-        if part.provider is not None and part.provider.content == "fragment":
-            yield {"name": "fragment", "valueUri": str(Canonical(part.provider.url, version))}
+        if part.provider is not None and part.provider.content in PARTIAL:
+            yield {
+                "name": part.provider.content,
+                "valueUri": str(Canonical(part.provider.url, version)),
+            }
     yield from ({"name": name, "valueUri": url} for url, name in systems.items())
     for url in dict.fromkeys(each.name for each in plan.sets()):
         yield {"name": "used-valueset", "valueUri": url}
@@ -190,11 +193,10 @@ def _matching(listing: Listing, text: str) -> list[Member]:
     """The members in which each word of the text begins some word: those that are it exactly
     first, then those that begin with it."""
     words = [" " + word for word in _WORD.findall(text.casefold())]
-    found = [
-        member
-        for member, said in zip(listing.members, listing.texts, strict=True)
-        if all(word in said for word in words)
-    ]
+    left = list(zip(listing.members, listing.texts, strict=True))
+    for word in words:
+        left = [(member, said) for member, said in left if word in said]
+    found = [member for member, _ in left]
     asked = text.strip().casefold()
 
     def rank(member: Member) -> int:

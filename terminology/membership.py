@@ -10,7 +10,7 @@ from itertools import islice
 from typing import NamedTuple
 
 from conformance.outcome import FhirError
-from terminology.compose import UNLISTED, Part, Plan
+from terminology.compose import PARTIAL, Part, Plan
 
 MOST = 50_000  # codes of a set that are kept as a list
 
@@ -82,7 +82,7 @@ def membership(plan: Plan) -> Membership:
 def _undecided(part: Part) -> bool:
     if part.references is not None:
         return False
-    return part.provider is None or part.provider.content in {*UNLISTED, "fragment"}
+    return part.provider is None or part.provider.content in PARTIAL
 
 
 def _exact(part: Part) -> bool:

@@ -42,12 +42,14 @@ class Context(NamedTuple):
     supplements: tuple[Resource, ...] = ()
 
     def system(self, url: str, version: str | None) -> Provider | None:
-        """The code system of an include. FhirError when its version is not allowed."""
+        """The code system of an include, if any of its codes are here. FhirError when its version
+        is not allowed."""
         at = canonical(url, version)
         wanted = self.rules.wanted(at.url, at.version)
         found = self.catalog.system(Canonical(at.url, wanted), self.supplements)
-        if found is not None:
-            self.rules.verify(found)
+        if found is None or found.content == "not-present":
+            return None
+        self.rules.verify(found)
         return found
 
 

@@ -60,6 +60,7 @@ class Terminology:
             _OWN_SETS
         )
         self._members: dict[str, Membership | None] = {}
+        self._systems: dict[str, Provider | None] = {}
 
     def having(self, resources: Iterable[Resource]) -> Terminology:
         """The same with resources (CodeSystem, ValueSet, ConceptMap) that only it sees."""
@@ -186,7 +187,7 @@ class Terminology:
 
     def known(self, system: str, code: str) -> bool | None:
         """Whether a code system has a code; None when the system, or all of it, is not here."""
-        provider = self.catalog.system(canonical(system))
+        provider = self._system(system)
         if provider is None:
             return None
         if provider.locate(code) is not None:
@@ -195,7 +196,7 @@ class Terminology:
 
     def display_matches(self, system: str, code: str, display: str) -> bool | None:
         """Whether a display is one of the code's, in any language; None when that is unknown."""
-        provider = self.catalog.system(canonical(system))
+        provider = self._system(system)
         concept = provider.locate(code) if provider is not None else None
         if concept is None:
             return None
@@ -287,6 +288,18 @@ class Terminology:
             return Listing(self._plan(resource, context, inline), self.limits)
 
         return made() if inline else self._listings.get(_key(resource, context), made)
+
+    def _system(self, system: str) -> Provider | None:
+        """The code system that a canonical names, if any of its codes are here."""
+        if system in self._systems:
+            return self._systems[system]
+        found = self.catalog.system(canonical(system))
+        if found is not None and found.content == "not-present":
+            found = None
+        if len(self._systems) >= self.limits.systems:
+            self._systems.clear()
+        self._systems[system] = found
+        return found
 
     def _membership(self, value_set: str) -> Membership | None:
         resource = self.catalog.resource("ValueSet", canonical(value_set))

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from conformance.outcome import FhirError, Issue, outcome
 from terminology.asked import Asked
 from terminology.canonical import canonical, fits
-from terminology.compose import UNLISTED, Plan
+from terminology.compose import PARTIAL, Plan
 from terminology.displays import Said, right, said, valid
 from terminology.issues import issue, message
 from terminology.languages import Languages
@@ -178,6 +178,9 @@ class Judge(NamedTuple):
     def _described(self, found: Verdict, place: Place) -> Verdict:
         """What is to be said of the concept: its status, and whether its display is right."""
         concept, provider = found.concept, found.provider
+        if provider is None and found.member:
+            told = self._reference(str(found.coding.system), found.coding.code) or {}
+            return replace(found, display=told.get("display"))
         if concept is None or provider is None or self.options.membership:
             return found
         if concept.inactive:
@@ -216,7 +219,8 @@ class Judge(NamedTuple):
         if self.context.catalog.resource("ValueSet", canonical(system)) is not None:
             about = issue("system-is-set", place.system, system=system)
             return self._outside(Verdict(coding, issues=(about,)), place, alone)
-        if self.context.catalog.resource("CodeSystem", canonical(system)) is not None:
+        held = self.context.catalog.resource("CodeSystem", canonical(system))
+        if held is not None and held.get("content") == "supplement":
             about = issue("system-is-supplement", place.system, system=system)
             return self._outside(Verdict(coding, issues=(about,)), place, alone)
         issues = [about]
@@ -381,7 +385,7 @@ def _undecided(found: Sequence[Verdict]) -> bool:
 
 
 def _partial(provider: Provider | None) -> bool:
-    return provider is not None and provider.content in {*UNLISTED, "fragment"}
+    return provider is not None and provider.content in PARTIAL
 
 
 def _told(of: Verdict) -> Iterator[tuple[str, str, Any]]:

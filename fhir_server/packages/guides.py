@@ -9,10 +9,11 @@ import asyncio
 from collections.abc import Callable
 from functools import cached_property
 
-from conformance.packages import Package, Packages
+from conformance.packages import Package, PackageError, Packages
 from fhir_server.packages.installed import entries, read_data
 from fhir_server.storage.store import Store
 from fhir_server.vocabulary import Vocabulary
+from terminology.providers import built_in
 
 Heard = Callable[["Current"], None]
 
@@ -26,15 +27,17 @@ class Current:
     @cached_property
     def vocabulary(self) -> Vocabulary:
         """What these packages know of codes."""
-        return Vocabulary(self.packages)
+        return Vocabulary(self.packages, built_in())
 
 
 class Guides:
     """Holds the snapshot that is current. `stale`: whether a write may have changed what is
-    installed; whoever commits it then loads."""
+    installed; whoever commits it then loads. `damaged`: packages that are installed and cannot be
+    opened, name#version."""
 
     def __init__(self) -> None:
         self.stale = False
+        self.damaged: tuple[str, ...] = ()
         self.current = Current(Packages())
         self._heard: list[Heard] = []
         self._one = asyncio.Lock()
@@ -45,15 +48,21 @@ class Guides:
         heard(self.current)
 
     async def load(self, store: Store) -> None:
-        """Go by what is installed in a store: packages that are known already are not read again.
-        PackageError for one that is damaged; the snapshot then stays as it is."""
+        """Go by what is installed in a store: packages that are known already are not read again,
+        and those that are damaged are left out, so that a server starts without them."""
         async with self._one:
             self.stale = False
             known = {each.digest: each for each in self.current.packages.packages}
             found: list[Package] = []
+            damaged: list[str] = []
             for entry in await store.transaction(entries):
-                package = known.get(entry.digest)
-                found.append(package or Package(await read_data(store, entry)))
+                try:
+                    package = known.get(entry.digest) or Package(await read_data(store, entry))
+                except PackageError:
+                    damaged.append(entry.label)
+                else:
+                    found.append(package)
+            self.damaged = tuple(damaged)
             packages = Packages(found)
             if packages.digest != self.current.packages.digest:
                 self.current = Current(packages)
