@@ -399,7 +399,8 @@ def test_an_operation_says_what_it_needs_and_is_refused_without(clinic, code):
     places = {"system": f"${code}", "type": f"{type}/${code}", "instance": f"{type}/lab-a/${code}"}
     others = "".join(each for each in "cruds" if each not in known.letters)
     for level in known.levels:
-        for scopes in ("", "patient/Patient.cruds", f"patient/{type}.{others}"):
+        other = "Encounter" if type == "Patient" else "Patient"
+        for scopes in ("", f"patient/{other}.cruds", f"patient/{type}.{others}"):
             caller = grant(scopes, patient="a", id=scopes or "none")
             answer = clinic.ask(caller, "POST", places[level])
             assert (answer.status, answer.code) == (403, "forbidden")
