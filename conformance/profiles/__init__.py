@@ -6,6 +6,6 @@ https://hl7.org/fhir/R4/profiling.html
 from conformance.profiles.further import Check
 from conformance.profiles.profiles import Policy, Profiles
 from conformance.profiles.run import Codes, Resolve, Session
-from conformance.profiles.shelf import Library, Snapshot
+from conformance.profiles.shelf import Library
 
-__all__ = ["Check", "Codes", "Library", "Policy", "Profiles", "Resolve", "Session", "Snapshot"]
+__all__ = ["Check", "Codes", "Library", "Policy", "Profiles", "Resolve", "Session"]

@@ -18,7 +18,7 @@ from conformance.profiles import terms
 from conformance.profiles.extensions import Rules
 from conformance.profiles.further import CHECKS, Check
 from conformance.profiles.run import Codes, ProfileRun, Resolve, Resource, Session
-from conformance.profiles.shelf import Library, Shelf, Snapshot
+from conformance.profiles.shelf import Library, Shelf
 from conformance.profiles.sweep import Sweep
 from conformance.profiles.vitals import vital_signs
 from conformance.validator import LIMIT, Validator
@@ -49,7 +49,6 @@ class Profiles:
         codes: Codes,
         *,
         validator: Validator | None = None,
-        snapshot: Snapshot | None = None,
         units: Units | None = None,
         policy: Policy = USUAL,
         checks: Mapping[str, Check] | None = None,
@@ -61,7 +60,7 @@ class Profiles:
         self.policy = policy
         self.checks = CHECKS if checks is None else checks
         self._nodes = (validator or Validator(definitions)).nodes
-        self.shelf = Shelf(definitions, self._nodes, library, snapshot)
+        self.shelf = Shelf(definitions, self._nodes, library)
         self.extension = self.shelf.extension
         self._sweep = Sweep(definitions, self, _rules(policy))
 
@@ -164,7 +163,10 @@ def _rules(policy: Policy) -> Rules:
 
 def _unknown(canonical: str, asked: bool) -> Rule:
     which = "was asked for" if asked else "the resource claims in meta.profile"
-    text = f"A profile that {which} is not known here, so it was not checked: install its package"
+    text = (
+        f"A profile that {which} is not known here, or its definition cannot be read, so it was not"
+        " checked: install its package"
+    )
     return Rule("warning", "not-found", text)
 
 

@@ -14,6 +14,7 @@ from conformance.profiles.extensions import Defined, defined
 from conformance.profiles.rules import Says
 from conformance.profiles.run import Compiled
 from conformance.profiles.tree import CORE, Branch, grow
+from conformance.snapshot import SnapshotError, with_snapshot
 from conformance.validator.nodes import Nodes
 from conformance.validator.rules import Whole
 
@@ -75,7 +76,7 @@ class Shelf:
         definitions: Definitions,
         nodes: Nodes,
         library: Library,
-        snapshot: Snapshot | None = None,
+        snapshot: Snapshot = with_snapshot,
     ) -> None:
         self.definitions = definitions
         self.nodes = nodes
@@ -127,6 +128,7 @@ class Shelf:
             return None
         if "snapshot" in found or found.get("derivation") != "constraint":
             return found
-        if self._snapshot is None:
+        try:
+            return self._snapshot(found, lambda url: self._library.find("StructureDefinition", url))
+        except SnapshotError:
             return None
-        return self._snapshot(found, lambda url: self._library.find("StructureDefinition", url))

@@ -28,8 +28,9 @@ _DEFAULT = "@default"
 
 
 class Part(NamedTuple):
-    """A slice: what is asked of each item, what is said when there are too few or too many, and
-    its own slices."""
+    """A slice: what is asked of each item, what is said when there are too few or too many, its
+    own slices, and which items are of the type that its profile is for: where none conforms, what
+    is wrong with those is told too."""
 
     min: int
     max: int | None
@@ -37,6 +38,7 @@ class Part(NamedTuple):
     low: Rule | None
     high: Rule | None
     inner: Items | None
+    near: discriminators.Test | None
 
 
 class Order(NamedTuple):
@@ -139,7 +141,16 @@ def _part(deltas: Deltas, child: Branch, part: Branch, spot: Spot, path: str, na
         deltas.says.lacks(path, part.min, name) if part.min else None,
         None if most is None else deltas.says.exceeds(path, most, name),
         _items(deltas, child, part, spot, path) if part.slices else None,
+        _near(deltas, child, part, spot) if part.min else None,
     )
+
+
+def _near(deltas: Deltas, child: Branch, part: Branch, spot: Spot) -> discriminators.Test | None:
+    slicing = child.element.get("slicing") or {}
+    for each in slicing.get("discriminator") or ():
+        if each.get("type") == "profile":
+            return discriminators.test(deltas, part, spot, {**each, "type": "type"})
+    return None
 
 
 def _order(says: Says, slicing: Mapping[str, Any], names: tuple[str, ...], path: str) -> Order:
@@ -201,6 +212,7 @@ def _checked(classify: Classify, parts: tuple[Part, ...], order: Order) -> Items
             count = len(of[number]) if number in of else 0
             if low is not None and count < least:
                 run.add(owner, None, low)
+                _explain(parts[number], items, holder, places, run)
             elif high is not None and most is not None and count > most:
                 run.add(holder, places[of[number][most]], high)
         for number, positions in of.items():
@@ -215,6 +227,15 @@ def _checked(classify: Classify, parts: tuple[Part, ...], order: Order) -> Items
                 )
 
     return check
+
+
+def _explain(part: Part, items: list[Any], holder: Any, places: Sequence[Any], run: Run) -> None:
+    """Tell what is wrong with the only item that is of the right type."""
+    if part.near is None or part.member is None or run.limit == 0:
+        return
+    found = [number for number, item in enumerate(items) if part.near(item, run)]
+    if len(found) == 1:
+        part.member(items[found[0]], holder, places[found[0]], run)
 
 
 def _of_array(key: str, items: Items) -> Whole:

@@ -1,0 +1,482 @@
+"""Each kind of rule that a profile can have, by small profiles of its own: the fault beside the
+fair case."""
+
+import pytest
+
+from conformance.definitions import load
+from conformance.json import encode, parse
+from conformance.packages import Packages
+from conformance.profiles import Profiles
+from tests.conformance.listed_codes import ListedCodes
+
+OWN = "http://example.org/StructureDefinition/"
+SYSTEM = "http://example.org/codes"
+
+
+class Library:
+    """The core of R4 and the profiles of one test."""
+
+    def __init__(self, *structures):
+        self._core = Packages()
+        self._own = {each["url"]: each for each in structures}
+
+    def find(self, type, canonical):
+        own = self._own.get(canonical.partition("|")[0])
+        if own is not None and own["resourceType"] == type:
+            return own
+        return self._core.find(type, canonical)
+
+
+def profile(name, type, *elements, base=None, **more):
+    """A profile by its differential: each element is (id, what it says)."""
+    return parse(
+        encode(
+            {
+                "resourceType": "StructureDefinition",
+                "url": OWN + name,
+                "name": name,
+                "status": "draft",
+                "kind": "complex-type" if type == "Extension" else "resource",
+                "abstract": False,
+                "type": type,
+                "baseDefinition": base or f"http://hl7.org/fhir/StructureDefinition/{type}",
+                "derivation": "constraint",
+                "differential": {"element": [_element(id, said) for id, said in elements]},
+                **more,
+            }
+        )
+    )
+
+
+def _element(id, said):
+    path = ".".join(step.partition(":")[0] for step in id.split("."))
+    name = id.rpartition(".")[2].partition(":")[2]
+    return {"id": id, "path": path, **({"sliceName": name} if name else {}), **said}
+
+
+def slicing(kind, path, rules="open", ordered=False):
+    return {"discriminator": [{"type": kind, "path": path}], "rules": rules, "ordered": ordered}
+
+
+def errors(resource, *structures, name="mine"):
+    library = Library(*structures)
+    known = Profiles(load(), library, ListedCodes(Packages()))
+    found = known.validate(resource, [OWN + name])
+    assert not any("cannot be read" in each.text for each in found)
+    return [[each.code, each.expression] for each in found if each.severity == "error"]
+
+
+def observation(**more):
+    return {"resourceType": "Observation", "status": "final", "code": {"text": "x"}, **more}
+
+
+def patient(**more):
+    return {"resourceType": "Patient", **more}
+
+
+def coding(code, system=SYSTEM):
+    return {"coding": [{"system": system, "code": code}]}
+
+
+A, B = {"patternCodeableConcept": coding("a")}, {"patternCodeableConcept": coding("b")}
+
+
+def by_code(rules="open", ordered=False, a=None, b=None):
+    return profile(
+        "mine",
+        "Observation",
+        ("Observation.category", {"slicing": slicing("pattern", "$this", rules, ordered)}),
+        ("Observation.category:a", {"min": 0, "max": "1", **A, **(a or {})}),
+        ("Observation.category:b", {"min": 0, "max": "1", **B, **(b or {})}),
+    )
+
+
+def categories(*codes):
+    return observation(category=[coding(each) for each in codes])
+
+
+@pytest.mark.parametrize(
+    ("structure", "codes", "found"),
+    [
+        (by_code(), "axb", []),
+        (by_code(), "aa", [["structure", "Observation.category[1]"]]),
+        (by_code(b={"min": 1}), "a", [["required", "Observation"]]),
+        (by_code("closed"), "ab", []),
+        (by_code("closed"), "ax", [["structure", "Observation.category[1]"]]),
+        (by_code("openAtEnd"), "abx", []),
+        (by_code("openAtEnd"), "xa", [["structure", "Observation.category[1]"]]),
+        (by_code(ordered=True), "ab", []),
+        (by_code(ordered=True), "ba", [["structure", "Observation.category[1]"]]),
+    ],
+)
+def test_slices_are_counted_closed_and_ordered(structure, codes, found):
+    assert errors(categories(*codes), structure) == found
+
+
+def test_an_item_of_two_slices_is_an_error():
+    both = {"coding": [*coding("a")["coding"], *coding("b")["coding"]]}
+    found = errors(observation(category=[both]), by_code())
+    assert found == [["structure", "Observation.category[0]"]]
+
+
+def test_a_slice_of_a_slice_has_rules_of_its_own():
+    structure = profile(
+        "mine",
+        "Observation",
+        ("Observation.category", {"slicing": slicing("value", "coding.system")}),
+        (
+            "Observation.category:own",
+            {"min": 1, "max": "*", "slicing": slicing("value", "coding.code")},
+        ),
+        ("Observation.category:own.coding.system", {"min": 1, "fixedUri": SYSTEM}),
+        ("Observation.category:own/a", {"min": 1, "max": "1"}),
+        ("Observation.category:own/a.coding.system", {"min": 1, "fixedUri": SYSTEM}),
+        ("Observation.category:own/a.coding.code", {"min": 1, "fixedCode": "a"}),
+    )
+    assert errors(categories("a", "b"), structure) == []
+    assert errors(categories("b"), structure) == [["required", "Observation"]]
+    assert errors(categories("a", "a"), structure) == [["structure", "Observation.category[1]"]]
+
+
+def test_exists_tells_slices():
+    structure = profile(
+        "mine",
+        "Patient",
+        ("Patient.contact", {"slicing": slicing("exists", "period")}),
+        ("Patient.contact:past", {"max": "1"}),
+        ("Patient.contact:past.period", {"min": 1}),
+        ("Patient.contact:now", {"min": 1, "max": "1"}),
+        ("Patient.contact:now.period", {"max": "0"}),
+    )
+    now, past = {"name": {"family": "N"}}, {"name": {"family": "P"}, "period": {"end": "2020"}}
+    assert errors(patient(contact=[now, past]), structure) == []
+    assert errors(patient(contact=[past]), structure) == [["required", "Patient"]]
+    assert errors(patient(contact=[now, past, past]), structure) == [
+        ["structure", "Patient.contact[2]"]
+    ]
+
+
+def test_the_type_of_what_a_reference_leads_to_tells_slices():
+    structure = profile(
+        "mine",
+        "Observation",
+        ("Observation.performer", {"slicing": slicing("type", "resolve()", "closed")}),
+        (
+            "Observation.performer:who",
+            {
+                "min": 1,
+                "max": "1",
+                "type": [
+                    {
+                        "code": "Reference",
+                        "targetProfile": ["http://hl7.org/fhir/StructureDefinition/Practitioner"],
+                    }
+                ],
+            },
+        ),
+    )
+    who, where = {"reference": "Practitioner/1"}, {"reference": "Organization/1"}
+    inner = {"resourceType": "Practitioner", "id": "p"}
+    assert errors(observation(performer=[who]), structure) == []
+    local = observation(contained=[inner], performer=[{"reference": "#p"}])
+    assert errors(local, structure) == []
+    assert errors(observation(performer=[who, where]), structure) == [
+        ["structure", "Observation.performer[1]"]
+    ]
+    assert errors(observation(performer=[where]), structure) == [
+        ["structure", "Observation.performer[0]"],
+        ["required", "Observation"],
+    ]
+
+
+def test_the_type_of_a_choice_tells_slices():
+    structure = profile(
+        "mine",
+        "Observation",
+        ("Observation.value[x]", {"slicing": slicing("type", "$this", "closed")}),
+        ("Observation.value[x]:valueQuantity", {"min": 0, "type": [{"code": "Quantity"}]}),
+        ("Observation.value[x]:valueQuantity.unit", {"min": 1}),
+    )
+    assert errors(observation(valueQuantity={"value": 1, "unit": "x"}), structure) == []
+    assert errors(observation(valueQuantity={"value": 1}), structure) == [
+        ["required", "Observation.value"]
+    ]
+
+
+def test_a_default_slice_takes_what_is_left():
+    structure = profile(
+        "mine",
+        "Observation",
+        ("Observation.category", {"slicing": slicing("pattern", "$this", "closed")}),
+        ("Observation.category:a", {"max": "1", **A}),
+        ("Observation.category:@default", {"max": "1"}),
+    )
+    assert errors(categories("a", "x"), structure) == []
+    assert errors(categories("x", "y"), structure) == [["structure", "Observation.category[1]"]]
+
+
+@pytest.mark.parametrize(
+    ("said", "fair", "fault"),
+    [
+        ({"fixedBoolean": True}, True, False),
+        ({"patternBoolean": False}, False, True),
+    ],
+)
+def test_a_fixed_boolean_is_no_number(said, fair, fault):
+    structure = profile("mine", "Patient", ("Patient.active", said))
+    assert errors(patient(active=fair), structure) == []
+    assert errors(patient(active=fault), structure) == [["value", "Patient.active"]]
+
+
+def test_what_is_fixed_is_equal_and_what_is_a_pattern_is_held():
+    period = {"start": "2020-01-01"}
+    fixed = profile("mine", "Patient", ("Patient.name.period", {"fixedPeriod": period}))
+    pattern = profile("mine", "Patient", ("Patient.name.period", {"patternPeriod": period}))
+    named = patient(name=[{"family": "A", "period": {**period, "end": "2021-01-01"}}])
+    assert errors(named, pattern) == []
+    assert errors(named, fixed) == [["value", "Patient.name[0].period"]]
+
+
+def test_values_have_limits_and_texts_a_length():
+    structure = profile(
+        "mine",
+        "Patient",
+        ("Patient.birthDate", {"minValueDate": "1900-01-01", "maxValueDate": "2100-01-01"}),
+        ("Patient.contact.gender", {"min": 1}),
+        ("Patient.name.family", {"maxLength": 3}),
+        ("Patient.multipleBirth[x]", {"maxValueInteger": 8, "type": [{"code": "integer"}]}),
+    )
+    fair = patient(birthDate="1974-12-25", name=[{"family": "Abc"}], multipleBirthInteger=8)
+    assert errors(fair, structure) == []
+    fault = patient(birthDate="1874-12-25", name=[{"family": "Abcd"}], multipleBirthInteger=9)
+    assert sorted(errors(fault, structure)) == [
+        ["too-long", "Patient.name[0].family"],
+        ["value", "Patient.birthDate"],
+        ["value", "Patient.multipleBirth"],
+    ]
+
+
+def test_a_type_that_was_taken_away_is_named():
+    structure = profile("mine", "Patient", ("Patient.deceased[x]", {"type": [{"code": "boolean"}]}))
+    assert errors(patient(deceasedBoolean=False), structure) == []
+    assert errors(patient(deceasedDateTime="2020"), structure) == [
+        ["structure", "Patient.deceased"]
+    ]
+
+
+def test_constraints_see_the_host():
+    structure = profile(
+        "mine",
+        "Observation",
+        (
+            "Observation",
+            {
+                "constraint": [
+                    _rule("m-1", "subject.resolve().ofType(Patient).active = true"),
+                    _rule(
+                        "m-2",
+                        "code.memberOf('http://hl7.org/fhir/ValueSet/observation-status')",
+                    ),
+                ]
+            },
+        ),
+    )
+    inner = {"resourceType": "Patient", "id": "p", "active": True}
+    status = "http://hl7.org/fhir/observation-status"
+    fair = observation(contained=[inner], subject={"reference": "#p"}, code=coding("final", status))
+    assert errors(fair, structure) == []
+    fault = observation(
+        contained=[{**inner, "active": False}],
+        subject={"reference": "#p"},
+        code=coding("x", SYSTEM),
+    )
+    assert errors(fault, structure) == [["invariant", "Observation"]] * 2
+
+
+def _rule(key, expression, severity="error"):
+    return {"key": key, "severity": severity, "human": "It must", "expression": expression}
+
+
+def test_a_key_of_the_base_given_to_another_rule_is_another_rule():
+    structure = profile(
+        "mine",
+        "Patient",
+        ("Patient.name", {"constraint": [_rule("que-7", "family.exists()")]}),
+    )
+    assert errors(patient(name=[{"text": "A"}]), structure) == [["invariant", "Patient.name[0]"]]
+
+
+def test_a_contained_resource_meets_the_profile_of_its_reference():
+    target = profile("who", "Practitioner", ("Practitioner.name", {"min": 1}))
+    structure = profile(
+        "mine",
+        "Observation",
+        (
+            "Observation.performer",
+            {"type": [{"code": "Reference", "targetProfile": [OWN + "who"]}]},
+        ),
+    )
+    named = {"resourceType": "Practitioner", "id": "p", "name": [{"family": "A"}]}
+    local = observation(contained=[named], performer=[{"reference": "#p"}])
+    assert errors(local, structure, target) == []
+    nameless = {"resourceType": "Practitioner", "id": "p", "active": True}
+    local = observation(contained=[nameless], performer=[{"reference": "#p"}])
+    assert errors(local, structure, target) == [["structure", "Observation.performer[0]"]]
+    assert errors(observation(performer=[{"reference": "Organization/1"}]), structure, target) == [
+        ["structure", "Observation.performer[0]"]
+    ]
+
+
+def test_profiles_that_lead_to_each_other_end():
+    structure = profile(
+        "mine",
+        "Patient",
+        (
+            "Patient.link.other",
+            {"type": [{"code": "Reference", "targetProfile": [OWN + "mine"]}]},
+        ),
+        ("Patient.name", {"min": 1}),
+    )
+    bundle = {
+        "resourceType": "Bundle",
+        "type": "collection",
+        "entry": [
+            {
+                "fullUrl": f"http://example.org/Patient/{own}",
+                "resource": patient(
+                    id=own,
+                    meta={"profile": [OWN + "mine"]},
+                    name=[{"family": "A"}],
+                    link=[{"type": "seealso", "other": {"reference": f"Patient/{other}"}}],
+                ),
+            }
+            for own, other in (("a", "b"), ("b", "a"))
+        ],
+    }
+    library = Library(structure)
+    known = Profiles(load(), library, ListedCodes(Packages()))
+    assert [each for each in known.validate(bundle) if each.severity == "error"] == []
+    del bundle["entry"][1]["resource"]["name"]
+    found = [each.expression for each in known.validate(bundle) if each.severity == "error"]
+    assert found == ["Bundle.entry[1].resource", "Bundle.entry[0].resource.link[0].other"] or (
+        sorted(found) == ["Bundle.entry[0].resource.link[0].other", "Bundle.entry[1].resource"]
+    )
+
+
+def extension(name, *elements, context):
+    return profile(
+        name, "Extension", ("Extension.url", {"fixedUri": OWN + name}), *elements, context=context
+    )
+
+
+@pytest.mark.parametrize(
+    ("context", "fair", "fault"),
+    [
+        ([{"type": "element", "expression": "Patient.contact"}], "contact", "name"),
+        ([{"type": "element", "expression": "HumanName"}], "name", "contact"),
+        ([{"type": "element", "expression": "BackboneElement"}], "contact", "name"),
+        (
+            [{"type": "fhirpath", "expression": "Patient.name.where(use = 'old')"}],
+            "name",
+            "contact",
+        ),
+        ([{"type": "element", "expression": "Element"}], "contact", None),
+    ],
+)
+def test_an_extension_may_be_only_where_its_context_says(context, fair, fault):
+    structure = extension("mine", context=context)
+    one = [{"url": OWN + "mine", "valueString": "x"}]
+    library = Library(structure)
+    known = Profiles(load(), library, ListedCodes(Packages()))
+
+    def found(place):
+        inner = {"name": {"family": "A"}} if place == "contact" else {"family": "A", "use": "old"}
+        resource = patient(**{place: [{**inner, "extension": one}]})
+        issues = known.validate(resource)
+        return [[each.code, each.expression] for each in issues if each.severity == "error"]
+
+    assert found(fair) == []
+    if fault:
+        assert found(fault) == [["extension", f"Patient.{fault}[0].extension[0]"]]
+
+
+def test_an_extension_on_a_primitive_may_be_named_in_full():
+    structure = extension(
+        "mine", context=[{"type": "element", "expression": "Patient.name.family"}]
+    )
+    one = {"extension": [{"url": OWN + "mine", "valueString": "x"}]}
+    known = Profiles(load(), Library(structure), ListedCodes(Packages()))
+    fair = patient(name=[{"family": "A", "_family": one}])
+    fault = patient(contact=[{"name": {"family": "A", "_family": one}}])
+    assert [each for each in known.validate(fair) if each.severity == "error"] == []
+    (issue,) = [each for each in known.validate(fault) if each.severity == "error"]
+    assert issue.expression == "Patient.contact[0].name.family.extension[0]"
+
+
+def test_a_condition_of_a_context_must_hold():
+    structure = extension("mine", context=[{"type": "element", "expression": "Patient"}]) | {
+        "contextInvariant": ["active = true"]
+    }
+    one = [{"url": OWN + "mine", "valueString": "x"}]
+    known = Profiles(load(), Library(structure), ListedCodes(Packages()))
+
+    def found(active):
+        issues = known.validate(patient(active=active, extension=one))
+        return [each.code for each in issues if each.severity == "error"]
+
+    assert (found(True), found(False)) == ([], ["extension"])
+
+
+def test_an_extension_on_a_primitive_is_a_slice_like_others():
+    structure = profile(
+        "mine",
+        "Patient",
+        ("Patient.birthDate", {"min": 1}),
+        ("Patient.birthDate.extension", {"slicing": slicing("value", "url"), "min": 1}),
+        (
+            "Patient.birthDate.extension:time",
+            {
+                "min": 1,
+                "max": "1",
+                "type": [
+                    {
+                        "code": "Extension",
+                        "profile": ["http://hl7.org/fhir/StructureDefinition/patient-birthTime"],
+                    }
+                ],
+            },
+        ),
+    )
+    time = {
+        "url": "http://hl7.org/fhir/StructureDefinition/patient-birthTime",
+        "valueDateTime": "1974-12-25T14:35:45-05:00",
+    }
+    fair = patient(birthDate="1974-12-25", _birthDate={"extension": [time]})
+    assert errors(fair, structure) == []
+    other = {"url": "http://example.org/x", "valueString": "x"}
+    fault = patient(birthDate="1974-12-25", _birthDate={"extension": [other]})
+    assert errors(fault, structure) == [["required", "Patient.birthDate"]]
+
+
+def test_malformed_resources_are_told_of_and_break_nothing():
+    structure = by_code()
+    for category in ("x", {"coding": 1}, [1, None, {"coding": "x"}], [[{}]], 7, [{"coding": [7]}]):
+        assert errors(observation(category=category), structure) != []
+
+
+def test_a_profile_whose_definition_cannot_be_read_is_a_warning():
+    broken = profile("mine", "Patient") | {"baseDefinition": "http://example.org/nowhere"}
+    known = Profiles(load(), Library(broken), ListedCodes(Packages()))
+    (issue,) = [
+        each for each in known.validate(patient(), [OWN + "mine"]) if each.code == "not-found"
+    ]
+    assert issue.severity == "warning"
+
+
+def test_a_constraint_that_cannot_be_evaluated_is_a_warning():
+    structure = profile("mine", "Patient", ("Patient", {"constraint": [_rule("m-1", "((")]}))
+    known = Profiles(load(), Library(structure), ListedCodes(Packages()))
+    found = known.validate(patient(active=True), [OWN + "mine"])
+    assert [(each.severity, each.key) for each in found if each.code == "not-supported"] == [
+        ("warning", "m-1")
+    ]
