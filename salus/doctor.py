@@ -253,6 +253,7 @@ async def _opened(
             findings.append(_damaged(error))
         findings += _checked(store)
         findings += await _unfinished(server)
+        findings += _packages(server, console)
         for each in await summary(server):
             console.print(escape(each), highlight=False, soft_wrap=True)
         if deep:
@@ -273,6 +274,15 @@ async def _unfinished(server: Server) -> list[Finding]:
         )
         for each in found
     ]
+
+
+def _packages(server: Server, console: Console) -> list[Finding]:
+    """Say which packages are installed; those that cannot be opened are wrong."""
+    guides = server.core.guides
+    found = [each.label for each in guides.current.packages.packages]
+    console.print(f"Packages: {escape(', '.join(found))}", highlight=False, soft_wrap=True)
+    remedy = f"install it again: `{called()} package install FILE.tgz`"
+    return [Finding(f"The package {each} is damaged", remedy) for each in guides.damaged]
 
 
 def _checked(store: Examined) -> Iterator[Finding]:

@@ -141,8 +141,9 @@ class Package:
             found[listed.type].append(listed)
         return {type: tuple(each) for type, each in found.items()}
 
-    def verify(self) -> None:
-        """Unpack everything. Raises PackageError for what does not agree with its contents."""
+    def check(self) -> None:
+        """Raises PackageError when the resources are not those of the table of contents; nothing is
+        unpacked for that."""
         if not all(0 <= place[0] < len(self._groups) for place in self._places):
             raise PackageError(f"{self.label} is damaged: a resource lies outside")
         last = max((group[0] + group[1] for group in self._groups), default=0)
@@ -151,6 +152,10 @@ class Package:
         digest = hashlib.sha256(self.data[self._start :]).digest()
         if digest.hex() != self.digest:
             raise PackageError(f"{self.label} is damaged: its digest is another")
+
+    def verify(self) -> None:
+        """The same, and unpack everything. Raises PackageError for what is no resource."""
+        self.check()
         for number, listed in enumerate(self.listed):
             if listed.place != number or self.resource(listed).get("resourceType") != listed.type:
                 raise PackageError(f"{self.label} is damaged: {listed.type} number {number}")

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import cached_property
 
 from conformance.packages import Package, PackageError, Packages
-from fhir_server.packages.installed import entries, read_data
+from fhir_server.packages.installed import Entry, entries, read_data
 from fhir_server.storage.store import Store
 from fhir_server.vocabulary import Vocabulary
 from terminology.providers import built_in
@@ -57,7 +57,7 @@ class Guides:
             damaged: list[str] = []
             for entry in await store.transaction(entries):
                 try:
-                    package = known.get(entry.digest) or Package(await read_data(store, entry))
+                    package = known.get(entry.digest) or await _opened(store, entry)
                 except PackageError:
                     damaged.append(entry.label)
                 else:
@@ -68,3 +68,10 @@ class Guides:
                 self.current = Current(packages)
                 for heard in self._heard:
                     heard(self.current)
+
+
+async def _opened(store: Store, entry: Entry) -> Package:
+    """PackageError for one that is damaged."""
+    package = Package(await read_data(store, entry))
+    package.check()
+    return package

@@ -31,8 +31,7 @@ _UPLOAD = re.compile(r"[0-9a-f]{32}", re.ASCII)
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """A package that is installed. `at`: microseconds since 1970; `missing`: its dependencies that
-    were not there then."""
+    """A package that is installed. `at`: microseconds since 1970."""
 
     name: str
     version: str

@@ -49,8 +49,7 @@ async def listed(product: Product, _: requests.ListPackages) -> requests.Package
     found = [_shown(core(), known, None)]
     for entry in entries:
         package = known.package(entry.name, entry.version)
-        if package is not None:
-            found.append(_shown(package, known, entry.at))
+        found.append(_damaged(entry) if package is None else _shown(package, known, entry.at))
     return requests.PackagesShown(tuple(found))
 
 
@@ -60,7 +59,7 @@ async def remove(product: Product, asked: requests.RemovePackage) -> requests.Do
     if label == core().label:
         raise Problem(f"{label} is a part of Salus and stays")
     store, guides = product.server.store, product.server.core.guides
-    if guides.current.packages.package(asked.name, asked.version) is None:
+    if label not in [each.label for each in await store.transaction(installed.entries)]:
         raise Problem(f"There is no package {label}: `salus package list` shows all of them")
     await product.authority.audit(_told(f"removed {label}"))
     await store.transaction(partial(installed.remove, label=label), write=True)
@@ -124,6 +123,18 @@ def _shown(package: Package, known: Packages, at: int | None) -> requests.Packag
         size=len(package.data),
         installed=at,
         missing=tuple(missing),
+    )
+
+
+def _damaged(entry: installed.Entry) -> requests.PackageShown:
+    return requests.PackageShown(
+        name=entry.name,
+        version=entry.version,
+        title="Damaged: install it again",
+        counts=(),
+        size=entry.size,
+        installed=entry.at,
+        missing=(),
     )
 
 

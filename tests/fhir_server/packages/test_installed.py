@@ -116,7 +116,7 @@ def test_who_asked_to_be_told_hears_of_every_change_and_of_no_other():
     asyncio.run(work())
 
 
-def test_a_package_whose_pieces_are_gone_is_refused_and_the_others_stay():
+def test_a_server_goes_without_a_package_whose_pieces_are_gone_and_says_so():
     async def work():
         store, guides = MemoryStore(), Guides()
         await _install(store, FIRST)
@@ -127,9 +127,10 @@ def test_a_package_whose_pieces_are_gone_is_refused_and_the_others_stay():
             await tx.take("package-piece", f"{upload}/{1:08}")
 
         await store.transaction(damage, write=True)
-        with pytest.raises(PackageError):
-            await guides.load(store)
-        assert guides.current.packages.package(NAME, "1.0.0") is not None
+        await guides.load(store)
+        assert guides.damaged == (f"{NAME}#2.0.0",)
+        found = guides.current.packages.versions("StructureDefinition", PROFILE)
+        assert [each.version for each in found] == ["1.0.0"]
 
     asyncio.run(work())
 
