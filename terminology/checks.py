@@ -1,5 +1,5 @@
-"""What the base validator is told of codes that no value set lists: units, currencies, media types,
-languages; and what FHIRPath is told of units.
+"""What the base validator is told of codes that no value set lists: units, currencies, media types
+and languages.
 
 https://hl7.org/fhir/R4/terminologies-systems.html
 """
@@ -7,7 +7,6 @@ https://hl7.org/fhir/R4/terminologies-systems.html
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from decimal import Decimal
 from functools import lru_cache
 
 from conformance.validator.systems import Systems
@@ -17,13 +16,6 @@ from terminology.providers import built_in
 
 _CHECKED = {"urn:ietf:bcp:47", "urn:ietf:bcp:13", "urn:iso:std:iso:4217"}
 _REMEMBERED = 2048  # codes of each system
-
-
-class Units:
-    """UCUM as FHIRPath asks for it (conformance.fhirpath.host.Units)."""
-
-    def canonical(self, value: Decimal, code: str, /) -> tuple[Decimal, str] | None:
-        return ucum.canonical(value, code)
 
 
 def systems() -> Systems:

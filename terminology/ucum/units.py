@@ -23,6 +23,8 @@ _UNITS = 4096  # that are remembered
 
 _ROUNDED = Context(prec=DIGITS, Emax=99_999, Emin=-99_999, traps=[InvalidOperation])
 
+_ONE = Fraction(1)
+_Ratio: TypeAlias = tuple[int, int]  # whole numbers, that divided make a factor
 Dimensions: TypeAlias = tuple[tuple[str, int], ...]
 Conversion: TypeAlias = Callable[[Decimal], Decimal]
 
@@ -112,9 +114,13 @@ def _made(factor: Fraction, dimensions: Mapping[str, int]) -> Unit:
 
 
 def _order(dimension: tuple[str, int]) -> tuple[int, str]:
-    bases = table().dimensions
-    name = dimension[0]
-    return (bases.index(name) if name in bases else len(bases)), name
+    places = _places()
+    return places.get(dimension[0], len(places)), dimension[0]
+
+
+@cache
+def _places() -> Mapping[str, int]:
+    return {name: place for place, name in enumerate(table().dimensions)}
 
 
 def key_of(dimensions: Iterable[tuple[str, int]]) -> str:
@@ -123,44 +129,65 @@ def key_of(dimensions: Iterable[tuple[str, int]]) -> str:
 
 
 def _product(term: Term) -> tuple[Fraction, dict[str, int]]:
-    factor, dimensions = Fraction(1), dict[str, int]()
+    above, below, dimensions = 1, 1, dict[str, int]()
     for operator, component in term:
         sign = -1 if operator == "/" else 1
         value, powers = _component(component)
-        factor *= _power(value, sign)
-        if max(factor.numerator.bit_length(), factor.denominator.bit_length()) > _BITS:
-            raise UnitError("the unit is too large or too small to be reckoned with")
+        above, below = _times((above, below), _power(value, sign))
         for name, power in powers.items():
             dimensions[name] = dimensions.get(name, 0) + sign * power
-    return factor, dimensions
+    return Fraction(above, below), dimensions
 
 
-def _component(component: Component) -> tuple[Fraction, Mapping[str, int]]:
+def _component(component: Component) -> tuple[_Ratio, Mapping[str, int]]:
     if isinstance(component, Number):
-        return Fraction(component.value), {}
+        return (component.value, 1), {}
     if not isinstance(component, Simple):
-        return _product(component)
+        factor, powers = _product(component)
+        return _ratio(factor), powers
     if component.atom is None:
-        return Fraction(1), {}
-    worth = _worth(component.atom.code)
+        return (1, 1), {}
+    worth, exponent = _worth(component.atom.code), component.exponent
     if worth.special is not None:
         raise UnitError(f"{component.atom.code} is on a scale of its own: it has no products")
-    value = _power(worth.factor * _prefixed(component), component.exponent)
-    return value, {name: power * component.exponent for name, power in worth.dimensions.items()}
+    value = _times(_ratio(worth.factor), _ratio(_prefixed(component)))
+    if exponent == 1:
+        return value, worth.dimensions
+    return _power(value, exponent), {
+        name: power * exponent for name, power in worth.dimensions.items()
+    }
 
 
 def _prefixed(simple: Simple) -> Fraction:
-    return Fraction(1) if simple.prefix is None else table().factors[simple.prefix.code]
+    return _ONE if simple.prefix is None else table().factors[simple.prefix.code]
 
 
-def _power(value: Fraction, exponent: int) -> Fraction:
+def _ratio(value: Fraction) -> _Ratio:
+    return value.numerator, value.denominator
+
+
+def _times(one: _Ratio, other: _Ratio) -> _Ratio:
+    above, below = one[0] * other[0], one[1] * other[1]
+    if above.bit_length() > _BITS or below.bit_length() > _BITS:
+        raise _too_large()
+    return above, below
+
+
+def _power(value: _Ratio, exponent: int) -> _Ratio:
     """Powers of whole numbers, once it is seen that they are not too large."""
-    bits = max(value.numerator.bit_length(), value.denominator.bit_length())
-    if bits * abs(exponent) > _BITS:
-        raise UnitError("the unit is too large or too small to be reckoned with")
-    if exponent < 0 and value == 0:
+    above, below = value if exponent > 0 else value[::-1]
+    if below == 0:
         raise UnitError("nothing can be divided by zero")
-    return value**exponent
+    times = abs(exponent)
+    if times == 1:
+        return above, below
+    if max(above.bit_length(), below.bit_length()) * times > _BITS:
+        raise _too_large()
+    return above**times, below**times
+
+
+def _too_large() -> UnitError:
+    return UnitError("the unit is too large or too small to be reckoned with")
 
 
 @cache
@@ -216,7 +243,7 @@ def product(a: Unit, b: Unit, sign: int) -> Unit:
     powers = dict(a.dimensions)
     for name, power in b.dimensions:
         powers[name] = powers.get(name, 0) + sign * power
-    return _made(a.factor * _power(b.factor, sign), powers)
+    return _made(Fraction(*_times(_ratio(a.factor), _power(_ratio(b.factor), sign))), powers)
 
 
 def scaled(one: Decimal, other: Decimal, sign: int, scale: Decimal) -> Decimal:

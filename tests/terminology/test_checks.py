@@ -6,7 +6,7 @@ import pytest
 
 from conformance.definitions import load
 from conformance.validator import Validator
-from terminology.checks import Units, systems
+from terminology.checks import systems
 from tests.conformance.examples import examples
 
 KNOWING = Validator(load(), systems())
@@ -124,9 +124,3 @@ def test_of_the_official_examples_only_an_age_in_barns_is_refused_more_than_befo
         before = set(BASE.validate(each, warnings=False))
         refused += [x.expression for x in KNOWING.validate(each, warnings=False) if x not in before]
     assert refused == ["List.contained[5].age"]
-
-
-def test_fhirpath_gets_canonical_units():
-    assert Units().canonical(Decimal("98.6"), "[degF]") == (Decimal("310.15"), "K")
-    assert Units().canonical(Decimal(6), "(cm).(m)") == (Decimal("0.06"), "m2")
-    assert Units().canonical(Decimal(6), "mmHg") is None

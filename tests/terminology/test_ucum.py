@@ -122,6 +122,8 @@ def test_ordinary_units_are_exact():
     assert ucum.canonical(D("5.50"), "mmol/L") == (D("3312177418000000000000000"), "m-3")
     assert ucum.canonical(D("120"), "mm[Hg]") == (D("15998640"), "m-1.s-2.g")
     assert ucum.canonical(D("1"), "") == (D("1"), "1")
+    assert ucum.canonical(D("6"), "(cm).(m)") == (D("0.06"), "m2")
+    assert ucum.canonical(D("6"), "mmHg") is None
 
 
 def test_what_measures_different_things_cannot_be_compared():
@@ -150,6 +152,8 @@ def test_a_value_that_the_unit_cannot_have_is_none():
         ucum.convert(D("-1e9"), "[pH]", "mol/L")
     with pytest.raises(UnitError, match="divided by zero"):
         ucum.divide((D(1), "m"), (D(0), "s"))
+    with pytest.raises(UnitError, match="divided by zero"):
+        ucum.divide((D(1), "m"), (D(1), "0.s"))
 
 
 # --- hostile codes -------------------------------------------------------------------------------
