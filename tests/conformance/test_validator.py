@@ -180,7 +180,7 @@ def test_items_within_items_are_checked_as_deep_as_they_go():
 
 
 def test_every_type_and_every_element_compiles():
-    definitions, nodes = load(), VALIDATOR._nodes
+    definitions, nodes = load(), VALIDATOR.nodes
     for structure in definitions.structures.values():
         for element in structure.elements if structure.kind != "primitive-type" else ():
             if definitions.children(element.path):
