@@ -57,24 +57,18 @@ def capabilities(catalog: Catalog) -> dict[str, Any]:
     }
 
 
-def _systems(catalog: Catalog) -> dict[str, dict[str, None]]:
+def _systems(catalog: Catalog) -> dict[str, tuple[str, ...]]:
     """The versions of every code system, newest first."""
-    found: dict[str, dict[str, None]] = {}
-    for provider in catalog.providers:
-        found.setdefault(provider.url, {})[provider.version or ""] = None
+    urls = {each.url for each in catalog.providers}
     for _, listed in catalog.packages.each("CodeSystem"):
-        if listed.url and listed.kind != "supplement" and listed.url not in found:
-            known = catalog.packages.versions("CodeSystem", listed.url)
-            found[listed.url] = dict.fromkeys(one.version for one in known)
+        if listed.url and listed.kind != "supplement":
+            urls.add(listed.url)
     for each in catalog.overlay.each():
         if each["resourceType"] == "CodeSystem" and each.get("content") != "supplement":
-            own = found.get(each["url"], {})
-            found[each["url"]] = {str(each.get("version", "")): None, **own}
-    return found
+            urls.add(each["url"])
+    return {url: catalog.known_versions(url) for url in urls}
 
 
-def _system(url: str, versions: dict[str, None]) -> dict[str, Any]:
-    listed = [
-        {"code": version, "isDefault": at == 0} for at, version in enumerate(versions) if version
-    ]
+def _system(url: str, versions: tuple[str, ...]) -> dict[str, Any]:
+    listed = [{"code": each, "isDefault": at == 0} for at, each in enumerate(versions)]
     return {"uri": url, "version": listed} if listed else {"uri": url}
