@@ -21,7 +21,7 @@ from fhir_server import binary
 from fhir_server.access import check, limit
 from fhir_server.audit.event import NO_INTERACTION, Caller
 from fhir_server.body import Receive, read_body
-from fhir_server.bulk import download
+from fhir_server.bulk import download, imports
 from fhir_server.deadlines import Deadlines, Late
 from fhir_server.formats import FHIR_JSON, JSON_TYPES
 from fhir_server.guarding import CSP, Header, guards
@@ -137,6 +137,8 @@ class Http:
         """The result, in time."""
         if asked.type == "Binary":
             performing = binary.performed(self._server, asked, caller, form.accept)
+        elif asked.operation == imports.IMPORT.code:
+            performing = imports.performed(self._server, asked, caller)
         elif asked.operation in download.FILES:
             performing = download.performed(self._server, asked, caller)
         else:
@@ -206,6 +208,8 @@ class Http:
                 return interaction(asked, at, limits.parameters)
             if at.type == "Binary" and at.code in WRITES:  # its pieces are stored as they come
                 check(self._core, caller.grant, _bare(at))
+            if at.operation == imports.IMPORT.code:
+                imports.require_writing(self._core, caller.grant)
             resource, content, pairs, weight = await self._body(at, asked, headers, receive)
             if at.code == "transaction" and resource and resource.get("type") == "batch":
                 at = at._replace(code="batch")
@@ -229,6 +233,8 @@ class Http:
             return _Body()
         if at.type == "Binary" and at.code in ("create", "update") and media not in JSON_TYPES:
             return _Body(await binary.received(self._server, at, headers, receive))
+        if imports.takes(at.operation, media):
+            return _Body(content=await imports.received(self._server, headers, receive))
         data = await read_body(receive, headers, limits.body, self._patience)
         if at.code == "patch":
             return _Body(content=Content(media, data), weight=len(data))

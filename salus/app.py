@@ -25,6 +25,7 @@ from conformance.validator import Validator
 from fhir_server import operations, spool
 from fhir_server.audit.break_glass import BreakGlass
 from fhir_server.audit.recording import Recording
+from fhir_server.bulk.state import Bulk
 from fhir_server.bulk.work import working
 from fhir_server.core import Core
 from fhir_server.erasure.finishing import redo
@@ -51,6 +52,7 @@ from salus.cors import Asgi, Cors, Scope
 from salus.directory import FhirDirectory
 from salus.edge import Edge, admit
 from salus.ending import ending
+from salus.fetching import Fetching
 from salus.forwarded import Forwarded, Network
 from salus.happenings import audit_of
 from salus.keyring import key_provider, keys_allowed, open_vault
@@ -69,6 +71,7 @@ from smart_auth.authority import Authority, Happening, Policy, Site
 from smart_auth.discovery import oauth_uris
 from smart_auth.endpoints import router as protocol
 from smart_auth.model import DAY, HOUR, MINUTE
+from smart_auth.standing import standing
 from smart_auth.tokens import Tokens
 from terminology.checks import systems
 
@@ -263,7 +266,7 @@ async def open_product(
             published(settings, server, vault) as log,
             built(server),
             ending(settings, server, vault, authority) as ends,
-            working(server),
+            working(server, _stands(server)),
         ):
             key = channel_key(settings)
             yield Product(settings, server, authority, tokens, key, log, ends)
@@ -299,6 +302,7 @@ def _core(settings: Settings, index: Index, key: bytes) -> Core:
         timezone=settings.zone,
         capability=_capability(settings, index),
         operations=operations.ALL,
+        bulk=_bulk(settings),
         references=settings.references,
     )
 
@@ -335,6 +339,27 @@ def _security(settings: Settings) -> dict[str, Any]:
             {"coding": [{"system": _SERVICES, "code": "SMART-on-FHIR"}], "text": "SMART-on-FHIR"}
         ],
     }
+
+
+def _bulk(settings: Settings) -> Bulk:
+    hosts = frozenset(settings.import_hosts)
+    return Bulk(
+        settings.bulk_jobs,
+        settings.bulk_total,
+        settings.bulk_lines,
+        settings.bulk_hours * 3600,
+        hosts,
+        Fetching(hosts),
+    )
+
+
+def _stands(server: Server) -> Callable[[str], Awaitable[bool]]:
+    """Whether what allowed a job that runs in the background still counts."""
+
+    async def stands(grant: str) -> bool:
+        return await server.store.transaction(lambda tx: standing(tx, grant)) is not None
+
+    return stands
 
 
 def _site(settings: Settings) -> Site:

@@ -21,6 +21,7 @@ from pydantic_settings import SettingsConfigDict
 
 from fhir_server.erasure.rules import read_rules
 from fhir_server.limits import Limits
+from salus.bulksettings import BulkSettings
 from salus.forwarded import Network
 from salus.keysettings import KeySettings
 from salus.logsettings import Listed, LogSettings
@@ -111,7 +112,7 @@ def default_keys(name: str = "salus") -> Path:
     return user_folder("XDG_STATE_HOME", ".local/state") / name / "keys"
 
 
-class Settings(LogSettings, KeySettings):
+class Settings(LogSettings, KeySettings, BulkSettings):
     """All that can be set. Frozen; nothing imports it as a global."""
 
     model_config = SettingsConfigDict(

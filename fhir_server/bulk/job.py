@@ -211,12 +211,12 @@ def _names(kept: Kept, ids: Sequence[bytes]) -> bool:
 
 
 async def _waits(tx: Transaction, id: str, ids: Sequence[bytes]) -> bool:
-    """Whether a body that was sent, or what is left of its last piece, names one of them."""
-    number, last = 0, b""
-    while (piece := await tx.kept(_LIST, _key(id, BODY, number))) is not None:
-        if any(each in last + piece.value for each in ids):
+    """Whether a body that is to be imported names one of them."""
+    after, end, last = f"{id}/{BODY}", f"{id}/{BODY}~", b""
+    while page := await tx.range(_LIST, after, end, 1):
+        if any(each in last + page[0].value for each in ids):
             return True
-        number, last = number + 1, piece.value[-128:]
+        after, last = page[0].key + "\0", page[0].value[-128:]
     return False
 
 
@@ -231,6 +231,11 @@ async def add(tx: Transaction, id: str, of: str, number: int, content: bytes) ->
     """Keep one slice of what a job found, of a type or of one of the names above. It goes when the
     job goes; what is left of one that was interrupted, after a fortnight."""
     await tx.keep(_LIST, _key(id, of, number), content, until=tx.now + 14 * 24 * 3600 * SECOND)
+
+
+async def drop(tx: Transaction, id: str, of: str) -> None:
+    """Forget what a job found of one type, or a source that was read."""
+    await tx.clear(_LIST, f"{id}/{of}/", f"{id}/{of}0")
 
 
 async def slice_of(tx: Transaction, id: str, of: str, number: int) -> bytes:
@@ -283,7 +288,9 @@ class File(msgspec.Struct, frozen=True):
 
 
 def files(job: Job, lines: int) -> Iterator[File]:
-    """The files of a job's list: slices, in order, as long as they are together not too many."""
+    """The files of an export: slices, in order, as long as they are not too many together."""
+    if job.load is not None:
+        return
     for of, counts in sorted(job.progress.counts.items()):
         number, first, held = 1, 0, 0
         for place, count in enumerate(counts):

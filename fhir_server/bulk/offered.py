@@ -8,12 +8,13 @@ from __future__ import annotations
 from conformance.capability import Offered
 from fhir_server.bulk.download import FILE
 from fhir_server.bulk.export import EXPORT
+from fhir_server.bulk.imports import IMPORT
 from fhir_server.bulk.status import DELETE, STATUS
 from fhir_server.core import Operation
 
 _GUIDE = "http://hl7.org/fhir/uv/bulkdata"
 INSTANTIATES = f"{_GUIDE}/CapabilityStatement/bulk-data"
-BULK: tuple[Operation, ...] = (EXPORT, STATUS, FILE, DELETE)
+BULK: tuple[Operation, ...] = (EXPORT, IMPORT, STATUS, FILE, DELETE)
 
 # The guide defines an operation for each level.
 EXPORTS = (

@@ -73,6 +73,9 @@ async def _manifest(step: Step, job: Job) -> dict[str, Any]:
     base = f"{step.core.base_url}/_bulk/{job.id}"
     gone = await missing(step, job)
     output, deleted = list[dict[str, Any]](), list[dict[str, Any]]()
+    if job.load is not None:
+        counts = job.progress.counts.items()
+        output = [{"type": type, "count": sum(each)} for type, each in sorted(counts)]
     for file in jobs.files(job, step.core.bulk.lines):
         count = file.count - gone.get(file.name, 0)
         if file.of == ERRORS or count == 0:

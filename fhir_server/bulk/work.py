@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from fhir_server.bulk import job as jobs
 from fhir_server.bulk.collect import Collecting
+from fhir_server.bulk.importing import Importing
 from fhir_server.bulk.job import Job
 from fhir_server.server import Server
 from fhir_server.storage.store import Conflict, StoreError, Transaction
@@ -35,13 +36,16 @@ class Going(Protocol):
 
 
 Resume = Callable[[Server, Job, int], Awaitable[Going]]
+_KINDS: dict[str, Resume] = {"export": Collecting.resumed, "import": Importing.resumed}
+_FAILED = "The job failed; what happened is in the server's log. Begin another"
+_ENDED = "What allowed this job has ended: the app or its user was disabled, or access taken back"
 
 
 class Worker:
-    """Goes on with every job that runs. `kinds`: how a job of each kind goes on."""
+    """Goes on with every job that runs."""
 
-    def __init__(self, server: Server, kinds: dict[str, Resume]) -> None:
-        self._server, self._kinds = server, kinds
+    def __init__(self, server: Server) -> None:
+        self._server = server
         self._going: dict[str, Going] = {}
 
     async def run(self) -> None:
@@ -74,6 +78,9 @@ class Worker:
 
     async def _slice(self, job: Job) -> None:
         try:
+            if job.grant.id and not await self._server.core.bulk.stands(job.grant.id):
+                await self._failed(job.id, _ENDED)
+                return
             going = self._going.get(job.id) or await self._resumed(job)
             if going is not None:
                 await going.advance()
@@ -84,28 +91,34 @@ class Worker:
         except Exception as error:
             _log.exception("A bulk job failed: %s", type(error).__name__)
             self._going.pop(job.id, None)
-            await self._server.store.transaction(lambda tx: self._fail(tx, job.id), write=True)
+            await self._failed(job.id, _FAILED)
 
     async def _resumed(self, job: Job) -> Going | None:
         found = await self._server.store.transaction(lambda tx: jobs.read(tx, job.id))
         if found is None:
             return None
-        made = self._going[job.id] = await self._kinds[job.kind](self._server, *found)
+        made = self._going[job.id] = await _KINDS[job.kind](self._server, *found)
         return made
 
-    async def _fail(self, tx: Transaction, id: str) -> None:
-        found = await jobs.read(tx, id)
-        if found is not None:
-            text = "The job failed; what happened is in the server's log. Begin another"
-            ended = replace(found[0], ended=tx.now, failed=text)
-            await jobs.write(tx, ended, self._server.core.bulk.seconds)
+    async def _failed(self, id: str, why: str) -> None:
+        """Say that a job will never be done."""
+        self._going.pop(id, None)
+
+        async def work(tx: Transaction) -> None:
+            found = await jobs.read(tx, id)
+            if found is not None:
+                ended = replace(found[0], ended=tx.now, failed=why)
+                await jobs.write(tx, ended, self._server.core.bulk.seconds)
+
+        await self._server.store.transaction(work, write=True)
 
 
 @asynccontextmanager
-async def working(server: Server) -> AsyncIterator[None]:
-    """Bulk jobs go on while this lasts."""
+async def working(server: Server, stands: Callable[[str], Awaitable[bool]]) -> AsyncIterator[None]:
+    """Bulk jobs go on while this lasts. `stands`: whether the grant of this id still counts."""
+    server.core.bulk.stands = stands
     server.core.beyond.forgets.append(jobs.forget)
-    task = asyncio.create_task(Worker(server, {"export": Collecting.resumed}).run())
+    task = asyncio.create_task(Worker(server).run())
     try:
         yield
     finally:

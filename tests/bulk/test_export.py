@@ -468,9 +468,9 @@ def test_the_statement_names_the_operations_of_the_guide():
     from fhir_server.surface import surface
     from tests.security.clinic import core
 
-    found = surface(core().index)
+    found = surface(core().index, core().guides.current)
     guide = "http://hl7.org/fhir/uv/bulkdata"
-    assert f"{guide}/CapabilityStatement/bulk-data" in found.instantiates
+    assert f"{guide}/CapabilityStatement/bulk-data" in found.guides.instantiates
     definitions = {each.definition for each in found.operations if each.name == "export"}
     assert definitions == {
         f"{guide}/OperationDefinition/{each}"

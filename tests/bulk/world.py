@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from fhir_server.bulk.collect import Collecting
 from fhir_server.bulk.work import Worker
 from tests.security.clinic import BASE, Answer, Clinic
 from tests.security.people import reference, resource
@@ -29,7 +28,7 @@ def below(url: str | None) -> str:
 
 def work(clinic: Clinic, rounds: int | None = None) -> None:
     """Let the jobs go on: to their ends, or for so many slices of each."""
-    worker = Worker(clinic.server, {"export": Collecting.resumed})
+    worker = Worker(clinic.server)
 
     async def run() -> None:
         done = 0

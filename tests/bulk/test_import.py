@@ -1,0 +1,276 @@
+"""$import: what lines become, what is refused of them and where, and that nothing comes twice."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.bulk.world import ASYNC, below, lines, manifest, work
+from tests.security.clinic import EVERYBODY, grant
+from tests.security.people import observation, reference, resource
+
+WRITER = grant("system/*.cruds", client="loader")
+NDJSON = ("Content-Type", "application/fhir+ndjson")
+
+
+def ndjson(*resources) -> bytes:
+    return b"".join(
+        (each if isinstance(each, bytes) else json.dumps(each).encode()) + b"\n"
+        for each in resources
+    )
+
+
+def begin(clinic, body: bytes, caller=WRITER) -> str:
+    answer = clinic.ask(caller, "POST", "$import", body, [ASYNC, NDJSON])
+    assert answer.status == 202, answer.body
+    return below(answer.header("content-location"))
+
+
+def refusals(clinic, told, caller=WRITER) -> list[str]:
+    return [
+        issue["diagnostics"]
+        for each in told["error"]
+        for line in lines(clinic, caller, each["url"])
+        for issue in line["issue"]
+    ]
+
+
+def test_lines_become_resources_under_their_ids(clinic):
+    status = begin(
+        clinic,
+        ndjson(resource("Patient/new"), observation("Observation/new", "Patient/new"), b"")
+        + b'{"resourceType":"Location"}',
+    )
+    assert clinic.ask(WRITER, "GET", status).status == 202
+    work(clinic)
+    told = manifest(clinic, WRITER, status)
+    assert told["output"] == [
+        {"type": "Location", "count": 1},
+        {"type": "Observation", "count": 1},
+        {"type": "Patient", "count": 1},
+    ]
+    assert told["error"] == []
+    assert clinic.ask(EVERYBODY, "GET", "Patient/new").status == 200
+    assert clinic.ask(EVERYBODY, "GET", "Observation?subject=Patient/new").names == [
+        "Observation/new"
+    ]
+
+
+def test_what_is_refused_is_told_with_its_line(clinic):
+    status = begin(
+        clinic,
+        ndjson(
+            resource("Patient/one"),
+            b"{no json",
+            resource("Patient/two", gender="nonsense"),
+            b'["a list"]',
+            b"",
+            {"resourceType": "Nothing"},
+            resource("Patient/three"),
+        ),
+    )
+    work(clinic)
+    told = manifest(clinic, WRITER, status)
+    assert told["output"] == [{"type": "Patient", "count": 2}]
+    (error,) = told["error"]
+    texts = refusals(clinic, told)
+    assert error["count"] == 4
+    assert sorted(text.split(":")[0] for text in texts) == ["Line 2", "Line 3", "Line 4", "Line 6"]
+    assert not [text for text in texts if "nonsense" in text or "list" in text.split(":")[1]]
+
+
+def test_many_lines_come_in_batches_and_none_is_lost_between_pieces(clinic, monkeypatch):
+    monkeypatch.setattr("fhir_server.bulk.imports.PIECE", 777)
+    monkeypatch.setattr("fhir_server.bulk.importing.PIECE", 777)
+    monkeypatch.setattr("fhir_server.bulk.importing.LINES", 7)
+    made = [
+        resource(f"Patient/n{n}", name=[{"family": "x" * (1 + n * 13 % 900)}]) for n in range(60)
+    ]
+    status = begin(clinic, ndjson(*made))
+    work(clinic)
+    assert manifest(clinic, WRITER, status)["output"] == [{"type": "Patient", "count": 60}]
+    for each in made:
+        assert clinic.ask(EVERYBODY, "GET", f"Patient/{each['id']}").json["name"] == each["name"]
+
+
+def test_a_batch_that_was_written_but_not_noted_is_not_written_again(clinic, monkeypatch):
+    from fhir_server.bulk.importing import Importing
+
+    status = begin(clinic, ndjson(*({"resourceType": "Location"} for _ in range(5))))
+    keep = Importing._keep
+
+    async def crash(self, progress, refused, read=None):
+        monkeypatch.setattr(Importing, "_keep", keep)
+        from fhir_server.storage.store import Unavailable
+
+        raise Unavailable("the disk is full at this very moment")
+
+    monkeypatch.setattr(Importing, "_keep", crash)
+    from fhir_server.storage.store import Unavailable
+
+    with pytest.raises(Unavailable):
+        work(clinic)
+    work(clinic)
+    assert manifest(clinic, WRITER, status)["output"] == [{"type": "Location", "count": 5}]
+    assert clinic.ask(EVERYBODY, "GET", "Location?_summary=count").json["total"] == 5
+
+
+@pytest.mark.parametrize("scopes", ["system/*.rs", "", "system/Patient.rsd"])
+def test_who_writes_nothing_imports_nothing(clinic, scopes):
+    caller = grant(scopes, client="reader")
+    body = ndjson(resource("Patient/x"))
+    answer = clinic.ask(caller, "POST", "$import", body, [ASYNC, NDJSON])
+    assert (answer.status, answer.code) == (403, "forbidden")
+    assert clinic.ask(None, "POST", "$import", body, [ASYNC, NDJSON]).status == 401
+
+
+def test_each_line_needs_what_its_write_needs(clinic):
+    caller = grant("system/Patient.cu", client="desk")
+    status = begin(
+        clinic,
+        ndjson(resource("Patient/a", gender="other"), observation("Observation/x", "Patient/a")),
+        caller,
+    )
+    work(clinic)
+    told = manifest(clinic, caller, status)
+    assert told["output"] == [{"type": "Patient", "count": 1}]
+    (text,) = refusals(clinic, told, caller)
+    assert text.startswith("Line 2: This grant does not allow")
+    assert clinic.ask(EVERYBODY, "GET", "Observation/x").status == 404
+
+
+def test_who_is_limited_to_a_patient_imports_nothing_of_another(clinic):
+    app = grant("patient/*.cruds", patient="a", client="app")
+    body = ndjson(
+        observation("Observation/lab-b", "Patient/a"), resource("Patient/b", gender="male")
+    )
+    status = begin(clinic, body, app)
+    work(clinic)
+    told = manifest(clinic, app, status)
+    assert told["output"] == []
+    assert len(refusals(clinic, told, app)) == 2
+
+
+def test_the_import_of_somebody_else_is_absent(clinic):
+    status = begin(clinic, ndjson(resource("Patient/x")))
+    work(clinic)
+    other = grant("system/*.cruds", client="other")
+    for method in ("GET", "DELETE"):
+        assert clinic.ask(other, method, status).status == 404
+    assert clinic.ask(other, "GET", f"{status}/errors-1.ndjson").status == 404
+
+
+def test_an_import_whose_grant_has_ended_goes_no_further(clinic):
+    caller = grant("system/*.cruds", client="loader", id="ended")
+    status = begin(clinic, ndjson(resource("Patient/never")), caller)
+
+    async def ended(_):
+        return False
+
+    clinic.server.core.bulk.stands = ended
+    work(clinic)
+    with pytest.raises(RuntimeError):  # 500: it never will be done
+        clinic.ask(caller, "GET", status)
+    assert clinic.ask(EVERYBODY, "GET", "Patient/never").status == 404
+
+
+def test_a_cancelled_import_stops_and_leaves_no_body_behind(clinic):
+    status = begin(clinic, ndjson(resource("Patient/never")))
+    assert clinic.ask(WRITER, "DELETE", status).status == 202
+    work(clinic)
+
+    async def left(tx):
+        return await tx.range("bulk.list", "", "~")
+
+    assert clinic._runner.run(clinic.store.transaction(left)) == []
+    assert clinic.ask(EVERYBODY, "GET", "Patient/never").status == 404
+
+
+def test_a_body_that_names_an_erased_patient_goes_with_its_job(clinic):
+    from fhir_server.bulk import job as jobs
+
+    status = begin(clinic, ndjson(observation("Observation/x", "Patient/secret")))
+
+    async def forget(tx):
+        return await jobs.forget(tx, ["Patient/secret"])
+
+    assert clinic._runner.run(clinic.store.transaction(forget, write=True)) == 1
+    assert clinic.ask(WRITER, "GET", status).status == 404
+
+
+def parameters(*inputs, **more):
+    made = [{"name": name, "valueCode": value} for name, value in more.items()]
+    for type, url in inputs:
+        part = [{"name": "type", "valueCode": type}, {"name": "url", "valueUri": url}]
+        made.append({"name": "input", "part": part})
+    return {"resourceType": "Parameters", "parameter": made}
+
+
+def serve(clinic, files: dict[str, bytes]) -> None:
+    """What the fetching of these tests gives."""
+    from conformance.outcome import FhirError
+
+    async def fetch(url, most):
+        if url not in files:
+            raise FhirError("not-found", "it was answered with 404")
+        for start in range(0, len(files[url]), 10):
+            yield files[url][start : start + 10]
+
+    clinic.server.core.bulk.hosts = frozenset({"files.example"})
+    clinic.server.core.bulk.fetch = fetch
+
+
+def test_files_are_fetched_from_where_the_operator_allows(clinic):
+    one, two, three = (f"https://files.example/{n}.ndjson" for n in (1, 2, 3))
+    serve(clinic, {one: ndjson(resource("Patient/f")), two: ndjson(resource("Patient/wrong"))})
+    body = parameters(
+        ("Patient", one),
+        ("Location", two),
+        ("Patient", three),
+        inputFormat="application/fhir+ndjson",
+        inputSource="https://files.example",
+    )
+    answer = clinic.ask(WRITER, "POST", "$import", body, [ASYNC])
+    assert answer.status == 202, answer.body
+    status = below(answer.header("content-location"))
+    work(clinic)
+    told = manifest(clinic, WRITER, status)
+    assert told["output"] == [{"type": "Patient", "count": 1}]
+    assert sorted(refusals(clinic, told)) == [
+        "Input 3 could not be fetched: it was answered with 404",
+        "Line 1: This is no Location, as its input says",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (parameters(("Patient", "https://elsewhere.example/x")), 400),
+        (parameters(("Patient", "http://files.example/x")), 400),
+        (parameters(("Patient", "https://files.example@evil.example/x")), 400),
+        (parameters(("Patient", "https://evil.example/files.example")), 400),
+        (parameters(("Patient", "file:///etc/passwd")), 400),
+        (parameters(("AuditEvent", "https://files.example/x")), 400),
+        (parameters(("Nothing", "https://files.example/x")), 400),
+        (parameters(), 400),
+        (parameters(("Patient", "https://files.example/x"), inputFormat="text/csv"), 400),
+        (parameters(("Patient", "https://files.example/x"), unknown="x"), 400),
+        (resource("Patient/x"), 400),
+    ],
+)
+def test_what_cannot_be_imported_is_refused(clinic, body, status):
+    serve(clinic, {})
+    assert clinic.ask(WRITER, "POST", "$import", body, [ASYNC]).status == status
+
+
+def test_who_would_wait_for_an_import_is_told_to_come_back(clinic):
+    answer = clinic.ask(WRITER, "POST", "$import", ndjson(resource("Patient/x")), [NDJSON])
+    assert (answer.status, answer.code) == (400, "invalid")
+
+    async def left(tx):
+        return await tx.range("bulk.list", "", "~")
+
+    assert clinic._runner.run(clinic.store.transaction(left)) == []
+    assert clinic.ask(EVERYBODY, "GET", "Patient/x").status == 404
+    assert reference("Patient/x")
