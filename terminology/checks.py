@@ -7,6 +7,7 @@ https://hl7.org/fhir/R4/terminologies-systems.html
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from decimal import Decimal
 from functools import lru_cache
 
 from conformance.validator.systems import Systems
@@ -16,6 +17,14 @@ from terminology.providers import built_in
 
 _CHECKED = {"urn:ietf:bcp:47", "urn:ietf:bcp:13", "urn:iso:std:iso:4217"}
 _REMEMBERED = 2048  # codes of each system
+
+
+class Units:
+    """UCUM as FHIRPath and the checks of answers ask for it."""
+
+    def canonical(self, value: Decimal, code: str, /) -> tuple[Decimal, str] | None:
+        """A value in canonical units; None for what is no unit, or no value of one."""
+        return ucum.canonical(value, code)
 
 
 def systems() -> Systems:
