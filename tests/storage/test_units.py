@@ -107,6 +107,29 @@ def test_sqlite_and_memory_agree_about_any_quantities(stored, asked):
     asyncio.run(story())
 
 
+def test_an_order_goes_by_the_numbers_as_they_are_written():
+    temperatures = [
+        _fever("f", Decimal("98.6"), "[degF]"),
+        _fever("c", 38, "Cel"),
+        _fever("k", 310, "K"),
+    ]
+
+    async def story():
+        async with both() as stores:
+            for store in stores:
+                await _put(store, temperatures)
+                pairs = [("value-quantity", "gt36||Cel"), ("_sort", "value-quantity")]
+                search = search_of("Observation", pairs, context())
+                found = await store.transaction(
+                    lambda tx, search=search: tx.find(
+                        "Observation", search.query, search.sort, Page(10)
+                    )
+                )
+                assert [each.id for each in found.versions] == ["c", "f", "k"]
+
+    asyncio.run(story())
+
+
 # --- a folder written before ---------------------------------------------------------------------
 
 
