@@ -21,6 +21,7 @@ from fhir_server.packages import Current, Guides
 from fhir_server.search.index import Index
 from fhir_server.storage.store import Transaction
 from fhir_server.times import now
+from fhir_server.writing import Writing
 from smart_auth.grant import Grant
 
 
@@ -53,7 +54,7 @@ class Core:
     the FHIR base without a slash at its end; `references`: whether a literal reference of this
     server that resolves to nothing is accepted or refused; `clock`: microseconds since 1970;
     `beyond`: what else takes part in an erasure; `guides`: the packages that are installed, which
-    change while the server runs."""
+    change while the server runs; `writing`: what is made of profiles on a write."""
 
     definitions: Definitions
     validator: Validator
@@ -70,6 +71,7 @@ class Core:
     beyond: Beyond = field(default_factory=Beyond)
     bulk: Bulk = field(default_factory=Bulk)  # what all bulk jobs share
     guides: Guides = field(default_factory=Guides)
+    writing: Writing = field(default_factory=Writing)
 
 
 class Step(Struct, frozen=True):

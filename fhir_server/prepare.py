@@ -13,6 +13,7 @@ from typing import Any
 from conformance.json import encode
 from conformance.outcome import FhirError, Issue
 from fhir_server import owners
+from fhir_server.claimed import conform
 from fhir_server.core import Core
 from fhir_server.indexing.sources import is_active, require_usable
 from fhir_server.interaction import Resource
@@ -73,6 +74,8 @@ def prepare(core: Core, resource: Resource, warnings: bool = False) -> Prepared:
     issues = core.validator.validate(resource, core.limits.issues, warnings=warnings)
     if any(each.severity in ("error", "fatal") for each in issues):
         raise FhirError("invalid", "The resource is not valid", status=422, issues=issues)
+    if warnings or core.writing.enforces:
+        issues += conform(core, resource, warnings)
     _refuse_inert(resource)
     if is_active(resource):
         require_usable(core, resource)

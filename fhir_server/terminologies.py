@@ -49,7 +49,7 @@ async def instance(step: Step, asked: Interaction) -> Mapping[str, Any] | None:
     version = await sight.current(step, type, asked.id, "r")
     if version is None or version.deleted:
         raise absent(type)
-    return _parsed(step, version)
+    return parsed(step, version)
 
 
 async def reaching(
@@ -58,7 +58,7 @@ async def reaching(
     """The terminology with all that is stored under these canonicals, and under those that these
     resources draw in. FhirError when that is too much."""
     vocabulary = step.core.guides.current.vocabulary
-    types = [each for each in _OFFERED if _may(step, each)]
+    types = [each for each in _OFFERED if may(step, each)]
     if not types:
         return Reached(vocabulary.terminology)
     asked, found = {canonical(each).url for each in named}, dict[Key, Version]()
@@ -70,17 +70,17 @@ async def reaching(
         if not fresh:
             break
         known |= fresh
-        versions = [each for type in types for each in await _stored(step, type, fresh)]
+        versions = [each for type in types for each in await stored(step, type, fresh)]
         found.update({(each.type, each.id, each.number): each for each in versions})
         if len(found) > _STORED:
             text = f"The request draws in more than {_STORED} stored resources"
             raise FhirError("too-costly", text, status=422)
-        for one in (*(_parsed(step, each) for each in versions), *_bundled(step, fresh)):
+        for one in (*(parsed(step, each) for each in versions), *_bundled(step, fresh)):
             asked.update(drawn(one))
     if not found:
         return Reached(vocabulary.terminology)
     made = vocabulary.having(
-        frozenset(found), lambda: [_parsed(step, each) for each in found.values()]
+        frozenset(found), lambda: [parsed(step, each) for each in found.values()]
     )
     return Reached(made, tuple(found))
 
@@ -130,7 +130,7 @@ async def _instance(step: Step, type: str, id: str) -> Mapping[str, Any]:
     version = await sight.current(step, type, id, "r")
     if version is None or version.deleted:
         raise absent(type)
-    return _parsed(step, version)
+    return parsed(step, version)
 
 
 def drawn(resource: Mapping[str, Any]) -> Iterator[str]:
@@ -163,12 +163,12 @@ def statement(core: Core) -> bytes:
     return encode({**current.vocabulary.capabilities, **about})
 
 
-def _may(step: Step, type: str) -> bool:
+def may(step: Step, type: str) -> bool:
     """Whether the caller may find and read resources of a type at all."""
     return all(access.covers(step.grant, type, letter) for letter in "rs")
 
 
-async def _stored(step: Step, type: str, urls: set[str]) -> Sequence[Version]:
+async def stored(step: Step, type: str, urls: set[str]) -> Sequence[Version]:
     """The stored resources of a type with one of these urls that the caller may find and read."""
     url = step.core.index.parameters(type).get("url")
     if url is None:
@@ -190,6 +190,7 @@ def _bundled(step: Step, urls: set[str]) -> Iterator[Mapping[str, Any]]:
                 yield found
 
 
-def _parsed(step: Step, version: Version) -> Mapping[str, Any]:
+def parsed(step: Step, version: Version) -> Mapping[str, Any]:
+    """A stored version; parsed versions are remembered."""
     key = (version.type, version.id, version.number)
     return step.core.guides.current.vocabulary.parsed(key, version.body)

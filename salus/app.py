@@ -304,6 +304,7 @@ def _core(settings: Settings, index: Index, key: bytes) -> Core:
         operations=operations.ALL,
         bulk=_bulk(settings),
         references=settings.references,
+        writing=settings.writing,
     )
 
 

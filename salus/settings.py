@@ -26,6 +26,7 @@ from salus.forwarded import Network
 from salus.keysettings import KeySettings
 from salus.logsettings import Listed, LogSettings
 from salus.problem import Problem
+from salus.validationsettings import ValidationSettings
 
 PREFIX = "SALUS_"
 # Variables that are no settings: where tests and `salus bench` find data, what makes a test fail
@@ -112,7 +113,7 @@ def default_keys(name: str = "salus") -> Path:
     return user_folder("XDG_STATE_HOME", ".local/state") / name / "keys"
 
 
-class Settings(LogSettings, KeySettings, BulkSettings):
+class Settings(LogSettings, KeySettings, BulkSettings, ValidationSettings):
     """All that can be set. Frozen; nothing imports it as a global."""
 
     model_config = SettingsConfigDict(

@@ -59,7 +59,8 @@ class Profiles:
         self.units = units
         self.policy = policy
         self.checks = CHECKS if checks is None else checks
-        self._nodes = (validator or Validator(definitions)).nodes
+        self._validator = validator or Validator(definitions)
+        self._nodes = self._validator.nodes
         self.shelf = Shelf(definitions, self._nodes, library)
         self.extension = self.shelf.extension
         self._sweep = Sweep(definitions, self, _rules(policy))
@@ -72,10 +73,14 @@ class Profiles:
         resolve: Resolve | None = None,
         limit: int = LIMIT,
         warnings: bool = True,
+        claims: bool = True,
+        checked: bool = False,
     ) -> list[Issue]:
         """What is wrong with a resource, nothing if it is valid: errors, and with `warnings` also
         what is only advised. At most `limit` issues, errors first, and then one that says that
-        there are more. `resolve` finds resources outside of this one by their references."""
+        there are more. `resolve` finds resources outside of this one by their references. Without
+        `claims` what the resource itself claims in meta.profile does not count; `checked`: the
+        base was checked already."""
         type_ = resource.get("resourceType")
         if type(type_) is not str or type_ not in self._nodes.types:
             return [Issue("error", "structure", "`resourceType` must name a type of FHIR R4")]
@@ -89,8 +94,10 @@ class Profiles:
         places = Places(resource, self._nodes)
         full = False
         try:
-            self._nodes.node(type_).check(resource, run)
-            self._conform(resource, run, profiles)
+            if not checked:
+                self._nodes.node(type_).check(resource, run)
+            asked = tuple(profiles)
+            self._conform(resource, run, asked, _claimed(resource) if claims else [])
             self._sweep.visit(type_).look(resource, run, type_)
             self._place(run, places)
             terms.ask(run)
@@ -99,20 +106,34 @@ class Profiles:
             full = True
         return _told(errors, advice, more, places, limit, full)
 
+    def having(self, library: Library, codes: Codes) -> Profiles:
+        """The same with other definitions and another terminology beside."""
+        return Profiles(
+            self.definitions,
+            library,
+            codes,
+            validator=self._validator,
+            units=self.units,
+            policy=self.policy,
+            checks=self.checks,
+        )
+
     # What the walk asks
 
     def enter(self, resource: Resource, run: ProfileRun) -> None:
         """A resource within another: what it says it conforms to."""
         type_ = resource.get("resourceType")
         if type(type_) is str and type_ in self._nodes.types:
-            self._conform(resource, run, ())
+            self._conform(resource, run, (), _claimed(resource))
             self._sweep.visit(type_).look(resource, run, type_)
 
-    def _conform(self, resource: Resource, run: ProfileRun, asked: Iterable[str]) -> None:
+    def _conform(
+        self, resource: Resource, run: ProfileRun, asked: tuple[str, ...], claimed: list[str]
+    ) -> None:
         type_ = resource["resourceType"]
         if type_ in self.checks:
             run.session.later.append(resource)
-        wanted = [*asked, *_claimed(resource)]
+        wanted = [*asked, *claimed]
         if self.policy.vital_signs and type_ == "Observation":
             wanted += vital_signs(resource)
         if not wanted:

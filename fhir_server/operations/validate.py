@@ -5,16 +5,21 @@ https://hl7.org/fhir/R4/resource-operation-validate.html
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, NamedTuple
 
 from conformance.json import encode, parse
 from conformance.outcome import FhirError, Issue, outcome
+from conformance.profiles import Profiles
 from fhir_server import sight
 from fhir_server.changes import absent
+from fhir_server.conforming import held
 from fhir_server.core import Operation, Step
 from fhir_server.interaction import Interaction, Parameters, Resource, Result
+from fhir_server.vocabulary import Key
 
-_MODES = frozenset({"create", "update", "delete"})
+_HEAVY = 256 * 1024  # bytes of a body that is validated in a thread of its own
+_MODES = frozenset({"create", "update", "delete", "profile"})
 _FINE = Issue("information", "informational", "No problem was found")
 
 
@@ -28,17 +33,30 @@ async def run(step: Step, asked: Interaction) -> Result:
     """200 with an OperationOutcome, whatever was found. FhirError when nothing can be checked."""
     wanted = _asked(asked)
     if wanted.mode is not None and wanted.mode not in _MODES:
-        raise FhirError("value", "mode is create, update or delete", "Parameters.parameter")
+        text = "mode is create, update, delete or profile"
+        raise FhirError("value", text, "Parameters.parameter")
+    if wanted.mode == "profile" and (wanted.resource is not None or not wanted.profiles):
+        text = "mode profile is asked of a stored resource, with the profile that it must meet"
+        raise FhirError("invalid", text, "Parameters.parameter")
     resource = wanted.resource or await _stored(step, asked)
     issues = [*_misplaced(asked, wanted, resource)]
+    touched: tuple[Key, ...] = ()
     if wanted.mode != "delete":
-        issues += step.core.validator.validate(resource)
-    issues += [_unknown(profile) for profile in wanted.profiles if not _is_core(profile, resource)]
-    return Result(
-        200,
-        encode(outcome(issues or [_FINE])),
-        touched=((asked.type, asked.id, None),) if asked.type and asked.id else (),
-    )
+        known = await held(step, resource, wanted.profiles)
+        touched = known.touched
+        issues += await _validated(step, known.profiles, resource, wanted.profiles, asked.weight)
+    own = ((asked.type, asked.id, None),) if asked.type and asked.id else ()
+    return Result(200, encode(outcome(issues or [_FINE])), touched=(*own, *touched))
+
+
+async def _validated(
+    step: Step, known: Profiles, resource: Resource, asked: tuple[str, ...], weight: int
+) -> list[Issue]:
+    """The issues; of a heavy resource found in a thread."""
+    limit = step.core.limits.issues
+    if weight < _HEAVY:
+        return known.validate(resource, asked, limit=limit)
+    return await asyncio.to_thread(known.validate, resource, asked, limit=limit)
 
 
 def _asked(asked: Interaction) -> _Asked:
@@ -88,16 +106,6 @@ def _misplaced(asked: Interaction, wanted: _Asked, resource: Resource) -> list[I
         text = "An update needs the id that the URL has"
         found.append(Issue("error", "value", text, f"{asked.type}.id"))
     return found
-
-
-def _is_core(profile: str, resource: Resource) -> bool:
-    type = resource.get("resourceType")
-    return profile.split("|")[0] == f"http://hl7.org/fhir/StructureDefinition/{type}"
-
-
-def _unknown(profile: str) -> Issue:
-    text = "This server does not know a profile that was asked for, so it was not checked"
-    return Issue("warning", "not-found", text)
 
 
 OPERATION = Operation(

@@ -9,12 +9,19 @@ import asyncio
 from collections.abc import Callable
 from functools import cached_property
 
+from conformance.definitions import load
 from conformance.packages import Package, PackageError, Packages
+from conformance.profiles import Profiles
+from conformance.validator import Validator
 from fhir_server.packages.installed import Entry, entries, read_data
 from fhir_server.storage.store import Store
-from fhir_server.vocabulary import Vocabulary
+from fhir_server.vocabulary import Key, Vocabulary
+from terminology import ucum
+from terminology.cache import Recent
+from terminology.checks import systems
 from terminology.providers import built_in
 
+_BESIDE = 16  # sets of stored definitions that are kept compiled
 Heard = Callable[["Current"], None]
 
 
@@ -23,11 +30,28 @@ class Current:
 
     def __init__(self, packages: Packages) -> None:
         self.packages = packages
+        self._beside: Recent[frozenset[Key], Profiles] = Recent(_BESIDE)
 
     @cached_property
     def vocabulary(self) -> Vocabulary:
         """What these packages know of codes."""
         return Vocabulary(self.packages, built_in())
+
+    @cached_property
+    def profiles(self) -> Profiles:
+        """What resources are held to by these packages."""
+        definitions = load()
+        return Profiles(
+            definitions,
+            self.packages,
+            self.vocabulary.terminology,
+            validator=Validator(definitions, systems()),
+            units=ucum,
+        )
+
+    def profiles_with(self, keys: frozenset[Key], make: Callable[[], Profiles]) -> Profiles:
+        """The same with stored definitions, remembered by their versions."""
+        return self._beside.get(keys, make)
 
 
 class Guides:

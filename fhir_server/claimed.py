@@ -1,0 +1,49 @@
+"""What the profiles that a resource claims say when it is written.
+
+https://hl7.org/fhir/R4/resource.html#Meta
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from conformance.outcome import FhirError, Issue
+from fhir_server.core import Core
+
+
+def conform(core: Core, resource: dict[str, Any], told: bool) -> list[Issue]:
+    """What profiles say of a resource whose base was checked: warnings, where the policy only
+    warns, and only if they are `told`. FhirError 422 where it enforces."""
+    policy = core.writing
+    type = resource["resourceType"]
+    claimed = resource.get("meta", {}).get("profile", ())
+    modes = {each: policy.of(type, each) for each in claimed}
+    strict = policy.types.get(type, policy.usual) == "enforce"
+    enforced = [each for each, mode in modes.items() if mode == "enforce"]
+    if enforced or strict:
+        found = _found(core, resource, enforced, told)
+        if any(each.severity == "error" for each in found):
+            raise FhirError("invalid", "The resource is not valid", status=422, issues=found)
+    elif not told or policy.types.get(type, policy.usual) == "off":
+        return []
+    else:
+        found = []
+    warned = [each for each, mode in modes.items() if mode == "warn"]
+    if told and (warned or not found):
+        found += [_as_warning(each) for each in _found(core, resource, warned, told)]
+    return list(dict.fromkeys(found))
+
+
+def _found(core: Core, resource: dict[str, Any], profiles: list[str], told: bool) -> list[Issue]:
+    return core.guides.current.profiles.validate(
+        resource,
+        profiles,
+        limit=core.limits.issues,
+        warnings=told,
+        claims=False,
+        checked=True,
+    )
+
+
+def _as_warning(issue: Issue) -> Issue:
+    return issue._replace(severity="warning") if issue.severity == "error" else issue

@@ -1,0 +1,135 @@
+"""Which profiles $validate holds a resource to: those of the packages, and those that users stored.
+
+https://hl7.org/fhir/R4/validation.html
+
+A stored definition takes part when the caller may read and search its type, and may reach this one
+by both; so nobody learns from an answer of $validate what they could not have read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, TypeAlias
+
+from conformance.outcome import FhirError
+from conformance.packages import Packages
+from conformance.profiles import Profiles
+from fhir_server.core import Step
+from fhir_server.terminologies import may, parsed, reaching, stored
+from fhir_server.vocabulary import Key
+
+Resource: TypeAlias = Mapping[str, Any]
+
+_STORED = 100  # definitions that one request draws in
+_ROUNDS = 16  # from what is asked for to what that draws in
+_TYPES = ("StructureDefinition", "Questionnaire")
+
+
+class Held(NamedTuple):
+    """What a resource is held to, and the stored versions among it, for the audit."""
+
+    profiles: Profiles
+    touched: tuple[Key, ...] = ()
+
+
+class Beside:
+    """The definitions of packages with stored ones before them."""
+
+    def __init__(self, packages: Packages, own: Iterable[Resource]) -> None:
+        self._packages = packages
+        self._own: dict[tuple[str, str], dict[str, Any]] = {}
+        for each in own:
+            type, url = str(each["resourceType"]), str(each.get("url"))
+            self._own.setdefault((type, url), dict(each))
+            self._own[type, f"{url}|{each.get('version', '')}"] = dict(each)
+
+    def find(self, type: str, canonical: str) -> dict[str, Any] | None:
+        """The resource that `url` or `url|version` names."""
+        return self._own.get((type, canonical)) or self._packages.find(type, canonical)
+
+
+async def held(step: Step, resource: Resource, asked: Iterable[str]) -> Held:
+    """The profiles for a resource that claims what it claims and is asked to meet these. FhirError
+    422 when too much is drawn in."""
+    current = step.core.guides.current
+    types = [each for each in _TYPES if may(step, each)]
+    fresh = {each.partition("|")[0] for each in (*asked, *_named(resource))}
+    known, sets = set[str](), set[str]()
+    found: dict[Key, Resource] = {}
+    for _ in range(_ROUNDS):
+        if not fresh:
+            break
+        known |= fresh
+        definitions = [*_bundled(current.packages, fresh)]
+        for type in types:
+            for version in await stored(step, type, fresh):
+                found[version.type, version.id, version.number] = parsed(step, version)
+                definitions.append(found[version.type, version.id, version.number])
+        if len(found) > _STORED:
+            text = f"The request draws in more than {_STORED} stored definitions"
+            raise FhirError("too-costly", text, status=422)
+        sets.update(one for each in definitions for one in _value_sets(each))
+        own = [each for each in definitions if each in found.values()]
+        fresh = {one for each in own for one in _drawn(each)} - known
+    reached = await reaching(step, sets)
+    keys = frozenset((*found, *reached.touched))
+    if not keys:
+        return Held(current.profiles)
+    profiles = current.profiles_with(
+        keys,
+        lambda: current.profiles.having(
+            Beside(current.packages, found.values()), reached.terminology
+        ),
+    )
+    return Held(profiles, tuple(keys))
+
+
+def _named(value: Any) -> Iterator[str]:
+    """The canonicals that a resource names: its profiles, extensions and questionnaire."""
+    if isinstance(value, dict):
+        meta = value.get("meta") if "resourceType" in value else None
+        claimed = meta.get("profile") if isinstance(meta, dict) else None
+        yield from (each for each in claimed or () if isinstance(each, str))
+        if value.get("resourceType") == "QuestionnaireResponse":
+            yield str(value.get("questionnaire", ""))
+        for name in ("extension", "modifierExtension"):
+            own = value.get(name)
+            for each in own if isinstance(own, list) else ():
+                if isinstance(each, dict) and ":" in str(each.get("url", "")):
+                    yield str(each["url"])
+        value = list(value.values())
+    if isinstance(value, list):
+        for child in value:
+            if isinstance(child, dict | list):
+                yield from _named(child)
+
+
+def _bundled(packages: Packages, urls: set[str]) -> Iterator[Resource]:
+    for url in urls:
+        found = packages.find("StructureDefinition", url)
+        if found is not None and found.get("derivation") == "constraint":
+            yield found
+
+
+def _elements(definition: Resource) -> Sequence[Resource]:
+    for name in ("snapshot", "differential"):
+        found: Sequence[Resource] = definition.get(name, {}).get("element", ())
+        if found:
+            return found
+    return ()
+
+
+def _drawn(definition: Resource) -> Iterator[str]:
+    """The definitions that one leads to."""
+    yield str(definition.get("baseDefinition", ""))
+    for element in _elements(definition):
+        for type in element.get("type", ()):
+            for each in (*type.get("profile", ()), *type.get("targetProfile", ())):
+                yield str(each).partition("|")[0]
+
+
+def _value_sets(definition: Resource) -> Iterator[str]:
+    for element in _elements(definition):
+        value_set = element.get("binding", {}).get("valueSet")
+        if value_set:
+            yield str(value_set)
