@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from typing import Any
 
 from conformance.outcome import FhirError
 from fhir_server.audit.event import Caller
 from fhir_server.interaction import Interaction
+from fhir_server.packages import Guides
 from fhir_server.server import Server
 from fhir_server.storage.memory import MemoryStore
 from smart_auth.grant import Grant
@@ -19,7 +21,7 @@ OPEN = Grant.open()
 
 class Serving:
     def __init__(self) -> None:
-        self.server = Server(MemoryStore(), core())
+        self.server = Server(MemoryStore(), replace(core(), guides=Guides()))
 
     def perform(self, asked: Interaction, grant: Grant = OPEN) -> Any:
         """What is answered, parsed."""
