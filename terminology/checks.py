@@ -7,8 +7,7 @@ https://hl7.org/fhir/R4/terminologies-systems.html
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from decimal import Decimal
-from functools import lru_cache
+from functools import cache, lru_cache
 
 from conformance.validator.systems import Systems
 from terminology import ucum
@@ -19,14 +18,7 @@ _CHECKED = {"urn:ietf:bcp:47", "urn:ietf:bcp:13", "urn:iso:std:iso:4217"}
 _REMEMBERED = 2048  # codes of each system
 
 
-class Units:
-    """UCUM as FHIRPath and the checks of answers ask for it."""
-
-    def canonical(self, value: Decimal, code: str, /) -> tuple[Decimal, str] | None:
-        """A value in canonical units; None for what is no unit, or no value of one."""
-        return ucum.canonical(value, code)
-
-
+@cache
 def systems() -> Systems:
     """What is known of the codes of the built-in systems that bindings of R4 name."""
     wrong: Mapping[str, Callable[[str], str | None]] = {
