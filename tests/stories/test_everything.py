@@ -94,6 +94,12 @@ def chart(fhir):
         authoredOn="2022-01-01",
         medicationReference=reference(f"Medication/pill-{id}"),
     )
+    _observed(observe, id)
+    return id
+
+
+def _observed(observe, id):
+    """The observations of the chart."""
     observe("old", "ann", "8867-4", "2020-01-01T10:00:00Z")
     observe("new", "ann", "8867-4", "2022-01-01T10:00:00Z")
     observe("tie", "ann", "8867-4", "2022-01-01T10:00:00Z")
@@ -103,7 +109,6 @@ def chart(fhir):
     observe(
         "bobs", "bob", "8867-4", "2023-01-01", performer=[reference(f"Practitioner/other-{id}")]
     )
-    return id
 
 
 def of(chart, *names):
