@@ -16,6 +16,7 @@ import httpx
 
 from conformance.testscript.message import ActionError, Message, read_resource
 
+_READS = frozenset({"GET", "HEAD"})
 FIRST = 1  # the destination of operations that name none
 
 
@@ -60,12 +61,18 @@ class Wire:
         self._target, self._limits = target, limits
         self._origins = {_origin(each) for each in target.destinations.values()}
         secured = any(scheme == "https" for scheme, _, _ in self._origins)
-        self._client = httpx.Client(
-            verify=target.verify if secured else False,  # reading certificates takes a while
-            trust_env=False,
-            follow_redirects=False,
-            timeout=httpx.Timeout(limits.seconds),
-            limits=httpx.Limits(max_connections=32, max_keepalive_connections=32),
+        verify = target.verify if secured else False  # reading certificates takes a while
+        # A server may close a connection just when it is used again. A read is then sent anew;
+        # what changes something goes over connections of its own, where that cannot happen.
+        self._reading, self._writing = (
+            httpx.Client(
+                verify=verify,
+                trust_env=False,
+                follow_redirects=False,
+                timeout=httpx.Timeout(limits.seconds),
+                limits=httpx.Limits(max_connections=32, max_keepalive_connections=kept),
+            )
+            for kept in (32, 0)
         )
 
     def __enter__(self) -> Wire:
@@ -77,7 +84,8 @@ class Wire:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._client.close()
+        self._reading.close()
+        self._writing.close()
 
     def exchange(self, request: Request) -> tuple[Message, Message]:
         """The request as it was sent, and its response. ActionError where there is none."""
@@ -93,7 +101,15 @@ class Wire:
             method=request.method,
             url=request.url,
         )
-        return sent, self._response(request, headers)
+        try:
+            return sent, self._response(request, headers)
+        except httpx.RemoteProtocolError as error:
+            if request.method not in _READS:
+                raise _unanswered(request, error) from None
+        try:
+            return sent, self._response(request, headers)
+        except httpx.RemoteProtocolError as error:
+            raise _unanswered(request, error) from None
 
     def clean(self, text: str) -> str:
         """A text without the token and the values of the headers that were handed in."""
@@ -117,7 +133,8 @@ class Wire:
         body = bytearray()
         try:
             url = httpx.URL(request.url)
-            with self._client.stream(
+            client = self._reading if request.method in _READS else self._writing
+            with client.stream(
                 request.method, url, headers=headers, content=request.body or None
             ) as answer:
                 for piece in answer.iter_bytes():
@@ -126,9 +143,10 @@ class Wire:
                         raise ActionError(f"The answer has more than {self._limits.bytes} bytes")
                     if time.monotonic() > until:
                         raise ActionError(f"The answer took more than {self._limits.seconds:g} s")
+        except httpx.RemoteProtocolError:
+            raise
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            said = str(error) or type(error).__name__
-            raise ActionError(f"No answer from {_bare(request.url)}: {said}") from None
+            raise _unanswered(request, error) from None
         resource, unread = read_resource(bytes(body), answer.headers.get("content-type", ""))
         return Message(
             resource,
@@ -138,6 +156,11 @@ class Wire:
             url=request.url,
             unread=unread,
         )
+
+
+def _unanswered(request: Request, error: Exception) -> ActionError:
+    said = str(error) or type(error).__name__
+    return ActionError(f"No answer from {_bare(request.url)}: {said}")
 
 
 def _origin(url: str) -> tuple[str, str, int | None]:

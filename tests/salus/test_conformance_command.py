@@ -114,8 +114,8 @@ def test_a_token_and_headers_are_sent_and_never_shown(tmp_path):
 
     def echo(asked, ask):
         seen.append((asked.headers.get("authorization"), asked.headers.get("x-key")))
-        told = {name: value for name, value in asked.headers.items()}
-        return saying(200, {"resourceType": "Basic", "told": told})(asked, ask)
+        told = {"resourceType": "Basic", "told": dict(asked.headers)}
+        return saying(200, told)(asked, ask)
 
     with front("http://127.0.0.1:9/fhir", echo) as url:
         done = salus(

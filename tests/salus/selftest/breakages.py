@@ -163,6 +163,11 @@ def _link(relation: str) -> Spoil:
     )
 
 
+def _cut(value_set: Any) -> Any:
+    contains = value_set.get("expansion", {}).get("contains", [])[:1]
+    return {**value_set, "expansion": {**value_set.get("expansion", {}), "contains": contains}}
+
+
 def _broken_link(bundle: Any) -> Any:
     links = [
         {**e, "url": e["url"].partition("?")[0] + "/nowhere/at/all"}
@@ -257,6 +262,10 @@ BREAKAGES = (
     Breakage("anything is taken", "validation", accepting),
     Breakage("anything is valid", "validation", silent_validation),
     Breakage("anybody may ask", "anonymous", _open),
+    Breakage("an expansion cut short", "terminology", body(_cut, "ValueSet")),
+    Breakage("every code is valid", "terminology",
+             _bytes(b'"valueBoolean":false', b'"valueBoolean":true')),
+    Breakage("no displays", "terminology", _bytes(b'"Female"', b'"female"')),
     Breakage("PUT does not create", "update-as-create", status(404, 201, "PUT")),
     Breakage("exports are not accepted", "bulk-data", status(200, 202)),
 )  # fmt: skip
