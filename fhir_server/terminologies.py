@@ -19,19 +19,24 @@ from fhir_server.changes import absent
 from fhir_server.core import Core, Step
 from fhir_server.interaction import Interaction, Parameters
 from fhir_server.search.literals import split, unescape
+from fhir_server.search.ranges import any_of
 from fhir_server.search.references import literal
-from fhir_server.storage.store import All, Condition, Match, Page, Query, Version
+from fhir_server.storage.store import All, Condition, Match, Page, Version
 from fhir_server.times import instant
 from fhir_server.vocabulary import Key
 from terminology.canonical import canonical
-from terminology.catalog import TYPES
 from terminology.compose import SUPPLEMENT
 from terminology.service import Terminology
 
 _STORED = 200  # resources that one request draws in
+_NAMED = 5_000  # urls that one request names and draws in
 _ROUNDS = 16  # from what is asked for to what that draws in
 _ASKING = (":in", ":not-in", ":above", ":below")  # what a parameter's name ends with
-_OFFERED = tuple(each for each in TYPES if each != "NamingSystem")
+_OFFERED = ("CodeSystem", "ValueSet")
+_MAP = "ConceptMap"
+_URL = ("url",)
+# By what a map is found for a $translate that names none: the systems that it is between.
+_OF_MAPS = ("url", "source-system", "target-system")
 
 
 class Reached(NamedTuple):
@@ -53,12 +58,18 @@ async def instance(step: Step, asked: Interaction) -> Mapping[str, Any] | None:
 
 
 async def reaching(
-    step: Step, named: Iterable[str], resources: Iterable[Mapping[str, Any]] = ()
+    step: Step,
+    named: Iterable[str],
+    resources: Iterable[Mapping[str, Any]] = (),
+    *,
+    maps: bool = False,
 ) -> Reached:
     """The terminology with all that is stored under these canonicals, and under those that these
-    resources draw in. FhirError when that is too much."""
+    resources draw in; `maps`: also with the concept maps from and to them. FhirError when that is
+    too much."""
     vocabulary = step.core.guides.current.vocabulary
-    types = [each for each in _OFFERED if may(step, each)]
+    offered = (*_OFFERED, _MAP) if maps else _OFFERED
+    types = [each for each in offered if may(step, each)]
     if not types:
         return Reached(vocabulary.terminology)
     asked, found = {canonical(each).url for each in named}, dict[Key, Version]()
@@ -70,6 +81,8 @@ async def reaching(
         if not fresh:
             break
         known |= fresh
+        if len(known) > _NAMED:
+            raise FhirError("too-costly", f"The request names more than {_NAMED} urls", status=422)
         versions = [each for type in types for each in await stored(step, type, fresh)]
         found.update({(each.type, each.id, each.number): each for each in versions})
         if len(found) > _STORED:
@@ -170,11 +183,10 @@ def may(step: Step, type: str) -> bool:
 
 async def stored(step: Step, type: str, urls: set[str]) -> Sequence[Version]:
     """The stored resources of a type with one of these urls that the caller may find and read."""
-    url = step.core.index.parameters(type).get("url")
-    if url is None:
-        return ()
-    (key,) = url.keys
-    asked: Query = Match(key, "token", (Condition("code", "in", frozenset(urls)),))
+    known = step.core.index.parameters(type)
+    by = [known[each] for each in (_OF_MAPS if type == _MAP else _URL) if each in known]
+    one_of = (Condition("code", "in", frozenset(urls)),)
+    asked = any_of([Match(key, "token", one_of) for each in by for key in each.keys])
     seen = (access.visible(step.core, step.grant, type, letter) for letter in "rs")
     found = await step.tx.find(type, All((asked, *seen)), (), Page(_STORED + 1))
     return found.versions

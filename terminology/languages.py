@@ -65,9 +65,9 @@ def _malformed() -> FhirError:
 
 def closeness(wanted: str, tag: str | None) -> int:
     """How well a language tag answers the one that is wanted (in lower case): 3 the same, 2 a
-    region of it, 1 what it is a region of, or unknown, 0 another language."""
+    region of it, 1 what it is a region of, 0 another language, or none that is told."""
     if tag is None:
-        return 1
+        return 0
     other = tag.lower()
     if other == wanted:
         return 3
@@ -77,14 +77,15 @@ def closeness(wanted: str, tag: str | None) -> int:
 
 
 def best(wanted: Languages, tags: Sequence[str | None]) -> int | None:
-    """The index of the first tag that answers best what is wanted; None when none does."""
+    """The index of the first tag that answers best what is wanted; else of one that tells no
+    language, which may be any; None when there is none."""
     for each in wanted.tags:
         scores = [closeness(each, tag) for tag in tags]
         if (most := max(scores, default=0)) > 0:
             return scores.index(most)
-    return None
+    return tags.index(None) if None in tags else None
 
 
 def answers(wanted: Languages, tag: str | None) -> bool:
-    """Whether a tag is of one of the languages that are wanted."""
-    return any(closeness(each, tag) for each in wanted.tags)
+    """Whether a tag is, or may be, of one of the languages that are wanted."""
+    return tag is None or any(closeness(each, tag) for each in wanted.tags)

@@ -44,7 +44,8 @@ async def answered(
     wanted = parameters(asked)
     of = await instance(step, asked)
     resources = [*_sent(wanted), *(() if of is None else (of,))]
-    reached = await reaching(step, named(wanted), resources)
+    maps = asked.type == "ConceptMap"
+    reached = await reaching(step, named(wanted), resources, maps=maps)
     if apart:
         made = await asyncio.to_thread(answer, reached.terminology, wanted, of)
     else:

@@ -156,6 +156,48 @@ def test_what_is_bundled_answers_every_token(clinic):
         assert clinic.ask(caller, "GET", url).status == 200
 
 
+def test_a_stored_map_is_found_by_the_systems_that_it_is_between(clinic):
+    url = f"ConceptMap/$translate?system={SYSTEM}&code=red"
+    back = f"ConceptMap/$translate?system={GENDERS}&code=other&reverse=true"
+    for one, told in ((url, "other"), (back, "red")):
+        answer = clinic.ask(READER, "GET", one)
+        assert f'"code":"{told}"' in answer.body.decode()
+        for caller in LIMITED.values():
+            assert "map" not in clinic.ask(caller, "GET", one).body.decode()
+
+
+def test_the_language_of_the_request_is_that_of_the_display(clinic):
+    designation = [{"language": "de", "value": "Rot"}]
+    german = code_system(concept=[{"code": "red", "display": "Red", "designation": designation}])
+    body = sent("tx-resource", german, system=SYSTEM, code="red")
+    headers = [("Accept-Language", "de-CH, en;q=0.5")]
+    answer = clinic.ask(READER, "POST", "CodeSystem/$lookup", body, headers)
+    told = {each["name"]: each.get("valueString") for each in answer.json["parameter"]}
+    assert told["display"] == "Rot"
+    body["parameter"].append({"name": "displayLanguage", "valueCode": "en"})
+    answer = clinic.ask(READER, "POST", "CodeSystem/$lookup", body, headers)
+    told = {each["name"]: each.get("valueString") for each in answer.json["parameter"]}
+    assert told["display"] == "Red"
+
+
+def test_questions_are_entries_of_a_batch(clinic):
+    url = f"ValueSet/$validate-code?url={GENDER}&system={GENDERS}&code="
+    entries = [{"request": {"method": "GET", "url": url + code}} for code in ("male", "man")]
+    entries.append(
+        {
+            "resource": parameters(system=GENDERS, code="male"),
+            "request": {"method": "POST", "url": "CodeSystem/$lookup"},
+        }
+    )
+    bundle = {"resourceType": "Bundle", "type": "batch", "entry": entries}
+    found = clinic.ask(NOBODYS, "POST", "", bundle).json["entry"]
+    assert [each["resource"]["parameter"][0] for each in found] == [
+        {"name": "result", "valueBoolean": True},
+        {"name": "result", "valueBoolean": False},
+        {"name": "name", "valueString": "AdministrativeGender"},
+    ]
+
+
 def test_a_granular_scope_lets_its_value_sets_take_part_and_no_others(clinic):
     def asked(caller, url):
         return clinic.ask(caller, "GET", f"ValueSet/$expand?url={url}").status
