@@ -1,0 +1,127 @@
+"""US Core 3.1.1, 6.1.0 and 7.0.0 on the reference data over HTTP: every search with every variant
+that the kits ask for, each answer exactly what a plain reading of the same resources gives.
+
+https://hl7.org/fhir/us/core/
+"""
+
+import pytest
+
+from conformance.packages import Packages, read
+from tests.us_core import clinic, driver, must_support, rows
+
+SERVER = "http://hl7.org/fhir/us/core/CapabilityStatement/us-core-server"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    made = clinic.opened(tmp_path_factory.mktemp("us-core"))
+    yield made
+    made.stop()
+
+
+@pytest.fixture(scope="module")
+def worlds(server):
+    with server.client() as client:
+        yield {
+            version: driver.World(
+                client, Packages().including(read(clinic.package(version).read_bytes()))
+            )
+            for version in clinic.VERSIONS
+        }
+
+
+def failures(world, asked):
+    """What each row that fails says, and the rows for which no resource here has the values."""
+    wrong, silent = {}, []
+    for row in asked:
+        try:
+            if driver.run(world, row) == 0:
+                silent.append(str(row))
+        except AssertionError as error:
+            wrong[str(row)] = str(error)[:500]
+    return wrong, silent
+
+
+def test_every_search_of_us_core_3_1_1_finds_exactly_what_is_there(worlds):
+    asked = rows.of_metadata()
+    assert len(asked) == 152
+    assert failures(worlds["3.1.1"], asked) == ({}, [])
+
+
+@pytest.mark.parametrize(
+    ("version", "count", "required"), [("6.1.0", 258, 154), ("7.0.0", 310, 168)]
+)
+def test_every_search_of_a_later_us_core_finds_exactly_what_is_there(
+    worlds, version, count, required
+):
+    asked = rows.of_table(version)
+    assert (len(asked), sum(row.required for row in asked)) == (count, required)
+    assert failures(worlds[version], asked) == ({}, [])
+
+
+def test_an_altered_answer_would_be_seen(worlds):
+    """The driver is no rubber stamp: where the server finds one resource more, the row fails."""
+    world = worlds["3.1.1"]
+    row = next(r for r in rows.of_metadata() if r.type == "Goal" and r.names == ("patient",))
+    kept = world.all("Goal")
+    patients = [each["subject"]["reference"] for each in kept]
+    lost = next(n for n, each in enumerate(patients) if each in patients[:n])
+    world._by_type["Goal"] = [*kept[:lost], *kept[lost + 1 :]]
+    try:
+        wrong, _ = failures(world, [row])
+    finally:
+        world._by_type["Goal"] = kept
+    assert list(wrong) == [str(row)]
+
+
+def of_group(world, group):
+    """The resources that a group's first search finds."""
+    named = (r for r in rows.of_metadata() if r.profile == group[":profile_url"])
+    first = next(named, None)
+    if first is None or not first.fixed:
+        return world.all(group[":resource"])
+    name = first.names[-1]
+    return [
+        each
+        for each in world.all(group[":resource"])
+        if any(driver.holds(world, each, name, text) for text in first.fixed)
+    ]
+
+
+@pytest.mark.parametrize("number", range(29))
+def test_what_a_profile_of_3_1_1_must_support_is_there_and_can_be_read(worlds, number):
+    group, world = rows.metadata()[number], worlds["3.1.1"]
+    resources = of_group(world, group)
+    assert resources
+    assert must_support.missing(group, resources) == []
+    for each in resources[:5]:
+        answer = world.client.get(f"/{each['resourceType']}/{each['id']}")
+        assert (answer.status_code, answer.json()) == (200, each)
+    for path, references in must_support.references(group, resources):
+        statuses = [_status(world, each) for each in references[:20]]
+        assert 200 in statuses, (path, statuses)
+
+
+def _status(world, reference):
+    return 200 if reference.startswith("#") else world.client.get(f"/{reference}").status_code
+
+
+def test_the_statement_names_what_each_profile_of_3_1_1_demands(server):
+    with server.client() as client:
+        statement = client.get("/metadata").json()
+    assert [each for each in statement["instantiates"] if each.startswith(SERVER)] == [
+        f"{SERVER}|{version}" for version in clinic.VERSIONS
+    ]
+    offered = {each["type"]: each for each in statement["rest"][0]["resource"]}
+    for group in rows.metadata():
+        told = offered[group[":resource"]]
+        supported = {each.partition("|")[0] for each in told["supportedProfile"]}
+        if group[":profile_url"].startswith(rows.CORE):
+            assert group[":profile_url"] in supported
+        codes = {each["code"] for each in told["interaction"]}
+        demanded = {e[":code"] for e in group[":interactions"] if e[":expectation"] == "SHALL"}
+        assert demanded <= codes
+        names = {each["name"] for each in told["searchParam"]}
+        assert {name for search in group[":searches"] for name in search[":names"]} <= names
+        assert set(group[":revincludes"]) <= set(told.get("searchRevInclude", ()))
+        assert set(group[":include_params"]) <= set(told.get("searchInclude", ()))
