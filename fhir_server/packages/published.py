@@ -17,6 +17,7 @@ from conformance.json import encode
 from conformance.packages import Listed, Package, Packages
 from fhir_server import access
 from fhir_server.core import Step
+from fhir_server.packages.ours import ours
 from fhir_server.storage.store import ID, Version
 from smart_auth.grant import Grant
 
@@ -54,7 +55,7 @@ def read(step: Step, type: str, id: str) -> Version | None:
     """The definition with an id that `found` gave; None where there is none for this caller."""
     if type not in TYPES or not _ID.fullmatch(id) or not _may(step.grant, type, "r"):
         return None
-    place = _places(step.core.guides.current.packages).get(id)
+    place = _places(_shelf(step)).get(id)
     if place is None or place[1].type != type:
         return None
     return _version(*place, id)
@@ -76,7 +77,7 @@ def found(
         return tuple(each for each in versions if each is not None)
     if "url" not in named:
         return ()
-    packages = step.core.guides.current.packages
+    packages = _shelf(step)
     return tuple(
         _version(package, listed, _id(package, listed))
         for url in named["url"].split(",")
@@ -89,8 +90,18 @@ def found(
     )
 
 
+def _shelf(step: Step) -> Packages:
+    """What is installed, and what we define ourselves."""
+    return _with_ours(step.core.guides.current.packages)
+
+
+@lru_cache(maxsize=4)
+def _with_ours(packages: Packages) -> Packages:
+    return packages.including(ours())
+
+
 def _placed(step: Step, type: str, id: str) -> Version | None:
-    place = _places(step.core.guides.current.packages).get(id) if _ID.fullmatch(id) else None
+    place = _places(_shelf(step)).get(id) if _ID.fullmatch(id) else None
     return _version(*place, id) if place is not None and place[1].type == type else None
 
 

@@ -2,6 +2,8 @@
 
 import pytest
 
+from fhir_server import operations
+from fhir_server.packages.ours import DEFINED, URL
 from tests.fhir_server.packages.serving import Serving
 from tests.security.clinic import grant as granted
 
@@ -70,3 +72,17 @@ def test_a_definition_of_a_package_cannot_be_changed_or_deleted(serving):
     id = entry["resource"]["id"]
     serving.delete("StructureDefinition", id)
     assert serving.read("StructureDefinition", id) == entry["resource"]
+
+
+def test_every_operation_of_our_own_has_a_definition_that_is_valid_and_found_by_its_url(serving):
+    own = [each for each in operations.ALL.values() if each.definition.startswith(URL)]
+    assert {each.code for each in own} == {each.code for each in DEFINED}
+    for each in own:
+        (entry,) = serving.search("OperationDefinition", url=each.definition)["entry"]
+        resource = entry["resource"]
+        assert resource["code"] == each.code
+        assert resource["affectsState"] is each.writes
+        offered = {level for level in ("system", "type", "instance") if resource[level]}
+        assert offered == each.levels
+        found = serving.server.core.validator.validate(resource)
+        assert [each.key for each in found] == ["dom-6"]  # it has no narrative, as none here has
