@@ -19,6 +19,7 @@ from salus.commands import (
     backup,
     clients,
     conformance,
+    export,
     fhirpath,
     keyring,
     package,
@@ -40,6 +41,7 @@ app.add_typer(package.app)
 app.add_typer(audit.app)
 app.add_typer(users.app)
 app.add_typer(conformance.app)
+command(app)(export.export)
 command(app)(fhirpath.fhirpath)
 command(app)(reindex.reindex)
 command(app)(tokens.token)

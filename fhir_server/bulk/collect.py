@@ -44,7 +44,7 @@ from smart_auth.grant import Grant
 
 T = TypeVar("T")
 
-PAGE = 100  # versions that are read at once
+PAGE = 50  # versions that are read at once
 SLICE = 2_000  # sequences of a slice, at most
 SLICE_SECONDS = 0.5  # after which what was found is kept
 _SHARE = 1.0  # seconds of rest for a second of work

@@ -30,8 +30,8 @@ from fhir_server.storage.store import Transaction, Version
 from smart_auth.grant import Grant
 
 FILES = frozenset({"bulk-file"})  # operations whose answers are streams of lines
-PAGE = 100  # versions that are read at once
-_BARE = 500  # versions that are looked at at once, without their bodies
+PAGE = 50  # versions that are read at once
+_BARE = 200  # versions that are looked at at once, without their bodies
 ERROR_FILE = "errors-1.ndjson"
 
 
