@@ -87,7 +87,7 @@ LIMITS = {
     "conditional": "resources that one conditional delete may remove",
     "search_seconds": "seconds after which a search is interrupted",
     "writing_seconds": "seconds that all searches of one write may take, while other writes wait",
-    "patch_operations": "operations of one JSON Patch",
+    "patch_operations": "operations of one patch",
     "link_seconds": "seconds after which a paging link expires",
     "audit_entities": "versions named by one AuditEvent, then a further one",
 }

@@ -16,7 +16,7 @@ from conformance.fhirpath.parser import parse
 from conformance.fhirpath.syntax import FhirPathError
 from conformance.fhirpath.types import fitting, types_of
 
-BUDGET = 2_000_000  # items that one evaluation may visit and make
+BUDGET = 500_000  # items that one evaluation may visit and make
 _NOTHING: Mapping[str, Any] = {}
 
 
