@@ -27,6 +27,7 @@ from salus.commands import (
     reindex,
     tokens,
     users,
+    validate,
 )
 from salus.settings import Variable, read_settings, variables
 from salus.terminal import INTERRUPTED, command, explained, group, option, out
@@ -43,6 +44,7 @@ app.add_typer(users.app)
 app.add_typer(conformance.app)
 command(app)(export.export)
 command(app)(fhirpath.fhirpath)
+command(app)(validate.validate)
 command(app)(reindex.reindex)
 command(app)(tokens.token)
 command(app)(backup.backup)

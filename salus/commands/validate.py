@@ -1,0 +1,115 @@
+"""`salus validate`: what is wrong with resources in files, shown against their lines.
+
+https://hl7.org/fhir/R4/validation.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.text import Text
+
+from salus.problem import Problem
+from salus.terminal import explained, option, out
+
+if TYPE_CHECKING:
+    from conformance.profiles import Profiles
+    from salus.judging import Judged, Remark
+
+_WIDE = 100  # characters of a line that are shown
+_TONES = {"fatal": "bold red", "error": "bold red", "warning": "yellow", "information": "blue"}
+
+
+def validate(
+    files: Annotated[list[Path], typer.Argument(help="Resources as JSON.")],
+    profile: Annotated[
+        list[str] | None,
+        option(help="Canonical url of a profile that they must meet; repeatable."),
+    ] = None,
+    package: Annotated[
+        list[Path] | None,
+        option(help="Package (.tgz) of profiles and value sets; repeatable."),
+    ] = None,
+    quiet: Annotated[bool, option("--errors", help="Show errors only.")] = False,
+) -> None:
+    """Validate resources by R4, the profiles that they claim, and those that you name.
+
+    Each issue is shown under the line that it is about, with what would be right. The exit code is
+    0 when nothing is wrong, 1 when a resource has an error, 2 when a file cannot be read. Nothing
+    is sent anywhere, and no server is needed.
+
+    [bold]Examples[/]
+
+      salus validate patient.json
+
+      salus validate *.json --package hl7.fhir.us.core-6.1.0.tgz --errors
+
+      salus validate bundle.json --package ips.tgz --profile http://hl7.org/fhir/uv/ips/StructureDefinition/Bundle-uv-ips
+    """
+    with explained():
+        wrong = _run(files, profile or [], package or [], quiet)
+    if wrong:
+        raise typer.Exit(1)
+
+
+def _run(files: list[Path], asked: list[str], packages: list[Path], quiet: bool) -> bool:
+    from salus.judging import judge
+
+    known = _profiles(packages)
+    for canonical in asked:
+        if known.shelf.compiled(canonical) is None:
+            raise Problem(f"No profile {canonical} is known: name its package with --package")
+    wrong = False
+    for file in files:
+        judged = judge(known, file.read_bytes(), asked)
+        _show(file, judged, quiet)
+        wrong = wrong or judged.errors > 0
+    return wrong
+
+
+def _profiles(packages: list[Path]) -> Profiles:
+    """Problem for what is no package."""
+    from conformance.packages import PackageError, Packages, read
+    from fhir_server.packages.guides import Current
+
+    try:
+        return Current(Packages(read(each.read_bytes()) for each in packages)).profiles
+    except PackageError as error:
+        raise Problem(str(error)) from error
+
+
+def _show(file: Path, judged: Judged, quiet: bool) -> None:
+    shown = [each for each in judged.remarks if each.is_wrong or not quiet]
+    summary = Text(f"{file}: ", "bold")
+    if not judged.remarks:
+        summary.append("nothing was found", "green")
+    else:
+        summary.append(_counted(judged.errors, "error"), "bold red" if judged.errors else "green")
+        summary.append(f", {_counted(judged.others, 'remark')} besides")
+    out.print(summary, soft_wrap=True)
+    for each in shown:
+        _tell(each, judged.lines)
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
+def _tell(remark: Remark, lines: Sequence[str]) -> None:
+    issue, (line, column) = remark.issue, remark.place
+    tone = _TONES.get(issue.severity, "")
+    text = lines[line - 1] if line <= len(lines) else ""
+    begin = max(0, column - _WIDE // 2) if len(text) > _WIDE else 0
+    part = text[begin : begin + _WIDE].replace("\t", " ")
+    margin = f"{line:>6} | "
+    out.print(Text(margin + part), soft_wrap=True)
+    caret = Text(" " * (len(margin) + column - 1 - begin))
+    caret.append("^", tone)
+    out.print(caret, soft_wrap=True)
+    said = Text(f"       {issue.severity}", tone)
+    if issue.expression:
+        said.append(f" {issue.expression}", "dim")
+    out.print(said.append(f": {issue.text}", "not dim"), soft_wrap=True)
