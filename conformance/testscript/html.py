@@ -21,9 +21,9 @@ WORDS = {
 }
 _STYLE = """
 :root{color-scheme:light dark;--ink:#1b2530;--soft:#4a5866;--paper:#fff;--shade:#f2f5f8;
---line:#c9d2db;--pass:#1a7f4b;--fail:#b3261e;--error:#8e24aa;--skip:#8794a1;--warning:#b26a00}
+--line:#c9d2db;--pass:#1a7f4b;--fail:#b3261e;--error:#8e24aa;--skip:#66727e;--warning:#a35f00}
 @media(prefers-color-scheme:dark){:root{--ink:#e8edf2;--soft:#b4c0cc;--paper:#14191f;
---shade:#1f262e;--line:#3a4653;--pass:#2e9e66;--fail:#d8564e;--error:#b45fd0;--skip:#5d6975;
+--shade:#1f262e;--line:#3a4653;--pass:#1f7f4e;--fail:#c9443c;--error:#a04fc0;--skip:#5d6975;
 --warning:#c98212}}
 *{box-sizing:border-box}body{margin:0;font:100%/1.5 system-ui,"Segoe UI",Roboto,sans-serif;
 color:var(--ink);background:var(--shade)}main{max-width:72rem;margin:0 auto;padding:1.5rem}
