@@ -83,7 +83,7 @@ async def write(tx: Transaction, type: str, state: Indexed) -> None:
 async def begin(tx: Transaction, type: str, state: Indexed) -> Indexed:
     """A state with something to do, before anything of it is done."""
     total = await tx.count(type, EVERYTHING)
-    newest = await tx.history(None, None, 1)
+    newest = await tx.survey(None, None, 1)
     return state.begun(newest[0].sequence if newest else 0, total) if total else state.finished()
 
 

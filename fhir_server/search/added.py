@@ -116,7 +116,10 @@ def _is_alias(
             return True
         raise refused(f"`{code}` is R4's own and means something else: take another code", "code")
     there = found.added.get(type, {}).get(code)
-    if there is not None and there.meaning == meaning(type, defined, known.definitions):
+    if there is not None and (
+        there.meaning == meaning(type, defined, known.definitions)
+        or (there.parameter.definition.url == definition.url and _of_guide(definition))
+    ):
         return True
     other = there.parameter if there else found.named.get(type, {}).get(code)
     if other is not None:
@@ -125,6 +128,11 @@ def _is_alias(
     if code.startswith("_"):
         raise refused("Codes that begin with _ are R4's", "code")
     return False
+
+
+def _of_guide(definition: Definition) -> bool:
+    """Whether it is of a package, of which an earlier source is then a newer version."""
+    return "#" in definition.origin
 
 
 def _add(
