@@ -60,7 +60,7 @@ def members(type: str, index: Index) -> tuple[str, ...]:
     its id."""
     if type == PATIENT:
         return (ID,)
-    known = index.parameters(type)
+    known = index.own(type)
     return tuple(code for code in _codes(type, index) if code in known)
 
 
@@ -112,5 +112,5 @@ def _codes(type: str, index: Index) -> tuple[str, ...]:
 def _keys(type: str, codes: Sequence[str], index: Index) -> frozenset[str]:
     if type == "Binary":
         return frozenset({CONTEXT})
-    known = index.parameters(type)
+    known = index.own(type)
     return frozenset(key for code in codes if code in known for key in known[code].keys)

@@ -32,7 +32,8 @@ async def built(server: Server) -> AsyncIterator[None]:
 
 
 class BuildingMetrics(Collector):
-    """How many search parameters beyond R4's there are by state, and what is left to look at."""
+    """How many search parameters beyond R4's there are by state, and how far what is being indexed
+    is, without a word about how many resources there are: anybody may read it."""
 
     def __init__(self) -> None:
         self.parameters: SearchParameters | None = None
@@ -49,13 +50,13 @@ class BuildingMetrics(Collector):
         )
         for state, count in counts.items():
             by_state.add_metric((state,), count)
-        left = GaugeMetricFamily(
-            "salus_search_building_resources", "Resources yet to be indexed", labels=("type",)
+        share = GaugeMetricFamily(
+            "salus_search_building_ratio", "Share of a type that is indexed", labels=("type",)
         )
         for type, progress in self.parameters.building().items():
-            left.add_metric((type,), max(0, progress.total - progress.done))
+            share.add_metric((type,), progress.percent / 100)
         yield by_state
-        yield left
+        yield share
 
 
 async def summary(server: Server) -> list[str]:
