@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from salus.operator import requests
 from tests.packages import NAME, PROFILE, profile, tgz
 from tests.secured import Secured
 
@@ -33,8 +34,8 @@ def told(server, *arguments, code=0):
 
 
 def labels(server) -> list[str]:
-    listed = json.loads(told(server, "list", "--json"))
-    return [f"{each['name']}#{each['version']}" for each in listed]
+    listed = server.operator(requests.ListPackages(), requests.PackagesShown)
+    return [f"{each.name}#{each.version}" for each in listed.packages]
 
 
 def metadata(server):
@@ -50,6 +51,10 @@ def test_a_package_is_installed_on_a_running_server_listed_and_removed(server, f
     assert said["implementationGuide"] == [f"{GUIDE}|1.0.0"]
     (patient,) = [each for each in said["rest"][0]["resource"] if each["type"] == "Patient"]
     assert patient["supportedProfile"] == [PROFILE]
+
+    core, own = json.loads(told(server, "list", "--json"))
+    assert (core["name"], core["installed"]) == ("hl7.fhir.r4.core", None)
+    assert (own["name"], own["version"], own["missing"]) == (NAME, "1.0.0", [])
 
     assert f"Replaced {NAME}#1.0.0" in told(server, "install", str(file))
     assert f"Removed {NAME}#1.0.0" in told(server, "remove", f"{NAME}#1.0.0")
@@ -143,4 +148,4 @@ def test_an_administering_app_installs_a_package_over_http_and_no_other_does(ser
             "This is no package: it is not a gzip file (.tgz)"
         )
     for version in ("3.0.0", "3.1.0"):
-        told(server, "remove", f"{NAME}#{version}")
+        server.operator(requests.RemovePackage(NAME, version))
