@@ -9,8 +9,9 @@ caller may read and search its type, and may reach this one by both.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from conformance.json import encode
 from conformance.outcome import FhirError
@@ -31,12 +32,16 @@ from terminology.service import Terminology
 _STORED = 200  # resources that one request draws in
 _NAMED = 5_000  # urls that one request names and draws in
 _ROUNDS = 16  # from what is asked for to what that draws in
+_LISTING = (":in", ":not-in")
 _ASKING = (":in", ":not-in", ":above", ":below")  # what a parameter's name ends with
 _OFFERED = ("CodeSystem", "ValueSet")
 _MAP = "ConceptMap"
 _URL = ("url",)
 # By what a map is found for a $translate that names none: the systems that it is between.
 _OF_MAPS = ("url", "source-system", "target-system")
+
+
+Codes: TypeAlias = list[tuple[str, str]]
 
 
 class Reached(NamedTuple):
@@ -99,16 +104,14 @@ async def reaching(
 
 
 class Searched(NamedTuple):
-    """A terminology, and the stored value sets that a search names by their ids."""
+    """A terminology, and the codes of value sets that are stored, listed before."""
 
     terminology: Terminology
-    instances: Mapping[str, Mapping[str, Any]]
+    listed: Mapping[str, Codes]
 
-    def members(self, value_set: str, most: int) -> list[tuple[str, str]]:
-        own = self.instances.get(value_set)
-        if own is not None:
-            return self.terminology.members_of(own, most)
-        return self.terminology.members(value_set, most)
+    def members(self, value_set: str, most: int) -> Codes:
+        own = self.listed.get(value_set)
+        return own if own is not None else self.terminology.members(value_set, most)
 
     def below(self, system: str, code: str, most: int) -> frozenset[str]:
         return self.terminology.below(system, code, most)
@@ -133,7 +136,32 @@ async def searched(step: Step, parameters: Parameters) -> Searched | None:
             instances[each] = await _instance(step, *found)
     named = [each for each in values if each not in instances]
     reached = await reaching(step, named, instances.values())
-    return Searched(reached.terminology, instances)
+    if not reached.touched and not instances:
+        return Searched(reached.terminology, {})
+    sets = [
+        unescape(each)
+        for name, value in parameters
+        if name.endswith(_LISTING)
+        for each in split(value, ",")
+    ]
+    most = step.core.limits.value_set
+    listed = await asyncio.to_thread(_listed, reached.terminology, instances, sets, most)
+    return Searched(reached.terminology, listed)
+
+
+def _listed(
+    terminology: Terminology,
+    instances: Mapping[str, Mapping[str, Any]],
+    sets: Sequence[str],
+    most: int,
+) -> dict[str, Codes]:
+    """The codes of value sets by what they are called. FhirError."""
+    return {
+        each: terminology.members_of(instances[each], most)
+        if each in instances
+        else terminology.members(each, most)
+        for each in sets
+    }
 
 
 async def _instance(step: Step, type: str, id: str) -> Mapping[str, Any]:

@@ -25,10 +25,12 @@ class Limits:
     """Counts and depths of one request."""
 
     expansion: int = 10_000  # codes that are told without paging
-    walked: int = 500_000  # codes that are looked at
+    compared: int = 2_000_000  # comparisons that a listing makes
+    filtered: int = 500_000  # codes that the filters of a value set look at
     depth: int = 16  # value sets that import each other
     imports: int = 200  # value sets that one draws in
-    includes: int = 2_000  # includes and excludes of a value set
+    includes: int = 2_000  # includes, excludes and filters of a value set
+    codings: int = 200  # of one CodeableConcept
     overlay: int = 500  # resources sent along
     batch: int = 1_000  # validations of one batch
     systems: int = 512  # code systems kept compiled

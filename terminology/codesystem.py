@@ -112,7 +112,7 @@ class CodeSystem:
 
     def filter(self, property: str, op: str, value: str) -> Selection:
         """FhirError for a property or an operator that the system does not have."""
-        related = _RELATIONS.get(op)
+        related = RELATIONS.get(op)
         if related is not None:
             if property not in _CODE:
                 raise unknown_filter(self.url, property, op)
@@ -202,7 +202,7 @@ def _leaves(system: CodeSystem, code: str) -> Iterator[str]:
     return (each for each in system.descendants(code) if not system.children(each))
 
 
-_RELATIONS: Mapping[str, Callable[[CodeSystem, str], Iterable[str]]] = {
+RELATIONS: Mapping[str, Callable[[CodeSystem, str], Iterable[str]]] = {
     "is-a": _is_a,
     "descendent-of": CodeSystem.descendants,
     "is-not-a": _is_not_a,

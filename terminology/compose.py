@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from conformance.outcome import FhirError
 from terminology.canonical import Canonical, canonical
 from terminology.catalog import Resource
+from terminology.codesystem import RELATIONS, CodeSystem
 from terminology.issues import refusal
 from terminology.provider import Concept, Provider, Selection
 from terminology.rules import Context
@@ -33,6 +34,22 @@ class Member(NamedTuple):
     nests: bool
 
 
+class Budget:
+    """How many comparisons may still be made for a value set."""
+
+    __slots__ = ("_left", "_most")
+
+    def __init__(self, most: int) -> None:
+        self._left = self._most = most
+
+    def spend(self, count: int) -> None:
+        """FhirError when that is more than is left."""
+        self._left -= count
+        if self._left < 0:
+            text = f"The value set takes more than {self._most} comparisons of codes"
+            raise refusal("too-costly", text=text)
+
+
 @dataclass(frozen=True, slots=True)
 class Part:
     """One include or exclude. Without `system` it is the intersection of its imports."""
@@ -43,6 +60,11 @@ class Part:
     references: Mapping[str, Mapping[str, Any]] | None
     selections: tuple[Selection, ...]
     imports: tuple[Plan, ...]
+
+    @property
+    def weight(self) -> int:
+        """How many comparisons it takes to tell of one code."""
+        return 1 + len(self.selections) + sum(each.weight for each in self.imports)
 
     @property
     def unknown(self) -> bool:
@@ -64,21 +86,24 @@ class Part:
             return all(each.holds(code) for each in self.selections)
         return self.provider.locate(code) is not None
 
-    def members(self) -> Iterator[Member]:
+    def members(self, budget: Budget) -> Iterator[Member]:
         """Its codes in order. FhirError when they cannot be listed."""
         if self.system is None:
-            listed: Iterable[Member] = self.imports[0].members() if self.imports else ()
+            listed: Iterable[Member] = self.imports[0].members(budget) if self.imports else ()
             rest = self.imports[1:]
         else:
-            listed, rest = self._listed(self.system), self.imports
+            listed, rest = self._listed(self.system, budget), self.imports
+        cost = sum(each.weight for each in rest)
         for member in listed:
+            budget.spend(cost)
             if all(each.holds(member.system, member.concept.code) for each in rest):
                 yield member
 
-    def _listed(self, system: str) -> Iterator[Member]:
+    def _listed(self, system: str, budget: Budget) -> Iterator[Member]:
         provider = self.provider
         if self.references is not None:
             for code, reference in self.references.items():
+                budget.spend(1)
                 concept = _referred(provider, code, reference)
                 if concept is not None:
                     yield Member(system, self._told(), concept, reference, provider, False)
@@ -86,7 +111,7 @@ class Part:
         if provider is None:
             raise unknown(system, self.version)
         nests = provider.hierarchical
-        for concept in _selected(provider, self.selections):
+        for concept in _selected(provider, self.selections, budget):
             yield Member(system, provider.version, concept, None, provider, nests)
 
     def _told(self) -> str | None:
@@ -104,6 +129,7 @@ class Plan:
     inactive: bool | None
     supplements: tuple[Resource, ...]
     imported: tuple[Plan, ...]
+    weight: int  # comparisons that it takes to tell of one code
 
     @property
     def name(self) -> str:
@@ -145,15 +171,17 @@ class Plan:
                 yield each
             yield from each.sets()
 
-    def members(self) -> Iterator[Member]:
+    def members(self, budget: Budget) -> Iterator[Member]:
         """Its codes in order, each once. FhirError when they cannot be listed."""
+        cost = sum(each.weight for each in self.exclude)
         drawn = {each.system for each in self.include}
         for each in self.exclude:
             if each.unknown and each.system in drawn:
                 raise unknown(str(each.system), each.version)
         seen: set[tuple[str, str]] = set()
         for part in self.include:
-            for member in part.members():
+            for member in part.members(budget):
+                budget.spend(cost)
                 key = (member.system, member.concept.code)
                 if key in seen:
                     continue
@@ -182,8 +210,11 @@ def _referred(provider: Provider | None, code: str, reference: Mapping[str, Any]
     return Concept(code, reference.get("display"))
 
 
-def _selected(provider: Provider, selections: tuple[Selection, ...]) -> Iterator[Concept]:
+def _selected(
+    provider: Provider, selections: tuple[Selection, ...], budget: Budget
+) -> Iterator[Concept]:
     """What passes every filter, listed by the first that can."""
+    cost = 1 + len(selections)
     first = next((each for each in selections if each.codes is not None), None)
     if first is None or first.codes is None:
         listed = provider.expand()
@@ -191,15 +222,20 @@ def _selected(provider: Provider, selections: tuple[Selection, ...]) -> Iterator
             text = f"The codes of {provider.url} cannot be listed: they follow a grammar"
             raise refusal("too-costly", text=text)
         for concept in listed:
+            budget.spend(cost)
             if all(each.holds(concept.code) for each in selections):
                 yield concept
         return
     for code in first.codes():
+        budget.spend(cost)
         if all(each.holds(code) for each in selections if each is not first):
             found = provider.locate(code)
             if found is not None:
                 yield found
 
+
+# What a filter costs for each code of its system: those by relations cost what they find.
+_COSTS: Mapping[str, int] = {**dict.fromkeys(RELATIONS, 0), "regex": 5}
 
 # --- reading ---------------------------------------------------------------------------------
 
@@ -211,12 +247,18 @@ class _Reading(NamedTuple):
     context: Context
     within: tuple[str, ...]
     read: list[int]
+    budget: Budget
 
 
 def plan(resource: Resource, context: Context) -> Plan:
     """A value set made ready. FhirError for what it draws in and is not here, for circles, for
     filters that its code systems do not have."""
-    return _plan(resource, _Reading(context, (str(resource.get("url")),), [0]), resource)
+    return _plan(resource, _reading(resource, context), resource)
+
+
+def _reading(resource: Resource, context: Context) -> _Reading:
+    budget = Budget(context.catalog.limits.filtered)
+    return _Reading(context, (str(resource.get("url")),), [0], budget)
 
 
 def _plan(resource: Resource, reading: _Reading, root: Resource) -> Plan:
@@ -235,8 +277,10 @@ def _plan(resource: Resource, reading: _Reading, root: Resource) -> Plan:
     reading = reading._replace(context=context)
     compose = _composed(resource)
     include, exclude = compose.get("include", ()), compose.get("exclude", ())
-    if len(include) + len(exclude) > limits.includes:
-        raise refusal("too-costly", text=f"A value set has at most {limits.includes} includes")
+    filters = sum(len(each.get("filter", ())) for each in (*include, *exclude))
+    if len(include) + len(exclude) + filters > limits.includes:
+        text = f"A value set has at most {limits.includes} includes and filters"
+        raise refusal("too-costly", text=text)
     inactive = compose.get("inactive")
     made = [
         _part(each, f"ValueSet.compose.{name}[{at}]", reading, root)
@@ -250,6 +294,7 @@ def _plan(resource: Resource, reading: _Reading, root: Resource) -> Plan:
         inactive,
         context.supplements,
         tuple(each for part in made for each in part.imports),
+        sum(each.weight for each in made),
     )
 
 
@@ -281,7 +326,7 @@ def _part(raw: Mapping[str, Any], path: str, reading: _Reading, root: Resource) 
         provider = reading.context.system(at.url, at.version)
     filters = raw.get("filter", ())
     selections = tuple(
-        _filter(each, f"{path}.filter[{index}]", system, provider)
+        _filter(each, f"{path}.filter[{index}]", system, provider, reading.budget)
         for index, each in enumerate(filters)
     )
     references = None
@@ -302,7 +347,11 @@ def _spelled(provider: Provider | None, code: str) -> str:
 
 
 def _filter(
-    raw: Mapping[str, Any], path: str, system: str | None, provider: Provider | None
+    raw: Mapping[str, Any],
+    path: str,
+    system: str | None,
+    provider: Provider | None,
+    budget: Budget,
 ) -> Selection | None:
     """None where the code system is unknown, which is told when its codes are asked for."""
     property, op = str(raw.get("property")), _op(raw)
@@ -312,10 +361,14 @@ def _filter(
         )
     if provider is None:
         return None
+    budget.spend(_COSTS.get(op, 1) * len(provider) if isinstance(provider, CodeSystem) else 1)
     try:
-        return provider.filter(property, op, str(raw["value"]))
+        found = provider.filter(property, op, str(raw["value"]))
     except FhirError as error:
         raise refusal("broken-set", path, status=422, text=str(error)) from error
+    if op in RELATIONS and isinstance(provider, CodeSystem) and found.codes is not None:
+        budget.spend(sum(1 for _ in found.codes()))
+    return found
 
 
 def _op(raw: Mapping[str, Any]) -> str:

@@ -15,7 +15,7 @@ from terminology.asked import Asked
 from terminology.canonical import Canonical, canonical
 from terminology.catalog import Limits
 from terminology.codesystem import CodeSystem
-from terminology.compose import PARTIAL, Member, Plan
+from terminology.compose import PARTIAL, Budget, Member, Plan
 from terminology.contents import Told, contains, property_uri
 from terminology.issues import refusal
 from terminology.languages import Languages
@@ -47,7 +47,7 @@ class Listing:
 
     def __init__(self, plan: Plan, limits: Limits) -> None:
         self.plan = plan
-        self.members = tuple(_bounded(plan.members(), limits.walked))
+        self.members = tuple(plan.members(Budget(limits.compared)))
 
     @cached_property
     def texts(self) -> tuple[str, ...]:
@@ -151,14 +151,6 @@ def used(plan: Plan) -> Iterator[dict[str, Any]]:
     for each in supplements.values():
         named = Canonical(str(each.get("url")), each.get("version"))
         yield {"name": "used-supplement", "valueUri": str(named)}
-
-
-def _bounded(members: Iterable[Member], most: int) -> Iterator[Member]:
-    for count, each in enumerate(members):
-        if count >= most:
-            text = f"The value set has more than {most} codes, which is more than can be listed"
-            raise refusal("too-costly", text=text)
-        yield each
 
 
 def _searchable(member: Member) -> str:

@@ -10,7 +10,7 @@ from itertools import islice
 from typing import NamedTuple
 
 from conformance.outcome import FhirError
-from terminology.compose import PARTIAL, Part, Plan
+from terminology.compose import PARTIAL, Budget, Part, Plan
 
 MOST = 50_000  # codes of a set that are kept as a list
 
@@ -55,13 +55,13 @@ class Membership(NamedTuple):
         return code
 
 
-def membership(plan: Plan) -> Membership:
+def membership(plan: Plan, budget: Budget) -> Membership:
     """A value set, listed as far as it can be."""
     parts = list(plan.systems())
     drawn = frozenset(str(each.system) for each in parts)
     undecided = frozenset(str(each.system) for each in parts if _undecided(each))
     try:
-        members = list(islice(plan.members(), MOST + 1))
+        members = list(islice(plan.members(budget), MOST + 1))
     except FhirError:
         members = None
     if members is None or len(members) > MOST:

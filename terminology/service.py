@@ -17,7 +17,7 @@ from terminology.asked import Asked, Given
 from terminology.cache import Recent
 from terminology.canonical import Canonical, canonical
 from terminology.catalog import Catalog, Limits, Resource
-from terminology.compose import Plan, plan
+from terminology.compose import Budget, Plan, plan
 from terminology.displays import said, valid
 from terminology.expansion import Listing
 from terminology.issues import refusal
@@ -217,7 +217,7 @@ class Terminology:
         """The same of a value set itself."""
         made = self._plan(resource, Context(self.catalog), inline="url" not in resource)
         found: list[tuple[str, str]] = []
-        for each in made.members():
+        for each in made.members(Budget(self.limits.compared)):
             if len(found) >= most:
                 text = f"The value set has more than {most} codes, too many for a search"
                 raise refusal("too-costly", text=text, status=422)
@@ -306,7 +306,8 @@ class Terminology:
         if resource is None:
             return None
         try:
-            made = membership(self._plan(resource, Context(self.catalog), inline=False))
+            planned = self._plan(resource, Context(self.catalog), inline=False)
+            made = membership(planned, Budget(self.limits.compared))
         except FhirError:  # a value set that cannot be read decides nothing
             made = None
         if len(self._members) >= self.limits.sets:

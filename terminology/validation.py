@@ -17,7 +17,7 @@ from terminology.asked import Asked
 from terminology.canonical import canonical, fits
 from terminology.compose import PARTIAL, Plan
 from terminology.displays import Said, right, said, valid
-from terminology.issues import issue, message
+from terminology.issues import issue, message, refusal
 from terminology.languages import Languages
 from terminology.provider import Concept, Provider
 from terminology.rules import Context
@@ -335,10 +335,13 @@ def _coding(raw: Mapping[str, Any]) -> Coding:
 
 
 def answer(judge: Judge, asked: Asked, version: str) -> dict[str, Any]:
-    """The Parameters of the answer."""
+    """The Parameters of the answer. FhirError for more codings than are judged at once."""
     concept = asked.structure("codeableConcept")
-    alone = concept is None
-    found = [judge.judge(each, place, alone) for each, place in codings(asked, version)]
+    alone, given = concept is None, codings(asked, version)
+    most = judge.context.catalog.limits.codings
+    if len(given) > most:
+        raise refusal("too-costly", text=f"A CodeableConcept has at most {most} codings here")
+    found = [judge.judge(each, place, alone) for each, place in given]
     issues = [each for verdict in found for each in verdict.issues]
     best = next((each for each in found if each.member), None)
     if concept is not None and best is None:

@@ -40,13 +40,14 @@ def parameters(asked: Interaction) -> Asked:
 async def answered(
     step: Step, asked: Interaction, answer: Answer, *, apart: bool = False
 ) -> Result:
-    """200 with what is answered. `apart`: in a thread, since it may take long. FhirError."""
+    """200 with what is answered. `apart`: in a thread, since it may take long, as may all that is
+    sent along or stored. FhirError."""
     wanted = parameters(asked)
     of = await instance(step, asked)
     resources = [*_sent(wanted), *(() if of is None else (of,))]
     maps = asked.type == "ConceptMap"
     reached = await reaching(step, named(wanted), resources, maps=maps)
-    if apart:
+    if apart or resources or reached.touched:
         made = await asyncio.to_thread(answer, reached.terminology, wanted, of)
     else:
         made = answer(reached.terminology, wanted, of)

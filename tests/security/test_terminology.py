@@ -387,3 +387,46 @@ def test_a_pattern_that_would_take_forever_elsewhere_is_answered(clinic):
         READER, "POST", "ValueSet/$expand", sent("tx-resource", long, tested, url=tested["url"])
     )
     assert answer.json["expansion"]["total"] == 0
+
+
+DICOM = "http://dicom.nema.org/resources/ontology/DCM"  # the largest code system of the core
+SLOW = {"property": "display", "op": "regex", "value": "(.*a){3}.*(b|c).*x"}
+
+
+@pytest.mark.parametrize(
+    "compose",
+    [
+        pytest.param(
+            {
+                "include": [{"system": DICOM}],
+                "exclude": [{"system": DICOM, "concept": [{"code": str(n)}]} for n in range(1_900)],
+            },
+            id="excludes",
+        ),
+        pytest.param({"include": [{"system": DICOM, "filter": [SLOW]}] * 900}, id="filters"),
+        pytest.param(
+            {"include": [{"system": DICOM, "filter": [SLOW] * 2_001}]}, id="filters at once"
+        ),
+        pytest.param({"include": [{"system": DICOM}] * 2_001}, id="includes"),
+    ],
+)
+@pytest.mark.parametrize("operation", ["$expand", "$validate-code"])
+def test_a_value_set_that_takes_too_many_comparisons_is_refused(clinic, operation, compose):
+    made = {**value_set("x", "http://x.example/x"), "compose": compose}
+    body = sent("valueSet", made, system=DICOM, code="109001")
+    answer = clinic.ask(NOBODYS, "POST", f"ValueSet/{operation}", body)
+    if operation == "$validate-code" and "exclude" in compose:  # which lists nothing
+        assert answer.status == 200
+        return
+    assert (answer.status, answer.code) == (413, "too-costly")
+
+
+def test_a_concept_has_codings_up_to_a_limit(clinic):
+    def asked(count):
+        concept = {"coding": [{"system": GENDERS, "code": "male"}] * count}
+        given = parameters(url=GENDER)
+        given["parameter"].append({"name": "codeableConcept", "valueCodeableConcept": concept})
+        return clinic.ask(NOBODYS, "POST", "ValueSet/$validate-code", given)
+
+    assert asked(200).status == 200
+    assert (asked(201).status, asked(201).code) == (413, "too-costly")
