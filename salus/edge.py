@@ -55,6 +55,7 @@ AREAS = (
     Area("account", "/account", alone=True),
     Area("account", "/admin", alone=True),
     Area("account", "/conformance", alone=True),
+    Area("account", "/validate", alone=True),
     Area("pages", ""),
 )
 

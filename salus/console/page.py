@@ -88,6 +88,8 @@ class Visit:
         return self.sent.get("request", "")
 
 
+# The fields of a posted form.
+Fields = Callable[[Request], Awaitable[dict[str, str]]]
 _Page = Callable[[Visit], Awaitable[Response]]
 _Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -101,17 +103,19 @@ class Forged(Exception):
         self.handle = handle
 
 
-def page(show: _Page) -> _Endpoint:
+def page(show: _Page, fields: Fields = forms.form) -> _Endpoint:
     """An endpoint that shows a page, or takes its form when it is posted to."""
-    return _endpoint(show, _met)
+    return _endpoint(show, _meeting(fields), remembered=True)
 
 
 def open_page(show: _Page) -> _Endpoint:
     """An endpoint that pages of other sites send browsers to: it neither reads nor sets cookies."""
-    return _endpoint(show, _sent)
+    return _endpoint(show, lambda visit: _sent(visit, forms.form), remembered=False)
 
 
-def _endpoint(show: _Page, meet: Callable[[Visit], Awaitable[Visit]]) -> _Endpoint:
+def _endpoint(
+    show: _Page, meet: Callable[[Visit], Awaitable[Visit]], *, remembered: bool
+) -> _Endpoint:
     async def endpoint(request: Request) -> Response:
         authority: Authority | None = getattr(request.app.state, "authority", None)
         if authority is None:
@@ -124,27 +128,31 @@ def _endpoint(show: _Page, meet: Callable[[Visit], Awaitable[Visit]]) -> _Endpoi
             answer = await show(visit)
         except (OAuthError, Forged, Wait) as error:
             answer = _wrong(visit, error)
-        if known is None and meet is _met:
+        if known is None and remembered:
             cookies.set(answer, cookies.browser, visit.browser)
         return answer
 
     return endpoint
 
 
-async def _sent(visit: Visit) -> Visit:
+async def _sent(visit: Visit, fields: Fields) -> Visit:
     request = visit.request
     posted = request.method == "POST"
-    return replace(visit, sent=await forms.form(request) if posted else forms.query(request))
+    return replace(visit, sent=await fields(request) if posted else forms.query(request))
 
 
-async def _met(visit: Visit) -> Visit:
+def _meeting(fields: Fields) -> Callable[[Visit], Awaitable[Visit]]:
     """Who looks at a page; a form must have been sent from one of ours, in the same browser."""
-    signed = await sessions.current(visit.authority, visit.cookie)
-    met = replace(await _sent(visit), signed=signed)
-    if visit.request.method == "POST":
-        shown = met.sent.get("csrf", "")
-        if not hmac.compare_digest(shown.encode(), met.csrf.encode()):
-            raise Forged(met.handle)
+
+    async def met(visit: Visit) -> Visit:
+        signed = await sessions.current(visit.authority, visit.cookie)
+        met = replace(await _sent(visit, fields), signed=signed)
+        if visit.request.method == "POST":
+            shown = met.sent.get("csrf", "")
+            if not hmac.compare_digest(shown.encode(), met.csrf.encode()):
+                raise Forged(met.handle)
+        return met
+
     return met
 
 
@@ -202,7 +210,9 @@ def leave(url: str) -> Response:
 
 
 def signed_page(
-    show: Callable[[Visit, Signed], Awaitable[Response]], first: str
+    show: Callable[[Visit, Signed], Awaitable[Response]],
+    first: str,
+    fields: Fields = forms.form,
 ) -> Callable[[Request], Awaitable[Response]]:
     """A page for whoever is signed in; everybody else signs in, and then comes to `first`."""
 
@@ -212,7 +222,7 @@ def signed_page(
             return to_sign_in(visit, first)
         return await show(visit, signed)
 
-    return page(asked)
+    return page(asked, fields)
 
 
 def to_sign_in(visit: Visit, following: str) -> Response:
