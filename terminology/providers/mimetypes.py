@@ -19,11 +19,10 @@ _LENGTH = 300
 _NAME = r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}"
 _TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 # Values of parameters should be tokens or quoted; the standard's own examples have others.
+# An unquoted one neither begins nor ends with a blank, so that a text is read in one way only.
 _QUOTED = r"\"(?:[^\"\\\x00-\x1f\x7f]|\\[\x20-\x7e])*\""
-_TYPE = re.compile(
-    rf"(?P<type>{_NAME}/{_NAME})"
-    rf"(?:[ \t]*;[ \t]*{_TOKEN}=(?:{_QUOTED}|[^\";\x00-\x1f\x7f]+))*"
-)
+_BARE = r"[^\";\x00-\x20\x7f](?:[^\";\x00-\x1f\x7f]*[^\";\x00-\x20\x7f])?"
+_TYPE = re.compile(rf"(?P<type>{_NAME}/{_NAME})(?:[ \t]*;[ \t]*{_TOKEN}=(?:{_QUOTED}|{_BARE}))*")
 # Types are open, but what they begin with is not.
 _TOP = frozenset(
     "application audio chemical font haptics image message model multipart text video".split()
