@@ -31,10 +31,9 @@ def compile_expression(
 ) -> Callable[[Any, Environment], Collection]:
     """A function from the JSON value of an element at `type_path` (or a type's name; None: no
     input at all) to the items that the expression yields. `strict` makes unknown element names
-    errors, and order where there is none; `trace` is told what trace() names; `budget` is what may be
-    visited and made. FhirPathError here
-    for what cannot be read or is not supported, at the call for what cannot be evaluated or would
-    visit or make too much."""
+    errors, and order where there is none; `trace` is told what trace() names; `budget` is what
+    may be visited and made. FhirPathError here for what cannot be read or is not supported, at
+    the call for what cannot be evaluated or would cost too much."""
     types = types_of(definitions)
     tree = parse(expression)
     allowed = () if type_path is None else types.at(type_path)
