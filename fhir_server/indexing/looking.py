@@ -45,8 +45,7 @@ class Looked(NamedTuple):
 
 
 async def look(store: Store, index: Index, type: str, after: int, until: int) -> Looked:
-    """Some resources of a type whose sequence is beyond `after`, and at most `until`. StoreError.
-    """
+    """Some resources of a type whose sequence is beyond `after`, at most `until`. StoreError."""
 
     async def work(tx: Transaction) -> Looked:
         place, seen, wrong = after, 0, list[Wrong]()

@@ -203,5 +203,3 @@ class SearchParameters:
 
 def _refused(each: Refusal) -> Told:
     return Told(each.url, each.type or "", "", "refused", each.origin, None, each.why)
-
-

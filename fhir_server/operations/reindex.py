@@ -90,9 +90,7 @@ def _urls(step: Step, type: str, found: Collected) -> set[str]:
 
 async def _begin(step: Step, type: str) -> bool:
     """Whether there is something to look through."""
-    state = await states.begin(
-        step.tx, type, (await states.read_one(step.tx, type)).anew()
-    )
+    state = await states.begin(step.tx, type, (await states.read_one(step.tx, type)).anew())
     await states.write(step.tx, type, state)
     return state.pending
 

@@ -71,6 +71,10 @@ def collect(known: Known, sources: Iterable[Source]) -> Collected:
             url = str(source.resource.get("url", ""))
             found.refusals.append(Refusal(url, source.origin, None, error.issues[0].text))
             continue
+        except (AttributeError, KeyError, TypeError):  # of a package, which nobody validated
+            url, why = str(source.resource.get("url", "")), "It is no valid SearchParameter"
+            found.refusals.append(Refusal(url, source.origin, None, why))
+            continue
         for type, defined in definition.by_type.items():
             if defined.type == COMPOSITE:
                 composites.append((definition, type, defined))

@@ -112,6 +112,8 @@ def _said(
     """Each type that it speaks of, and the parts of the expression that do. FhirError."""
     parts = sorted(parts_of(expression))
     for base in resource["base"]:
+        if base not in GENERAL and base not in definitions.types:
+            raise refused("A base is no resource type of R4", "base")
         of_base = [part for part in parts if _speaks_of(base, part, definitions)]
         if not of_base:
             text = f"No part of the expression speaks of {base}, which is a base"

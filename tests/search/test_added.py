@@ -172,6 +172,24 @@ def test_a_composite_needs_components_that_are_there_and_leading_tokens():
     require_searchable(known(), Source(composite(kin["url"]), ""), [Source(kin, "x")])
 
 
+def test_what_a_package_has_in_no_valid_form_is_refused_and_harms_nothing_else():
+    whole = parameter("own", "Patient.contact.gender")
+    broken = [
+        {name: value for name, value in whole.items() if name != lost}
+        for lost in ("url", "base", "code", "type", "expression")
+    ]
+    broken += [
+        {**whole, "base": ["Elephant"]},
+        {**whole, "expression": 5},
+        {**whole, "base": None},
+        {**whole, "type": "composite", "component": [{}]},
+    ]
+    sources = [Source(each, f"p#{at}") for at, each in enumerate(broken)]
+    found = collect(known(), [*sources, Source(whole, "p#whole")])
+    assert [each.origin for each in found.refusals] == [each.origin for each in sources]
+    assert found.added["Patient"]["own"].origin == "p#whole"
+
+
 def test_what_says_the_same_in_other_words_is_an_alias():
     again = [
         Source(parameter("gender", "(Patient.gender)"), "a"),
