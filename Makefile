@@ -12,10 +12,10 @@ SBOM ?= build/sbom.cdx.json
 ARGS ?=
 WORKERS ?= -n auto --maxprocesses 4 --dist loadfile
 
-.PHONY: help install serve demo test check format bench soak settings sbom audit supply clean
+.PHONY: help install serve demo test check format bench bench-validate soak settings sbom audit supply clean
 
 help: ## list the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
 install: $(STAMP) ## make .venv with the salus command in it
 
@@ -49,6 +49,10 @@ format: $(STAMP) ## put the code into its format
 
 bench: $(STAMP) ## measure, correctness first (ARGS=--quick)
 	$(BIN)/salus bench $(ARGS)
+
+bench-validate: $(STAMP) ## measure validation (ARGS=us-core.tgz, else the one below SALUS_TEST_DATA)
+	$(BIN)/python -m salus.bench.validation \
+		$(or $(ARGS),$(SALUS_TEST_DATA)/packages/hl7.fhir.us.core-6.1.0.tgz)
 
 soak: $(STAMP) ## the long forms of the property and crash tests
 	$(BIN)/python -m pytest -m slow $(ARGS)
