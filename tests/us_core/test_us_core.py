@@ -62,15 +62,15 @@ def test_every_search_of_a_later_us_core_finds_exactly_what_is_there(
 def test_an_altered_answer_would_be_seen(worlds):
     """The driver is no rubber stamp: where the server finds one resource more, the row fails."""
     world = worlds["3.1.1"]
-    row = next(r for r in rows.of_metadata() if r.type == "Goal" and r.names == ("patient",))
-    kept = world.all("Goal")
-    patients = [each["subject"]["reference"] for each in kept]
-    lost = next(n for n, each in enumerate(patients) if each in patients[:n])
-    world._by_type["Goal"] = [*kept[:lost], *kept[lost + 1 :]]
+    row = next(r for r in rows.of_metadata() if r.type == "Device" and r.names == ("patient",))
+    kept = world.all("Device")
+    patients = [each.get("patient", {}).get("reference") for each in kept]
+    lost = next(n for n, each in enumerate(patients) if each and each in patients[:n])
+    world._by_type["Device"] = [*kept[:lost], *kept[lost + 1 :]]
     try:
         wrong, _ = failures(world, [row])
     finally:
-        world._by_type["Goal"] = kept
+        world._by_type["Device"] = kept
     assert list(wrong) == [str(row)]
 
 
