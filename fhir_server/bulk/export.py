@@ -5,6 +5,8 @@ https://hl7.org/fhir/uv/bulkdata/export.html
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
 from conformance.outcome import FhirError
 from fhir_server import access
 from fhir_server.bulk import job as jobs
@@ -40,14 +42,7 @@ async def run(step: Step, asked: Interaction) -> Result:
     result = await begin(step, asked, "export", found)
     touched = ((GROUP, asked.id, found.group[1]),) if asked.id and found.group else ()
     patients = tuple(f"{PATIENT}/{each}" for each in found.patients or ())
-    return Result(
-        result.status,
-        result.body,
-        headers=result.headers,
-        touched=touched,
-        patients=patients,
-        described="begun",
-    )
+    return replace(result, touched=touched, patients=patients)
 
 
 def _with_group(found: Wanted, named: tuple[str, int]) -> Wanted:
@@ -104,7 +99,7 @@ async def begin(
     )
     await jobs.write(tx, made, core.bulk.seconds, 0)
     core.bulk.begun.set()
-    return Result(202, headers=(("content-location", f"{core.base_url}/_bulk/{made.id}"),))
+    return Result(202, location=f"_bulk/{made.id}", described="begun")
 
 
 def _request(step: Step, asked: Interaction) -> str:

@@ -45,8 +45,7 @@ async def run(step: Step, asked: Interaction) -> Result:
     sources = _sources(step, asked)
     for each in sources:
         require_writing(step.core, step.grant, each.type)
-    result = await begin(step, asked, "import", load=Load(sources))
-    return Result(result.status, headers=result.headers, described="begun")
+    return await begin(step, asked, "import", load=Load(sources))
 
 
 def require_writing(core: Core, grant: Grant, type: str | None = None) -> None:

@@ -477,3 +477,11 @@ def test_the_statement_names_the_operations_of_the_guide():
         for each in ("export", "patient-export", "group-export")
     }
     assert not [each for each in found.operations if "bulk" in each.name]
+
+
+def test_a_kick_off_that_is_sent_twice_under_a_key_is_one_job(clinic):
+    key = ("Idempotency-Key", "export-1")
+    one, two = (clinic.ask(ALL, "GET", "$export", headers=[ASYNC, key]) for _ in range(2))
+    assert (one.status, two.status) == (202, 202)
+    assert one.header("content-location") == two.header("content-location") is not None
+    assert one.header("location") is None
