@@ -48,6 +48,8 @@ def whole(members: Sequence[Member], parts: Sequence[Part]) -> Whole | None:
     needed = tuple(each for each in parts if isinstance(each, Needed))
     others = tuple(each for each in parts if not isinstance(each, One | Each | Needed))
     asked = tuple(members)
+    if not (arrays or others or asked):
+        return _of_single(needed, ones)
 
     def check(value: dict[str, Any], run: Run) -> None:
         for key, partner, rule in needed:
@@ -67,6 +69,21 @@ def whole(members: Sequence[Member], parts: Sequence[Part]) -> Whole | None:
             part(value, run)
         for member in asked:
             member(value, value, None, run)
+
+    return check
+
+
+def _of_single(needed: tuple[Needed, ...], ones: tuple[One, ...]) -> Whole:
+    """The frequent case: single values alone."""
+
+    def check(value: dict[str, Any], run: Run) -> None:
+        for key, partner, rule in needed:
+            if key not in value and partner not in value:
+                run.add(value, None, rule)
+        for key, member in ones:
+            item = value.get(key)
+            if item is not None:
+                member(item, value, key, run)
 
     return check
 

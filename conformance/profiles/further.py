@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import TypeAlias
 
-from conformance import bundles, definitions, measures, questionnaires
+from conformance import bundles, definitions, measures, questionnaires, structures
 from conformance.outcome import Issue
 from conformance.profiles.run import Resource, Session
 
@@ -40,8 +40,16 @@ def _measured(report: Resource, session: Session) -> Iterable[Issue]:
     return measures.check(report, found)
 
 
+def _profiled(structure: Resource, session: Session) -> Iterable[Issue]:
+    def find(canonical: str) -> Resource | None:
+        return session.shelf.find("StructureDefinition", canonical)
+
+    return structures.check(structure, find, definitions.load())
+
+
 CHECKS: Mapping[str, Check] = {
     "Bundle": _entries,
     "MeasureReport": _measured,
     "QuestionnaireResponse": _answers,
+    "StructureDefinition": _profiled,
 }
