@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from conformance.outcome import FhirError
+from smart_auth.addresses import is_public
 
 _SECONDS = 30.0  # without a byte
 _WHOLE_SECONDS = 3600.0  # for a file
@@ -61,17 +62,25 @@ async def _bounded(answer: httpx.Response, most: int) -> AsyncIterator[bytes]:
 
 
 async def _address(host: str, port: int) -> str:
-    """An address of a host that the operator allows: of this machine or its own network only where
-    all of its addresses are, so that a public name cannot be led inside. FhirError."""
+    """An address of a host that the operator allows, be it on a private network; not where some of
+    its addresses are private and some are not, nor on the link, where clouds tell their secrets.
+    FhirError."""
     loop = asyncio.get_running_loop()
     try:
         found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):
         raise _refused("its host cannot be found") from None
     addresses = [str(each[4][0]) for each in found]
-    if not addresses or any(ip_address(each.partition("%")[0]).is_link_local for each in addresses):
+    private = {not is_public(each) for each in addresses}
+    if len(private) != 1 or any(map(_is_on_link, addresses)):
         raise _refused("its host has no address that is fetched from")
     return addresses[0]
+
+
+def _is_on_link(address: str) -> bool:
+    meant = ip_address(address.partition("%")[0])
+    mapped = getattr(meant, "ipv4_mapped", None)
+    return (mapped or meant).is_link_local
 
 
 def _refused(why: str) -> FhirError:
