@@ -36,12 +36,14 @@ class Wrong(NamedTuple):
 
 
 class Looked(NamedTuple):
-    """`seen` resources up to the sequence `place` were looked at; `last`: there are no more."""
+    """`seen` resources up to the sequence `place` were looked at, in `seconds`; `last`: there
+    are no more."""
 
     place: int
     seen: int
     last: bool
     wrong: tuple[Wrong, ...]
+    seconds: float
 
 
 async def look(store: Store, index: Index, type: str, after: int, until: int) -> Looked:
@@ -58,8 +60,8 @@ async def look(store: Store, index: Index, type: str, after: int, until: int) ->
                 wrong.append(Wrong(version.id, version.number, entries))
             place, seen = version.sequence, seen + 1
             if seen == AT_ONCE or monotonic() - began > SECONDS:
-                return Looked(place, seen, False, tuple(wrong))
-        return Looked(place, seen, True, tuple(wrong))
+                return Looked(place, seen, False, tuple(wrong), monotonic() - began)
+        return Looked(place, seen, True, tuple(wrong), monotonic() - began)
 
     return await store.transaction(work)
 

@@ -134,9 +134,7 @@ class SearchParameters:
             type = next(iter(states.pending(self._states)), None)
             if type is None:
                 return
-            began = monotonic()
-            await self._step(type)
-            await asyncio.sleep(REST * (monotonic() - began))
+            await asyncio.sleep(REST * await self._step(type))
 
     async def finish(self, progress: Callable[[int, int], None] = lambda done, total: None) -> None:
         """Build all that lacks, at once. StoreError."""
@@ -149,16 +147,20 @@ class SearchParameters:
         """About how many resources are to be looked at."""
         return sum(each.total for each in self._states.values() if each.pending)
 
-    async def _step(self, type: str) -> None:
-        """Look at some resources of a type; when there are no more, its parameters answer."""
+    async def _step(self, type: str) -> float:
+        """Look at some resources of a type; when there are no more, its parameters answer. How many
+        seconds others had to wait for it."""
         async with self._one:
             state = self._states.get(type, NOTHING)
             if not state.pending:
-                return
+                return 0.0
+            spent = 0.0
             reach = (state.place, state.until)
             looked = await look(self._store, self._core.index, type, *reach)
 
             async def work(tx: Transaction) -> Indexed:
+                nonlocal spent
+                began = monotonic()
                 if await states.read_one(tx, type) != state:
                     self._core.index.stirred = True  # $reindex began meanwhile
                     return state
@@ -169,6 +171,7 @@ class SearchParameters:
                 now = state.reached(looked.place, looked.seen)
                 now = state.finished() if looked.last else now
                 await states.write(tx, type, now)
+                spent = looked.seconds + monotonic() - began
                 return now
 
             now = await self._store.transaction(work, write=True)
@@ -176,10 +179,11 @@ class SearchParameters:
             if now.pending:
                 progress = self._progress[type]
                 progress.done, progress.total = now.done, now.total
-                return
+                return spent
             if now == NOTHING:
                 del self._states[type]
             self._adopt()
+            return spent
 
     # --- what is told ----------------------------------------------------------------------------
 
