@@ -19,7 +19,7 @@ from salus.problem import Problem
 from salus.terminal import command, explained, group, listing, option, out
 
 if TYPE_CHECKING:
-    from conformance.testscript import Part, Run, Script, Target
+    from conformance.testscript import Engine, Part, Run, Script
     from salus.selftest.reports import Reports
 
 app = group("conformance", "Run TestScripts against a FHIR server.")
@@ -62,6 +62,10 @@ def run(
     fixtures: Annotated[
         list[Path] | None, option(help="Another folder to find fixtures in; repeatable.")
     ] = None,
+    package: Annotated[
+        list[Path] | None,
+        option(help="Package (.tgz) whose profiles scripts validate by; repeatable."),
+    ] = None,
     report: Annotated[Path | None, option(help="Folder for a TestReport of each script.")] = None,
     junit: Annotated[Path | None, option(help="File for JUnit XML.")] = None,
     html: Annotated[Path | None, option(help="File for one page with all results.")] = None,
@@ -82,7 +86,9 @@ def run(
 
       salus conformance run ./suites --url https://fhir.example --client tester --key key.jwk
     """
+    from conformance.testscript import Engine, Limits, succeeded
     from salus.selftest.asked import Asked, target
+    from salus.selftest.profiles import by_packages
     from salus.selftest.reports import Reports
     from salus.selftest.suites import named
 
@@ -94,11 +100,15 @@ def run(
         reports = Reports(report, junit, html)
         reports.check()
         with target(asked) as found:
-            runs = _run(scripts, found, _pairs(given or ()), parallel, timeout)
+            engine = Engine(
+                found,
+                validate=by_packages(package or ()),
+                limits=Limits(seconds=timeout),
+                given=_pairs(given or ()),
+            )
+            runs = _run(engine, scripts, parallel)
         reports.write(runs)
     _print(runs, reports)
-    from conformance.testscript import succeeded
-
     if not succeeded(runs):
         raise typer.Exit(1)
 
@@ -124,16 +134,7 @@ def _pairs(given: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def _run(
-    scripts: Sequence[Script],
-    target: Target,
-    given: dict[str, str],
-    parallel: int,
-    timeout: float,
-) -> list[Run]:
-    from conformance.testscript import Engine, Limits
-
-    engine = Engine(target, limits=Limits(seconds=timeout), given=given)
+def _run(engine: Engine, scripts: Sequence[Script], parallel: int) -> list[Run]:
     with _progress(sum(len(each.tests) for each in scripts)) as told:
         return engine.run_all(scripts, parallel=parallel, told=told)
 
