@@ -22,14 +22,20 @@ from terminology.service import Terminology
 Resource: TypeAlias = Mapping[str, Any]
 Answer: TypeAlias = Callable[[Terminology, Asked, Resource | None], dict[str, Any]]
 
+_BARE = {"ValueSet": "valueSet", "CodeSystem": "codeSystem", "ConceptMap": "conceptMap"}
 # Parameters that name what may be stored.
 _NAMING = ("url", "system", "useSupplement", "source", "target")
 _CODED = ("coding", "codingA", "codingB", "concept")
 
 
 def parameters(asked: Interaction) -> Asked:
-    """From the query and the body. FhirError 400."""
-    sent = Asked.of(asked.resource, asked.language)
+    """From the query and the body, which may be the one resource that is asked about. FhirError
+    400."""
+    bare = _BARE.get((asked.resource or {}).get("resourceType", ""))
+    if bare is not None and asked.resource is not None:
+        sent = Asked.named([(bare, Given(resource=asked.resource))], asked.language)
+    else:
+        sent = Asked.of(asked.resource, asked.language)
     query = [pair for pair in asked.parameters if not pair[0].startswith("_")]
     if not query:
         return sent

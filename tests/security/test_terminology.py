@@ -218,6 +218,13 @@ def test_what_a_set_draws_in_is_hidden_too(clinic):
     assert (answer.status, answer.code) == (404, "not-found")
 
 
+def test_a_value_set_may_be_posted_by_itself(clinic):
+    own = value_set("own", "http://own.example", {"system": GENDERS, "concept": [{"code": "male"}]})
+    answer = clinic.ask(NOBODYS, "POST", "ValueSet/$expand?includeDefinition=true", own)
+    assert answer.json["compose"] == own["compose"]
+    assert [each["display"] for each in answer.json["expansion"]["contains"]] == ["Male"]
+
+
 def test_what_is_sent_along_is_private_to_its_request(clinic):
     body = sent(
         "tx-resource",
@@ -358,7 +365,7 @@ def test_the_audit_tells_the_operation_and_the_stored_resources_in_its_answer(cl
         pytest.param(
             "ValueSet/$expand", parameters(url=GENDER, count=-1), "value", id="a negative count"
         ),
-        pytest.param("ValueSet/$expand", {"resourceType": "ValueSet"}, "invalid", id="no Parameters"),
+        pytest.param("ValueSet/$expand", {"resourceType": "Basic"}, "invalid", id="no Parameters"),
         pytest.param(
             "$batch-validate-code",
             {
