@@ -26,46 +26,54 @@ app = group("conformance", "Run TestScripts against a FHIR server.")
 
 _COLOURS = {"pass": "green", "fail": "red", "error": "magenta", "skip": "dim"}
 
+Suites = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="SUITE",
+        help="Files or folders of TestScripts, `core`, or a name of `salus conformance list`.",
+    ),
+]
+Token = Annotated[
+    str | None,
+    option(help="Access token to show [SALUS_TOKEN].", envvar="SALUS_TOKEN", show_envvar=False),
+]
+Headers = Annotated[
+    list[str] | None, option(help="Header for every request, NAME: VALUE; repeatable.")
+]
+Destinations = Annotated[
+    list[str] | None,
+    option(help="Address of another destination of the scripts, N=URL; repeatable."),
+]
+Given = Annotated[
+    list[str] | None,
+    option("--set", help="Value of a script's variable, NAME=VALUE; repeatable."),
+]
+Fixtures = Annotated[
+    list[Path] | None, option(help="Another folder to find fixtures in; repeatable.")
+]
+PackageFiles = Annotated[
+    list[Path] | None,
+    option(help="Package (.tgz) whose profiles scripts validate by; repeatable."),
+]
+
 
 @command(app)
 def run(
-    suites: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="SUITE...",
-            help="Files or folders of TestScripts, `core`, or a name of `salus conformance list`.",
-        ),
-    ],
+    suites: Suites,
     url: Annotated[
         str | None, option(help="FHIR base of the server [a scratch server of this build].")
     ] = None,
-    token: Annotated[
-        str | None,
-        option(help="Access token to show [SALUS_TOKEN].", envvar="SALUS_TOKEN", show_envvar=False),
-    ] = None,
+    token: Token = None,
     client: Annotated[
         str | None, option(help="Ask for a token as this backend service, with --key.")
     ] = None,
     key: Annotated[Path | None, option(help="Its private key (JWK).")] = None,
     scope: Annotated[str, option(help="What it asks for.")] = "system/*.cruds",
-    header: Annotated[
-        list[str] | None, option(help="Header for every request, NAME: VALUE; repeatable.")
-    ] = None,
-    destination: Annotated[
-        list[str] | None,
-        option(help="Address of another destination of the scripts, N=URL; repeatable."),
-    ] = None,
-    given: Annotated[
-        list[str] | None,
-        option("--set", help="Value of a script's variable, NAME=VALUE; repeatable."),
-    ] = None,
-    fixtures: Annotated[
-        list[Path] | None, option(help="Another folder to find fixtures in; repeatable.")
-    ] = None,
-    package: Annotated[
-        list[Path] | None,
-        option(help="Package (.tgz) whose profiles scripts validate by; repeatable."),
-    ] = None,
+    header: Headers = None,
+    destination: Destinations = None,
+    given: Given = None,
+    fixtures: Fixtures = None,
+    package: PackageFiles = None,
     report: Annotated[Path | None, option(help="Folder for a TestReport of each script.")] = None,
     junit: Annotated[Path | None, option(help="File for JUnit XML.")] = None,
     html: Annotated[Path | None, option(help="File for one page with all results.")] = None,
