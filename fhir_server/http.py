@@ -276,8 +276,8 @@ class Http:
         if result.updated is not None:
             headers.append((b"last-modified", http_date(result.updated).encode()))
         if result.location is not None:
-            name = b"content-location" if result.status == 202 else b"location"  # of its status
-            headers.append((name, f"{self._core.base_url}/{result.location}".encode()))
+            place = b"content-location" if result.status == 202 else b"location"  # of its status
+            headers.append((place, f"{self._core.base_url}/{result.location}".encode()))
         start = {"type": "http.response.start", "status": result.status, "headers": headers}
         await send(start)
         if result.stream is not None and not head:
