@@ -66,9 +66,18 @@ class Defined(NamedTuple):
     untrue: Rule
 
 
+# Where R4 itself has an extension that its definition does not allow there.
+ERRATA: Mapping[str, tuple[dict[str, str], ...]] = {
+    "http://hl7.org/fhir/StructureDefinition/structuredefinition-fhir-type": (
+        {"type": "element", "expression": "ElementDefinition.type"},
+    ),
+}
+
+
 def defined(structure: Mapping[str, Any], profile: Compiled) -> Defined:
     """What a StructureDefinition of an extension says."""
     contexts = [each for each in structure.get("context", ()) if type(each) is dict]
+    contexts += ERRATA.get(str(structure.get("url")), ())
     by_kind = {
         kind: [str(each.get("expression")) for each in contexts if each.get("type") == kind]
         for kind in ("element", "extension", "fhirpath")

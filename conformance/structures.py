@@ -1,0 +1,111 @@
+"""A StructureDefinition that constrains another: whether a snapshot can be made of its
+differential, and whether what it fixes and slices by fits what it constrains.
+
+https://hl7.org/fhir/R4/structuredefinition.html
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from conformance.definitions import Definitions
+from conformance.outcome import Issue
+from conformance.snapshot import SnapshotError, with_snapshot
+
+_ROOT = "StructureDefinition"
+_PLAIN = re.compile(r"[a-z]\w*", re.ASCII)
+_URL = "Extension.url"
+
+Structure = Mapping[str, Any]
+Find = Callable[[str], Structure | None]
+
+
+def check(structure: Structure, find: Find, definitions: Definitions) -> Iterator[Issue]:
+    """What is wrong with a profile or extension; `find` knows StructureDefinitions by canonical."""
+    if structure.get("derivation") != "constraint" or not _elements(structure, "differential"):
+        return
+    base = find(str(structure.get("baseDefinition")))
+    if base is None:
+        text = "The base definition is not known here, so the differential was not checked"
+        yield Issue("warning", "not-found", text, f"{_ROOT}.baseDefinition")
+        return
+    try:
+        made = with_snapshot({k: v for k, v in structure.items() if k != "snapshot"}, find)
+    except SnapshotError as error:
+        yield Issue("error", "processing", str(error), f"{_ROOT}.differential")
+        return
+    yield from _named(structure)
+    yield from _same_url(structure, base)
+    yield from _sliced_by(structure, made, definitions)
+
+
+def _elements(structure: Structure, view: str) -> list[Mapping[str, Any]]:
+    held = structure.get(view)
+    found = held.get("element") if isinstance(held, dict) else None
+    return [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
+
+
+def _named(structure: Structure) -> Iterator[Issue]:
+    """The id and the path of an element lead to the same place: but for slices, and a choice that
+    one of them names by its type."""
+    for index, each in enumerate(_elements(structure, "differential")):
+        id, path = each.get("id"), each.get("path")
+        if not isinstance(id, str) or not isinstance(path, str):
+            continue
+        ways = [step.partition(":")[0] for step in id.split(".")], path.split(".")
+        if len(ways[0]) != len(ways[1]) or not all(map(_same_step, *ways)):
+            text = "The path of the element is not that of its id"
+            yield Issue("error", "value", text, f"{_ROOT}.differential.element[{index}].path")
+
+
+def _same_step(one: str, other: str) -> bool:
+    stems = [each.removesuffix("[x]") for each in (one, other) if each.endswith("[x]")]
+    return one == other or any(one.startswith(s) and other.startswith(s) for s in stems)
+
+
+def _same_url(structure: Structure, base: Structure) -> Iterator[Issue]:
+    """An extension derived from another keeps its url: readers know it by that."""
+    fixed = _fixed_url(_elements(base, "snapshot") or _elements(base, "differential"))
+    own = _fixed_url(_elements(structure, "differential"))
+    if fixed is not None and own is not None and fixed != own:
+        text = "The base definition fixes another value of Extension.url"
+        yield Issue("error", "value", text, f"{_ROOT}.differential")
+
+
+def _fixed_url(elements: list[Mapping[str, Any]]) -> str | None:
+    for each in elements:
+        if each.get("id", each.get("path")) == _URL and isinstance(each.get("fixedUri"), str):
+            return str(each["fixedUri"])
+    return None
+
+
+def _sliced_by(structure: Structure, made: Structure, definitions: Definitions) -> Iterator[Issue]:
+    """A discriminator's path begins with an element that what is sliced has."""
+    types = {
+        each.get("id"): [str(type_.get("code")) for type_ in each.get("type", ())]
+        for each in _elements(made, "snapshot")
+    }
+    for index, each in enumerate(_elements(structure, "differential")):
+        slicing = each.get("slicing")
+        paths = slicing.get("discriminator", ()) if isinstance(slicing, dict) else ()
+        for place, discriminator in enumerate(paths if isinstance(paths, list) else ()):
+            path = discriminator.get("path") if isinstance(discriminator, dict) else None
+            first = str(path).partition(".")[0]
+            codes = types.get(each.get("id"), [])
+            if _PLAIN.fullmatch(first) and codes and not _has(codes, first, definitions):
+                at = f"{_ROOT}.differential.element[{index}].slicing.discriminator[{place}]"
+                text = "The path of the discriminator is no element of what is sliced"
+                yield Issue("error", "invalid", text, at)
+
+
+def _has(codes: list[str], name: str, definitions: Definitions) -> bool:
+    """Whether one of these types has a child of this name, or is one whose children are its own."""
+    for code in codes:
+        children = definitions.children(code)
+        if code in ("BackboneElement", "Element", "Resource") or not children:
+            return True
+        if name in children or f"{name}[x]" in children:
+            return True
+    return False
