@@ -200,6 +200,7 @@ def statement(core: Core) -> bytes:
         "name": "SalusTerminology",
         "title": "What this server knows of code systems, value sets and concept maps",
         "date": instant(core.clock()),
+        "implementation": {"description": "Salus", "url": core.base_url},
     }
     return encode({**current.vocabulary.capabilities, **about})
 

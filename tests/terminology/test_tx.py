@@ -7,7 +7,7 @@ from decimal import Decimal
 
 import pytest
 
-from conformance.json import encode
+from conformance.json import encode, parse
 from tests.security.clinic import EVERYBODY, Clinic, opened
 from tests.shared import shared
 from tests.terminology.templates import difference, in_r5, load, worded
@@ -77,6 +77,21 @@ def test_the_answer_fits_the_template(served, group, test):
     names = [test[name] for name in ("response", "response:flat") if name in test]
     found = [difference(worded(load(SUITE / name), WORDING.get(name, {})), given) for name in names]
     assert None in found, found[0]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "metadata?mode=terminology",
+        "metadata",
+        "ValueSet/$expand?url=http://terminology.hl7.org/ValueSet/v3-ActCode&property=*"
+        "&includeDesignations=true&includeDefinition=true",
+    ],
+)
+def test_what_is_answered_is_valid(served, url):
+    resource = parse(served.ask(EVERYBODY, "GET", url).body)
+    issues = served.server.core.validator.validate(resource)
+    assert [each for each in issues if each.severity == "error"] == []
 
 
 def _request(group, test):
