@@ -106,5 +106,5 @@ def _read(said: str, spent: float) -> Blown:
     found = json.loads(said.strip().splitlines()[-1])
     seconds = found["microseconds"] / 1e6
     errors = found["refused"] + found["broken"]
-    percentiles = (found[each] / 1000 for each in ("p50", "p95", "p99"))
-    return Blown(found["requests"], seconds, errors, *percentiles, spent)
+    p50, p95, p99 = (found[each] / 1000 for each in ("p50", "p95", "p99"))
+    return Blown(found["requests"], seconds, errors, p50, p95, p99, spent)
