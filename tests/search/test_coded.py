@@ -49,7 +49,7 @@ NONE = "http://example.org/none"
 KNOWN = Terminology(Packages()).having(
     [
         _system(ANIMALS, PARENTS),
-        _system(PLANTS, dict.fromkeys(ROSES, [])),
+        _system(PLANTS, {code: [] for code in ROSES}),
         _set(
             BIRDS,
             {"system": ANIMALS, "filter": [{"property": "concept", "op": "is-a", "value": "bird"}]},
