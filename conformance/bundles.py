@@ -78,7 +78,7 @@ def _issues(bundle: Resource) -> Iterator[Issue]:
         yield from _full_url(entry)
     if type_ == "searchset":
         yield from _searched(bundle, entries)
-    if type_ not in _ALONE:
+    if type(type_) is not str or type_ not in _ALONE:
         return
     links: dict[int, set[int]] = {entry.place: set() for entry in entries}
     known = _Known(entries)

@@ -22,11 +22,12 @@ class Writing:
     usual: Mode = "warn"
     types: Mapping[str, Mode] = field(default_factory=dict)
     profiles: Mapping[str, Mode] = field(default_factory=dict)
+    # Whether anything is ever refused: asked at every write.
+    enforces: bool = field(init=False, default=False)
 
-    @property
-    def enforces(self) -> bool:
-        """Whether anything is ever refused."""
-        return "enforce" in (self.usual, *self.types.values(), *self.profiles.values())
+    def __post_init__(self) -> None:
+        modes = (self.usual, *self.types.values(), *self.profiles.values())
+        object.__setattr__(self, "enforces", "enforce" in modes)
 
     def of(self, type: str, canonical: str) -> Mode:
         """What holds for a profile that a resource of a type claims."""

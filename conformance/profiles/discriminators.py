@@ -359,7 +359,7 @@ def _target_types(deltas: Deltas, branch: Branch, path: tuple[Step, ...]) -> Tes
             own = inner.get("resourceType") if inner else None
             if own is None and type(each) is dict:
                 own = target(each, run.environment)
-            if own in found or ("Resource" in found and own is not None):
+            if type(own) is str and (own in found or "Resource" in found):
                 return True
         return False
 

@@ -79,6 +79,11 @@ class Says:
             "not-supported", f"The constraint {key} cannot be evaluated here", key, "warning"
         )
 
+    def unreadable_profile(self) -> Rule:
+        """A definition that cannot be compiled."""
+        text = "The definition cannot be read, so nothing was checked against it: correct it"
+        return self._rule("not-supported", text, None, "warning")
+
     def target(self, path: str, allowed: Sequence[str]) -> Rule:
         """A reference to something else than the profile allows."""
         return self._rule("structure", f"`{path}` may refer only to {listed(allowed)}")

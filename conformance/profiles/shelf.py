@@ -16,7 +16,7 @@ from conformance.profiles.run import Compiled
 from conformance.profiles.tree import CORE, Branch, grow
 from conformance.snapshot import SnapshotError, with_snapshot
 from conformance.validator.nodes import Nodes
-from conformance.validator.rules import Whole
+from conformance.validator.rules import Rule, Run, Whole
 
 # The StructureDefinition with the snapshot that its differential lacks.
 Snapshot: TypeAlias = Callable[[Mapping[str, Any], Callable[[str], Any]], dict[str, Any]]
@@ -27,6 +27,17 @@ class Library(Protocol):
 
     def find(self, type: str, canonical: str) -> dict[str, Any] | None:
         """The resource that `url` or `url|version` names."""
+
+
+# What a definition that is not as it must be raises.
+_UNREADABLE = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
+
+
+def _told(rule: Rule) -> Whole:
+    def check(value: dict[str, Any], run: Run) -> None:
+        run.add(value, None, rule)
+
+    return check
 
 
 class Profile:
@@ -52,7 +63,10 @@ class Profile:
             deltas = Deltas(
                 self._shelf.definitions, self._shelf.nodes, self._shelf, Says(self.label), self._pin
             )
-            self._check = deltas.root(self.tree, self.type)
+            try:
+                self._check = deltas.root(self.tree, self.type)
+            except _UNREADABLE:
+                self._check = _told(Says(self.label).unreadable_profile())
             self._compiled = True
         return self._check
 
@@ -98,7 +112,7 @@ class Shelf:
                 return None
             try:
                 found = Profile(structure, self)
-            except (ValueError, KeyError, TypeError, AttributeError):
+            except _UNREADABLE:
                 return None
             self._profiles[canonical] = found
         return found
@@ -130,5 +144,5 @@ class Shelf:
             return found
         try:
             return self._snapshot(found, lambda url: self._library.find("StructureDefinition", url))
-        except SnapshotError:
+        except (SnapshotError, *_UNREADABLE):
             return None

@@ -31,5 +31,8 @@ def vital_signs(observation: Mapping[str, Any]) -> list[str]:
     return [
         PROFILES[each["code"]]
         for each in (codings if type(codings) is list else ())
-        if type(each) is dict and each.get("system") == _LOINC and each.get("code") in PROFILES
+        if type(each) is dict
+        and each.get("system") == _LOINC
+        and type(each.get("code")) is str
+        and each["code"] in PROFILES
     ]

@@ -113,9 +113,10 @@ def coding_is_bound(
         return None
 
     def legal(coding: Any) -> bool:
-        if type(coding) is not dict or coding.get("system") not in systems:
+        system = coding.get("system") if type(coding) is dict else None
+        if type(system) is not str or system not in systems:
             return False
-        system, code = coding["system"], coding.get("code")
+        code = coding.get("code")
         codes = systems[system]
         if codes is not None:
             return type(code) is str and code in codes

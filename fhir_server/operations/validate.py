@@ -44,17 +44,19 @@ async def run(step: Step, asked: Interaction) -> Result:
     if wanted.mode != "delete":
         known = await held(step, resource, wanted.profiles)
         touched = known.touched
-        issues += await _validated(step, known.profiles, resource, wanted.profiles, asked.weight)
+        # What is heavy, or defined by somebody else than a publisher, must not hold up others.
+        apart = asked.weight >= _HEAVY or bool(touched)
+        issues += await _validated(step, known.profiles, resource, wanted.profiles, apart)
     own = ((asked.type, asked.id, None),) if asked.type and asked.id else ()
     return Result(200, encode(outcome(issues or [_FINE])), touched=(*own, *touched))
 
 
 async def _validated(
-    step: Step, known: Profiles, resource: Resource, asked: tuple[str, ...], weight: int
+    step: Step, known: Profiles, resource: Resource, asked: tuple[str, ...], apart: bool
 ) -> list[Issue]:
-    """The issues; of a heavy resource found in a thread."""
+    """The issues, found in a thread where that is asked."""
     limit = step.core.limits.issues
-    if weight < _HEAVY:
+    if not apart:
         return known.validate(resource, asked, limit=limit)
     return await asyncio.to_thread(known.validate, resource, asked, limit=limit)
 

@@ -2,6 +2,7 @@
 wrong one is caught for its fault."""
 
 import copy
+import random
 from collections import Counter
 from pathlib import Path
 
@@ -227,3 +228,63 @@ def test_a_profile_is_compiled_once():
     known = guides.profiles(guides.US_CORE_7)
     url = "http://hl7.org/fhir/us/core/StructureDefinition/us-core-patient"
     assert known.shelf.compiled(url) is known.shelf.compiled(url)
+
+
+# What stands in a resource or definition where something else belongs.
+JUNK = [None, 1, True, "x", "", [], {}, [None], [[]], [{}], {"a": 1}, "#x", ["x"], 1.5,
+        {"resourceType": "Patient"}, {"extension": [{}]}, {"extension": [{"url": 7}]},
+        {"coding": [None]}, {"reference": 7}, {"meta": {"profile": [3]}}]  # fmt: skip
+
+
+def places(value, found):
+    """Every (object or array, member) of a value."""
+    members = value.items() if isinstance(value, dict) else enumerate(value)
+    for at, each in list(members):
+        found.append((value, at))
+        if isinstance(each, dict | list):
+            places(each, found)
+    return found
+
+
+def spoiled(value, chance, times):
+    """A copy with junk in a few places."""
+    made = copy.deepcopy(value)
+    for _ in range(times):
+        holder, at = chance.choice(places(made, []))
+        if at != "resourceType":
+            holder[at] = copy.deepcopy(chance.choice(JUNK))
+    return made
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("guide", [guides.US_CORE_6, guides.IPS])
+def test_whatever_is_sent_there_are_issues_and_no_failure(guide, seed):
+    known, chance = guides.profiles(guide), random.Random(seed)
+    small = [each for each in guides.examples(guide).values() if len(str(each)) < 30_000]
+    for _ in range(60):
+        known.validate(spoiled(chance.choice(small), chance, chance.randint(1, 3)))
+
+
+class Spoiled:
+    """A library in which one definition is spoiled."""
+
+    def __init__(self, library, structure):
+        self._library, self._structure = library, structure
+
+    def find(self, type, canonical):
+        if canonical.partition("|")[0] == self._structure["url"]:
+            return self._structure
+        return self._library.find(type, canonical)
+
+
+@pytest.mark.parametrize("form", ["snapshot", "differential"])
+def test_whatever_a_definition_holds_there_are_issues_and_no_failure(form):
+    known, chance = guides.profiles(guides.US_CORE_6), random.Random(1)
+    url = "http://hl7.org/fhir/us/core/StructureDefinition/us-core-blood-pressure"
+    resource = guides.examples(guides.US_CORE_6)["Observation-blood-pressure"]
+    right = dict(known.library.find("StructureDefinition", url))
+    right.pop("snapshot" if form == "differential" else "differential")
+    for _ in range(40):
+        elements = spoiled(right[form]["element"], chance, 3)
+        library = Spoiled(known.library, {**right, form: {"element": elements}})
+        Profiles(load(), library, known.codes).validate(resource, [url])
