@@ -25,6 +25,7 @@ from fhir_server.bulk import job as jobs
 from fhir_server.bulk.asked import ALONG, GROUP, search
 from fhir_server.bulk.job import DELETED, NAMED, Job, Progress, Wanted
 from fhir_server.bulk.members import Whose, entries, whose_of
+from fhir_server.bulk.pace import Pace
 from fhir_server.core import Step
 from fhir_server.server import Server
 from fhir_server.storage.store import (
@@ -44,10 +45,10 @@ from smart_auth.grant import Grant
 
 T = TypeVar("T")
 
-PAGE = 50  # versions that are read at once
+PAGE = 25  # versions that are read at once
 SLICE = 2_000  # sequences of a slice, at most
 SLICE_SECONDS = 0.5  # after which what was found is kept
-_SHARE = 1.0  # seconds of rest for a second of work
+_REST = 0.5  # seconds of rest for a second of work, at least
 _Done = tuple[Progress, list[tuple[str, list[int]]]]  # how far, and what was found of which type
 
 
@@ -64,6 +65,7 @@ class Collecting:
     fresh: list[str] = field(default_factory=list)  # named since the last slice
     whose: Whose | None = None
     queries: dict[str, Query] = field(default_factory=dict)
+    pace: Pace = field(default_factory=lambda: Pace(_REST))
 
     @classmethod
     async def resumed(cls, server: Server, job: Job, revision: int) -> Collecting:
@@ -120,7 +122,7 @@ class Collecting:
         found = await self.server.store.transaction(
             lambda tx: look(Step(tx, self.grant, self.server.core))
         )
-        await asyncio.sleep((monotonic() - began) * _SHARE)
+        await self.pace.rest(monotonic() - began)
         return found
 
     async def theirs(self, step: Step) -> Whose:

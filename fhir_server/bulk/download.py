@@ -6,9 +6,9 @@ https://hl7.org/fhir/uv/bulkdata/export.html#bulk-data-output-file-request, http
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Sequence
 from functools import partial
+from time import monotonic
 
 from msgspec.structs import replace
 
@@ -19,6 +19,7 @@ from fhir_server.audit.event import Caller
 from fhir_server.bulk import job as jobs
 from fhir_server.bulk.asked import elements_of
 from fhir_server.bulk.job import DELETED, ERRORS, File, Job
+from fhir_server.bulk.pace import Pace
 from fhir_server.bulk.standing import require_standing, still
 from fhir_server.bulk.state import NDJSON
 from fhir_server.core import Core, Operation, Step
@@ -30,8 +31,9 @@ from fhir_server.storage.store import Transaction, Version
 from smart_auth.grant import Grant
 
 FILES = frozenset({"bulk-file"})  # operations whose answers are streams of lines
-PAGE = 50  # versions that are read at once
-_BARE = 200  # versions that are looked at at once, without their bodies
+PAGE = 25  # versions that are read at once
+_BARE = 100  # versions that are looked at at once, without their bodies
+_REST = 0.1  # seconds of rest for a second of work, at least
 ERROR_FILE = "errors-1.ndjson"
 
 
@@ -78,16 +80,16 @@ async def _file(step: Step, asked: Interaction) -> tuple[Job, File | None]:
 
 async def _outline(step: Step, job: Job, file: File) -> tuple[int, dict[str, None]]:
     """How many versions of a file are still there, and whose they are."""
-    count, owners = 0, dict[str, None]()
+    count, owners, pace = 0, dict[str, None](), Pace(0.0)
     for number in range(file.first, file.first + file.slices):
         sequences = jobs.unpacked(await jobs.slice_of(step.tx, job.id, file.of, number))
         for start in range(0, len(sequences), _BARE):
-            part = sequences[start : start + _BARE]
+            part, began = sequences[start : start + _BARE], monotonic()
             for version in await step.tx.numbered(part, bodies=False):
                 count += 1
                 if version.owner is not None:
                     owners[version.owner] = None
-            await asyncio.sleep(0)
+            await pace.rest(monotonic() - began)
     return count, owners
 
 
@@ -113,12 +115,15 @@ async def _lines(server: Server, grant: Grant, job: Job, file: File | None) -> A
         async for part in _errors(server, grant, job):
             yield part
         return
+    pace = Pace(_REST)
     for number in range(file.first, file.first + file.slices):
         asked = partial(jobs.slice_of, id=job.id, of=file.of, number=number)
         sequences = jobs.unpacked(await server.store.transaction(asked))
         for start in range(0, len(sequences), PAGE):
             few = sequences[start : start + PAGE]
+            began = monotonic()
             versions = await server.store.transaction(partial(_read, server.core, grant, few))
+            worked = monotonic() - began
             if file.of == DELETED:
                 yield _bundle(versions)
             elif file.of == "Binary":
@@ -127,7 +132,7 @@ async def _lines(server: Server, grant: Grant, job: Job, file: File | None) -> A
                         yield piece
             else:
                 yield b"".join([_line(server.core, job, each) for each in versions])
-            await asyncio.sleep(0)
+            await pace.rest(worked)
 
 
 async def _read(
