@@ -8,11 +8,13 @@ import pytest
 
 from tests.clients.shell import blocks, paste
 from tests.secured import PASSWORD, Secured
+from tests.shared import shared
 
 HERE = "http://127.0.0.1:8080"
 TOUR = blocks("README.md", "## Five minutes with curl", "\n## ")
 PEOPLE = blocks("README.md", "## Apps and people", "\n## ")
 TRUST = blocks("README.md", "## Trust", "\n## ")
+GUIDES = blocks("README.md", "## Guides, codes and suites", "\n## ")
 HTTPS = blocks("README.md", "To try https on one machine", "\nAll links")
 FOLDERS = "--data ~/salus-tour/data --keys ~/salus-tour/keys"
 
@@ -78,6 +80,21 @@ def test_what_is_said_about_trust_can_be_pasted_after_the_tour(tour):
     assert "The receipt holds." in printed.out
     assert re.search(r"It is Patient/ada, version \d+, of ", printed.out)
     assert (tour.data.parents[1] / "restored" / "salus.db").is_file()
+
+
+def test_guides_codes_and_suites_are_tried_as_it_is_written(tour):
+    guide = shared("packages/hl7.fhir.us.core-6.1.0.tgz")
+    (tour.data.parents[1] / guide.name).write_bytes(guide.read_bytes())
+
+    printed = pasted(tour, *TOUR[1:], *GUIDES)
+
+    assert set(printed.statuses[-7:]) == {200}
+    assert "Installed hl7.fhir.us.core#6.1.0" in printed.out
+    assert '"code":"remission"' in printed.out
+    home = tour.data.parents[1]
+    assert (home / "export" / "manifest.json").is_file()
+    assert "137" in printed.out
+    assert (home / "report.html").read_text().startswith("<!doctype html>")
 
 
 def test_a_certificate_made_here_is_served_and_trusted_as_it_is_written(tmp_path):
