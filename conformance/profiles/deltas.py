@@ -31,6 +31,13 @@ _BINDABLE = {
     "Quantity": "Quantity",
 }
 _BINDING = frozenset({"required", "extensible"})
+# R4 binds the components of vital signs to these units too, which lack those of what is inhaled;
+# the reference validator takes the binding for an extensible one.
+_TOO_STRONG = "http://hl7.org/fhir/ValueSet/ucum-vitals-common"
+ADDITIONAL = (
+    "http://hl7.org/fhir/5.0/StructureDefinition/extension-ElementDefinition.binding.additional",
+    "http://hl7.org/fhir/tools/StructureDefinition/additional-binding",
+)
 MAX_VALUE_SET = CORE + "elementdefinition-maxValueSet"
 
 
@@ -183,10 +190,13 @@ class Deltas:
         binding = branch.element.get("binding")
         if kind is None or not binding or (general and general.element.get("binding") == binding):
             return
+        for more, strict in _additional(binding):
+            yield values.bound(self.bound(path, kind, more, strict))
         value_set = binding.get("valueSet")
         known = self._known_binding(branch)
         if binding.get("strength") in _BINDING and value_set and known != binding:
-            yield values.bound(self.bound(path, kind, value_set, binding["strength"] == "required"))
+            required = binding["strength"] == "required" and not value_set.startswith(_TOO_STRONG)
+            yield values.bound(self.bound(path, kind, value_set, required))
         most = next(
             (
                 each.get("valueCanonical") or each.get("valueUri")
@@ -301,6 +311,18 @@ class Deltas:
         except FhirPathError:
             return values.advised(self.says.unreadable(key))
         return checks.held(asked.guard, asked.holds, rule)
+
+
+def _additional(binding: Any) -> Iterator[tuple[str, bool]]:
+    """The bindings beside the first that hold everywhere: value set, and whether it is required."""
+    for each in binding.get("extension", ()):
+        if each.get("url") not in ADDITIONAL:
+            continue
+        parts = {part.get("url"): part for part in each.get("extension", ())}
+        purpose = parts.get("purpose", {}).get("valueCode")
+        value_set = parts.get("valueSet", {}).get("valueCanonical")
+        if purpose in _BINDING and type(value_set) is str and "usage" not in parts:
+            yield value_set, purpose == "required"
 
 
 def branch_path(branch: Branch) -> str:

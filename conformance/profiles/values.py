@@ -6,6 +6,7 @@ https://hl7.org/fhir/R4/elementdefinition.html
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, cast
 
@@ -16,6 +17,9 @@ from conformance.profiles.run import Asked, Bound, ProfileRun, Shelf
 from conformance.profiles.tree import CORE, Branch
 from conformance.validator.references import target
 from conformance.validator.rules import Member, Rule, Run
+
+# Days of the units of time.
+_DAYS = {"a": 365.25, "mo": 30.4375, "wk": 7.0, "d": 1.0, "h": 1 / 24, "min": 1 / 1440}
 
 
 def literals(branch: Branch, path: str, says: Says, general: Branch | None) -> Iterator[Member]:
@@ -45,11 +49,29 @@ def lengths(branch: Branch, path: str, says: Says) -> Iterator[Member]:
 def _ranges(branch: Branch, path: str, says: Says) -> Iterator[Member]:
     low, high = branch.value("minValue"), branch.value("maxValue")
     if low is not None:
-        at_least: Callable[[Any], bool] = lambda value: _compare(value, low) != -1  # noqa: E731
+        at_least: Callable[[Any], bool] = lambda value: (  # noqa: E731
+            _compare(value, _since(value, low, -1)) != -1
+        )
         yield _must(at_least, says.beyond(path, f"at least {literal.shown(low)}"))
     if high is not None:
-        at_most: Callable[[Any], bool] = lambda value: _compare(value, high) != 1  # noqa: E731
+        at_most: Callable[[Any], bool] = lambda value: (  # noqa: E731
+            _compare(value, _since(value, high, 1)) != 1
+        )
         yield _must(at_most, says.beyond(path, f"at most {literal.shown(high)}"))
+
+
+def _since(value: Any, limit: Any, sign: int) -> Any:
+    """The limit of a date: a duration counts from now, back to the least and on to the greatest."""
+    if type(value) is not str or type(limit) is not dict:
+        return limit
+    days, number = _DAYS.get(str(limit.get("code"))), limit.get("value")
+    if days is None or not isinstance(number, int | Decimal):
+        return limit
+    try:
+        moment = datetime.now(UTC) + timedelta(days=sign * days * float(number))
+    except OverflowError:
+        return limit
+    return moment.isoformat()
 
 
 def _compare(value: Any, limit: Any) -> int:

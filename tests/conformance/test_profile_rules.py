@@ -480,3 +480,36 @@ def test_a_constraint_that_cannot_be_evaluated_is_a_warning():
     assert [(each.severity, each.key) for each in found if each.code == "not-supported"] == [
         ("warning", "m-1")
     ]
+
+
+@pytest.mark.parametrize(
+    ("limit", "fair", "fault"),
+    [
+        ({"minValueDuration": {"value": 100, "code": "a"}}, "2001-01-01", "1850-01-01"),
+        ({"maxValueDuration": {"value": 1, "code": "d"}}, "2001-01-01", "9000-01-01"),
+    ],
+)
+def test_a_duration_limits_a_date_from_now(limit, fair, fault):
+    structure = profile("mine", "Patient", ("Patient.birthDate", limit))
+    assert errors(patient(birthDate=fair), structure) == []
+    assert errors(patient(birthDate=fault), structure) == [["value", "Patient.birthDate"]]
+
+
+def test_a_binding_beside_the_first_counts_too():
+    status = "http://hl7.org/fhir/observation-status"
+    more = {
+        "url": "http://hl7.org/fhir/tools/StructureDefinition/additional-binding",
+        "extension": [
+            {"url": "purpose", "valueCode": "required"},
+            {
+                "url": "valueSet",
+                "valueCanonical": "http://hl7.org/fhir/ValueSet/observation-status",
+            },
+        ],
+    }
+    binding = {"strength": "example", "valueSet": "http://example.org/x", "extension": [more]}
+    structure = profile("mine", "Observation", ("Observation.code", {"binding": binding}))
+    assert errors(observation(code=coding("final", status)), structure) == []
+    assert errors(observation(code=coding("x")), structure) == [
+        ["code-invalid", "Observation.code"]
+    ]

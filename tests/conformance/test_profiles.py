@@ -37,18 +37,6 @@ TRULY_WRONG = {
         ["value"],
         "the hash of an attachment has dots, which base64 has not",
     ),
-    (guides.US_CORE_3, "Observation-satO2-fiO2"): (
-        ["code-invalid", "code-invalid"],
-        "L/min is no unit of ucum-vitals-common, to which R4's oxygensat binds components",
-    ),
-    (guides.US_CORE_6, "Observation-satO2-fiO2"): (
-        ["code-invalid"],
-        "L/min is no unit of ucum-vitals-common, to which R4's oxygensat binds components",
-    ),
-    (guides.US_CORE_7, "Observation-satO2-fiO2"): (
-        ["code-invalid"],
-        "L/min is no unit of ucum-vitals-common, to which R4's oxygensat binds components",
-    ),
 }
 
 
