@@ -4,79 +4,20 @@ fair case."""
 import pytest
 
 from conformance.definitions import load
-from conformance.json import encode, parse
 from conformance.packages import Packages
 from conformance.profiles import Profiles
 from tests.conformance.listed_codes import ListedCodes
-
-OWN = "http://example.org/StructureDefinition/"
-SYSTEM = "http://example.org/codes"
-
-
-class Library:
-    """The core of R4 and the profiles of one test."""
-
-    def __init__(self, *structures):
-        self._core = Packages()
-        self._own = {each["url"]: each for each in structures}
-
-    def find(self, type, canonical):
-        own = self._own.get(canonical.partition("|")[0])
-        if own is not None and own["resourceType"] == type:
-            return own
-        return self._core.find(type, canonical)
-
-
-def profile(name, type, *elements, base=None, **more):
-    """A profile by its differential: each element is (id, what it says)."""
-    return parse(
-        encode(
-            {
-                "resourceType": "StructureDefinition",
-                "url": OWN + name,
-                "name": name,
-                "status": "draft",
-                "kind": "complex-type" if type == "Extension" else "resource",
-                "abstract": False,
-                "type": type,
-                "baseDefinition": base or f"http://hl7.org/fhir/StructureDefinition/{type}",
-                "derivation": "constraint",
-                "differential": {"element": [_element(id, said) for id, said in elements]},
-                **more,
-            }
-        )
-    )
-
-
-def _element(id, said):
-    path = ".".join(step.partition(":")[0] for step in id.split("."))
-    name = id.rpartition(".")[2].partition(":")[2]
-    return {"id": id, "path": path, **({"sliceName": name} if name else {}), **said}
-
-
-def slicing(kind, path, rules="open", ordered=False):
-    return {"discriminator": [{"type": kind, "path": path}], "rules": rules, "ordered": ordered}
-
-
-def errors(resource, *structures, name="mine"):
-    library = Library(*structures)
-    known = Profiles(load(), library, ListedCodes(Packages()))
-    found = known.validate(resource, [OWN + name])
-    assert not any("cannot be read" in each.text for each in found)
-    return [[each.code, each.expression] for each in found if each.severity == "error"]
-
-
-def observation(**more):
-    return {"resourceType": "Observation", "status": "final", "code": {"text": "x"}, **more}
-
-
-def patient(**more):
-    return {"resourceType": "Patient", **more}
-
-
-def coding(code, system=SYSTEM):
-    return {"coding": [{"system": system, "code": code}]}
-
+from tests.conformance.small import (
+    OWN,
+    SYSTEM,
+    Library,
+    coding,
+    errors,
+    observation,
+    patient,
+    profile,
+    slicing,
+)
 
 A, B = {"patternCodeableConcept": coding("a")}, {"patternCodeableConcept": coding("b")}
 
@@ -361,101 +302,6 @@ def test_profiles_that_lead_to_each_other_end():
     assert found == ["Bundle.entry[1].resource", "Bundle.entry[0].resource.link[0].other"] or (
         sorted(found) == ["Bundle.entry[0].resource.link[0].other", "Bundle.entry[1].resource"]
     )
-
-
-def extension(name, *elements, context):
-    return profile(
-        name, "Extension", ("Extension.url", {"fixedUri": OWN + name}), *elements, context=context
-    )
-
-
-@pytest.mark.parametrize(
-    ("context", "fair", "fault"),
-    [
-        ([{"type": "element", "expression": "Patient.contact"}], "contact", "name"),
-        ([{"type": "element", "expression": "HumanName"}], "name", "contact"),
-        ([{"type": "element", "expression": "BackboneElement"}], "contact", "name"),
-        (
-            [{"type": "fhirpath", "expression": "Patient.name.where(use = 'old')"}],
-            "name",
-            "contact",
-        ),
-        ([{"type": "element", "expression": "Element"}], "contact", None),
-    ],
-)
-def test_an_extension_may_be_only_where_its_context_says(context, fair, fault):
-    structure = extension("mine", context=context)
-    one = [{"url": OWN + "mine", "valueString": "x"}]
-    library = Library(structure)
-    known = Profiles(load(), library, ListedCodes(Packages()))
-
-    def found(place):
-        inner = {"name": {"family": "A"}} if place == "contact" else {"family": "A", "use": "old"}
-        resource = patient(**{place: [{**inner, "extension": one}]})
-        issues = known.validate(resource)
-        return [[each.code, each.expression] for each in issues if each.severity == "error"]
-
-    assert found(fair) == []
-    if fault:
-        assert found(fault) == [["extension", f"Patient.{fault}[0].extension[0]"]]
-
-
-def test_an_extension_on_a_primitive_may_be_named_in_full():
-    structure = extension(
-        "mine", context=[{"type": "element", "expression": "Patient.name.family"}]
-    )
-    one = {"extension": [{"url": OWN + "mine", "valueString": "x"}]}
-    known = Profiles(load(), Library(structure), ListedCodes(Packages()))
-    fair = patient(name=[{"family": "A", "_family": one}])
-    fault = patient(contact=[{"name": {"family": "A", "_family": one}}])
-    assert [each for each in known.validate(fair) if each.severity == "error"] == []
-    (issue,) = [each for each in known.validate(fault) if each.severity == "error"]
-    assert issue.expression == "Patient.contact[0].name.family.extension[0]"
-
-
-def test_a_condition_of_a_context_must_hold():
-    structure = extension("mine", context=[{"type": "element", "expression": "Patient"}]) | {
-        "contextInvariant": ["active = true"]
-    }
-    one = [{"url": OWN + "mine", "valueString": "x"}]
-    known = Profiles(load(), Library(structure), ListedCodes(Packages()))
-
-    def found(active):
-        issues = known.validate(patient(active=active, extension=one))
-        return [each.code for each in issues if each.severity == "error"]
-
-    assert (found(True), found(False)) == ([], ["extension"])
-
-
-def test_an_extension_on_a_primitive_is_a_slice_like_others():
-    structure = profile(
-        "mine",
-        "Patient",
-        ("Patient.birthDate", {"min": 1}),
-        ("Patient.birthDate.extension", {"slicing": slicing("value", "url"), "min": 1}),
-        (
-            "Patient.birthDate.extension:time",
-            {
-                "min": 1,
-                "max": "1",
-                "type": [
-                    {
-                        "code": "Extension",
-                        "profile": ["http://hl7.org/fhir/StructureDefinition/patient-birthTime"],
-                    }
-                ],
-            },
-        ),
-    )
-    time = {
-        "url": "http://hl7.org/fhir/StructureDefinition/patient-birthTime",
-        "valueDateTime": "1974-12-25T14:35:45-05:00",
-    }
-    fair = patient(birthDate="1974-12-25", _birthDate={"extension": [time]})
-    assert errors(fair, structure) == []
-    other = {"url": "http://example.org/x", "valueString": "x"}
-    fault = patient(birthDate="1974-12-25", _birthDate={"extension": [other]})
-    assert errors(fault, structure) == [["required", "Patient.birthDate"]]
 
 
 def test_malformed_resources_are_told_of_and_break_nothing():
