@@ -39,7 +39,7 @@ def read_patch(
     most = core.limits.patch_operations
     if content is None and resource is not None and resource.get("resourceType") != "Binary":
         return fhirpath_patch.read(core, type, resource, most)
-    if content is not None and content.media_type in JSON_TYPES:
+    if content is not None and content.media_type in JSON_TYPES and not _is_list(content.data):
         sent = parse(content.data, core.limits.depth)
         return fhirpath_patch.read(core, type, sent, most)
     if content is None or content.media_type != json_patch.MEDIA_TYPE:
@@ -47,6 +47,11 @@ def read_patch(
             "not-supported", f"A patch is sent as {' or '.join(MEDIA_TYPES)}", status=415
         )
     return json_patch.read(parse_any(content.data, core.limits.depth), most)
+
+
+def _is_list(data: bytes) -> bool:
+    """Whether a body is an array, as a JSON Patch is, whatever its media type says."""
+    return data.lstrip()[:1] == b"["
 
 
 def apply(resource: Resource, patch: Patch) -> Resource:

@@ -166,6 +166,7 @@ def test_narratives_mappings_and_contacts_are_dropped_from_definitions_only():
             "0.json is no JSON: The JSON is nested deeper than 64 levels",
         ),
     ],
+    ids=lambda value: value if isinstance(value, str) else "file",  # of which some hold the time
 )
 def test_what_is_no_package_is_refused(file, text):
     with pytest.raises(PackageError) as refused:
