@@ -18,13 +18,17 @@ Check: TypeAlias = Callable[[Resource, Session], Iterable[Issue]]
 
 def _answers(response: Resource, session: Session) -> Iterable[Issue]:
     def find(canonical: str) -> Resource | None:
-        return session.shelf.find("Questionnaire", canonical)
+        if canonical not in session.asked:
+            found = session.shelf.find("Questionnaire", canonical)
+            session.asked[canonical] = found, questionnaires.form(found or {})
+        return session.asked[canonical][0]
 
     asked = questionnaires.named(response, find)
     if isinstance(asked, Issue):
         return [asked]
     types = definitions.load().types
-    return questionnaires.check(response, asked, session.codes, session.units, types)
+    _, form = session.asked.get(str(response.get("questionnaire")), (None, None))
+    return questionnaires.check(response, asked, session.codes, session.units, types, asked=form)
 
 
 def _entries(bundle: Resource, session: Session) -> Iterable[Issue]:

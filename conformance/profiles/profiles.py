@@ -101,7 +101,7 @@ class Profiles:
             self._sweep.visit(type_).look(resource, run, type_)
             self._place(run, places)
             terms.ask(run)
-            more = self._more(session, places)
+            more = self._more(session, places, limit)
         except Full:
             full = True
         return _told(errors, advice, more, places, limit, full)
@@ -157,14 +157,22 @@ class Profiles:
             if path not in found.within:
                 run.add(extension, None, found.misplaced)
 
-    def _more(self, session: Session, places: Places) -> list[Issue]:
+    def _more(self, session: Session, places: Places, limit: int) -> list[Issue]:
+        """What the checks of single types find: at most `limit` and one more errors, and as many
+        others."""
+        left = {True: limit + 1, False: limit + 1}
         found: list[Issue] = []
         for resource in session.later:
             type_ = str(resource["resourceType"])
             for each in self.checks[type_](resource, session):
-                at = places.expression(resource, None)
-                rest = (each.expression or "").removeprefix(type_)
-                found.append(each._replace(expression=at + rest))
+                is_error = each.severity in ("error", "fatal")
+                left[is_error] -= 1
+                if left[is_error] >= 0:
+                    rest = (each.expression or "").removeprefix(type_)
+                    at = places.expression(resource, None)
+                    found.append(each._replace(expression=at + rest))
+            if left[True] <= 0:
+                break
         return found
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from conformance.fhirpath import Environment, contained
+from conformance.questionnaires import Form
 from conformance.validator.rules import Found, Full, Rule, Run, Whole
 
 Resource: TypeAlias = dict[str, Any]
@@ -81,6 +82,7 @@ class Session:
     __slots__ = (
         "_around",
         "_outside",
+        "asked",
         "bundle",
         "codes",
         "codings",
@@ -109,6 +111,8 @@ class Session:
         # Extensions whose place must be looked at in full, with their definitions.
         self.misplaced: list[tuple[Resource, Any]] = []
         self.later: list[Resource] = []  # resources whose type has checks of its own
+        # Questionnaires by their canonical, so that many responses read each once.
+        self.asked: dict[str, tuple[Resource | None, Form]] = {}
         self._outside = resolve
         self._around: dict[str, Resource] | None = None
 

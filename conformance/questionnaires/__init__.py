@@ -3,6 +3,8 @@
 https://hl7.org/fhir/R4/questionnaireresponse.html
 """
 
-from conformance.questionnaires.check import Codes, check, named
+from conformance.questionnaires.check import check, named
+from conformance.questionnaires.form import Form, form
+from conformance.questionnaires.sets import Codes
 
-__all__ = ["Codes", "check", "named"]
+__all__ = ["Codes", "Form", "check", "form", "named"]

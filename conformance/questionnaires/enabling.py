@@ -7,15 +7,13 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Mapping, Sequence
-from decimal import Decimal
 from typing import Any
 
-from conformance.questionnaires.form import Item
+from conformance.questionnaires.form import Condition, Item
+from conformance.questionnaires.given import Given, Response
+from conformance.questionnaires.values import Units, compared, key
 
-# All answers of a response, by linkId: the property's name and the value of each.
-Answers = Mapping[str, Sequence[tuple[str, Any]]]
-
-_ORDERED: Mapping[str, Callable[[Any, Any], bool]] = {
+_ORDERED: Mapping[str, Callable[[int, int], bool]] = {
     ">": operator.gt,
     "<": operator.lt,
     ">=": operator.ge,
@@ -23,43 +21,39 @@ _ORDERED: Mapping[str, Callable[[Any, Any], bool]] = {
 }
 
 
-def is_enabled(item: Item, answers: Answers) -> bool:
-    """Whether the conditions of an item hold, all or any of them as it says."""
-    conditions = item.raw.get("enableWhen")
-    if not isinstance(conditions, list) or not conditions:
+def is_enabled(
+    item: Item, response: Response, within: Sequence[Given], place: int, units: Units | None
+) -> bool | None:
+    """Whether the conditions of an item hold, which is or would be at a place within these parts
+    of the response. None where that cannot be told, or is read in two ways."""
+    if not item.conditions:
         return True
-    held = [_holds(each, answers) for each in conditions if isinstance(each, dict)]
-    return any(held) if item.raw.get("enableBehavior") == "any" else all(held)
+    held = []
+    for condition in item.conditions:
+        found = response.nearest(condition.question, within, place)
+        held.append(_holds(condition, found.values if found is not None else [], units))
+    every = False if False in held else None if None in held else True
+    some = True if True in held else None if None in held else False
+    if item.behavior in ("all", "any"):
+        return every if item.behavior == "all" else some
+    return every if every is some else None
 
 
-def _holds(condition: Mapping[str, Any], answers: Answers) -> bool:
-    given = answers.get(str(condition.get("question")), ())
-    wanted = next((v for name, v in condition.items() if name.startswith("answer")), None)
-    asked = condition.get("operator")
+def _holds(
+    condition: Condition, given: Sequence[tuple[str, Any]], units: Units | None
+) -> bool | None:
+    asked, wanted = condition.operator, condition.answer
     if asked == "exists":
-        return bool(given) is (wanted is True)
-    if asked == "!=":
-        return bool(given) and all(not same(value, wanted) for _, value in given)
-    if asked == "=":
-        return any(same(value, wanted) for _, value in given)
-    compare = _ORDERED.get(str(asked))
-    return compare is not None and any(_ordered(compare, value, wanted) for _, value in given)
-
-
-def _ordered(compare: Callable[[Any, Any], bool], value: Any, wanted: Any) -> bool:
-    if isinstance(value, dict) and isinstance(wanted, dict):
-        if value.get("code") != wanted.get("code") or value.get("system") != wanted.get("system"):
-            return False  # of another unit
-        value, wanted = value.get("value"), wanted.get("value")
-    numbers = isinstance(value, int | Decimal) and isinstance(wanted, int | Decimal)
-    texts = isinstance(value, str) and isinstance(wanted, str)
-    return (numbers or texts) and compare(value, wanted)
-
-
-def same(value: Any, wanted: Any) -> bool:
-    """Whether two answers are one: codings by system and code, references by what they name."""
-    if isinstance(value, dict) and isinstance(wanted, dict):
-        for keys in (("system", "code"), ("reference",)):
-            if keys[-1] in wanted:
-                return all(value.get(key) == wanted.get(key) for key in keys)
-    return type(value) is type(wanted) and bool(value == wanted)
+        return bool(given) is wanted if isinstance(wanted, bool) else None
+    if asked in ("=", "!="):
+        key_ = key(condition.kind, wanted)
+        is_one = any(key(kind, value) == key_ for kind, value in given)
+        # Whether what is not answered differs from an answer is read in both ways.
+        return is_one if asked == "=" else not is_one if given else None
+    compare = _ORDERED.get(asked)
+    if compare is None:
+        return None
+    signs = [compared(value, wanted, units) for _, value in given]
+    if any(sign is not None and compare(sign, 0) for sign in signs):
+        return True
+    return None if None in signs else False
