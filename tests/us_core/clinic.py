@@ -3,7 +3,9 @@
 import json
 import subprocess
 import sys
+import threading
 import time
+from collections import Counter
 
 from tests.living import Living
 from tests.shared import shared
@@ -16,12 +18,50 @@ def package(version):
 
 
 def opened(folder, versions=VERSIONS):
-    """The server, once its search parameters are active and the data is in."""
+    """The server with the data, and the guides that were installed while it was in use; with what
+    was answered meanwhile."""
     server = Living(folder).start()
-    install(server, versions)
     load(server)
-    settled(server)
-    return server
+    traffic = Traffic(server)
+    with traffic:
+        install(server, versions)
+        settled(server)
+    return server, traffic
+
+
+class Traffic:
+    """Requests beside an installation: what a clinic goes on doing, and searches by what is being
+    built."""
+
+    def __init__(self, server):
+        self.statuses = Counter()
+        self.building = []  # (status, answer) of searches by a parameter that comes
+        self._server = server
+        self._ended = threading.Event()
+        self._threads = [threading.Thread(target=each) for each in (self._work, self._ask)]
+
+    def __enter__(self):
+        for each in self._threads:
+            each.start()
+        return self
+
+    def __exit__(self, *_):
+        self._ended.set()
+        for each in self._threads:
+            each.join()
+
+    def _work(self):
+        with self._server.client() as client:
+            while not self._ended.is_set():
+                made = client.post("/Basic", json={"resourceType": "Basic", "code": {"text": "x"}})
+                found = client.get("/Observation", params={"patient": "85", "_count": 20})
+                self.statuses.update([made.status_code, found.status_code])
+
+    def _ask(self):
+        with self._server.client() as client:
+            while not self._ended.wait(0.02):
+                asked = client.get("/Patient", params={"race": "2106-3", "_summary": "count"})
+                self.building.append((asked.status_code, asked.json()))
 
 
 def install(server, versions):

@@ -6,17 +6,29 @@ https://hl7.org/fhir/us/core/
 
 import pytest
 
+from conformance import definitions
+from conformance.json import parse
 from conformance.packages import Packages, read
+from conformance.profiles import Profiles
+from terminology import ucum
+from terminology.providers import built_in
+from terminology.service import Terminology
+from tests.shared import shared
 from tests.us_core import clinic, driver, must_support, rows
 
 SERVER = "http://hl7.org/fhir/us/core/CapabilityStatement/us-core-server"
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    made = clinic.opened(tmp_path_factory.mktemp("us-core"))
-    yield made
-    made.stop()
+def opened(tmp_path_factory):
+    server, traffic = clinic.opened(tmp_path_factory.mktemp("us-core"))
+    yield server, traffic
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def server(opened):
+    return opened[0]
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +40,22 @@ def worlds(server):
             )
             for version in clinic.VERSIONS
         }
+
+
+def test_guides_are_installed_while_the_server_is_in_use(opened, worlds):
+    """Nothing else fails meanwhile, and a search by a parameter is refused until it is whole."""
+    _, traffic = opened
+    assert set(traffic.statuses) == {200, 201}
+    assert min(traffic.statuses.values()) > 5
+    totals = [answer["total"] for status, answer in traffic.building if status == 200]
+    races = [worlds["6.1.0"].values(each, "race") for each in worlds["6.1.0"].all("Patient")]
+    codes = [code for found in races for _, value in found for _, code in driver.tokens(value)]
+    assert {*totals} == {codes.count("2106-3")}
+    refused = {
+        (status, answer["issue"][0]["code"]) for status, answer in traffic.building if status != 200
+    }
+    assert refused <= {(400, "not-supported"), (400, "invalid"), (503, "incomplete")}
+    assert refused
 
 
 def failures(world, asked):
@@ -125,3 +153,23 @@ def test_the_statement_names_what_each_profile_of_3_1_1_demands(server):
         assert {name for search in group[":searches"] for name in search[":names"]} <= names
         assert set(group[":revincludes"]) <= set(told.get("searchRevInclude", ()))
         assert set(group[":include_params"]) <= set(told.get("searchInclude", ()))
+
+
+# Errors in the reference data itself: a patient without gender (of the client test), a smoking
+# status outside of its value set, members of a CareTeam that 3.1.1 does not allow, a sex with a
+# Coding where 6.1.0 and 7.0.0 want a code, codes that the code systems of these versions lack.
+@pytest.mark.parametrize(("version", "most"), [("3.1.1", 4), ("6.1.0", 13), ("7.0.0", 5)])
+def test_what_is_returned_meets_its_profiles_but_for_the_faults_of_the_data(worlds, version, most):
+    """All 800 resources of the five patients: their faults are few, and each is a true one."""
+    packages = Packages().including(read(clinic.package(version).read_bytes()))
+    profiles = Profiles(definitions.load(), packages, Terminology(packages, built_in()), units=ucum)
+    wrong, checked = [], 0
+    for file in sorted(shared("data/us-core-reference").glob("uscore_bundle_patient_*.json")):
+        for entry in clinic.mended(parse(file.read_bytes()))["entry"]:
+            checked += 1
+            wrong += [
+                f"{entry['resource']['resourceType']} {issue.expression}: {issue.text}"
+                for issue in profiles.validate(entry["resource"])
+                if issue.severity == "error"
+            ]
+    assert (checked, len(wrong)) == (800, most), wrong
