@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Any, NamedTuple
 
+from conformance import definitions
 from conformance.outcome import Issue
 
 _ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:\S+", re.ASCII)
@@ -24,10 +25,19 @@ _DEPTH = 100  # levels that are searched for references
 _LED = {"document": "Composition", "message": "MessageHeader"}
 # Bundles that travel alone, so that what has no place of its own must be in them.
 _ALONE = frozenset({"document", "message", "transaction", "collection", "batch"})
-# What a Composition refers to and a document must therefore hold.
-_HELD = frozenset(
-    {"subject", "encounter", "author", "party", "custodian", "detail", "entry", "focus"}
-)
+# Bundles whose entries may lack a full url: some are not created yet, others have no identity.
+_NAMELESS = frozenset({"transaction", "transaction-response", "batch", "batch-response"})
+# Bundles whose entries are together by chance, so that two may be versions of one resource.
+_LOOSE = frozenset({"collection", "batch"})
+# What the first resource of a document or message refers to, and what must therefore be in it.
+_HELD = {
+    "document": frozenset(
+        {"subject", "encounter", "author", "party", "custodian", "detail", "entry", "focus"}
+    ),
+    "message": frozenset({"focus"}),
+}
+# The resources of a document that nothing need refer to: style sheets, and who vouches for it.
+_BESIDE = frozenset({"Binary", "Provenance"})
 
 Resource = Mapping[str, Any]
 
@@ -38,9 +48,14 @@ class _Entry(NamedTuple):
     resource: Resource
 
     @property
-    def name(self) -> str:
+    def name(self) -> str | None:
         """Type and id, as a relative reference has them."""
-        return f"{self.resource.get('resourceType')}/{self.resource.get('id')}"
+        id_ = self.resource.get("id")
+        return f"{self.type}/{id_}" if isinstance(id_, str) else None
+
+    @property
+    def type(self) -> str:
+        return str(self.resource.get("resourceType"))
 
     @property
     def at(self) -> str:
@@ -55,7 +70,8 @@ class _Entry(NamedTuple):
     @property
     def version(self) -> str | None:
         meta = self.resource.get("meta")
-        return meta.get("versionId") if isinstance(meta, dict) else None
+        version = meta.get("versionId") if isinstance(meta, dict) else None
+        return version if isinstance(version, str) else None
 
 
 class _Reference(NamedTuple):
@@ -73,17 +89,24 @@ def check(bundle: Resource, limit: int = 100) -> list[Issue]:
 
 def _issues(bundle: Resource) -> Iterator[Issue]:
     type_ = bundle.get("type")
+    if not isinstance(type_, str):
+        return  # told by the validation of its type
     entries = _entries(bundle)
     for entry in entries:
-        yield from _full_url(entry)
+        yield from _full_url(type_, entry)
     if type_ == "searchset":
         yield from _searched(bundle, entries)
-    if type(type_) is not str or type_ not in _ALONE:
-        return
+    if type_ in _ALONE:
+        yield from _joined(type_, entries)
+
+
+def _joined(type_: str, entries: list[_Entry]) -> Iterator[Issue]:
+    """The references between the entries."""
     links: dict[int, set[int]] = {entry.place: set() for entry in entries}
     known = _Known(entries)
     for entry in entries:
-        for reference in _references(entry.resource, f"{entry.at}.resource", "", 0):
+        at = f"{entry.at}.resource"
+        for reference in _references(entry.resource, at, "", 0):
             found = known.find(reference.text, entry)
             for each in found:
                 links[entry.place].add(each.place)
@@ -101,17 +124,23 @@ def _entries(bundle: Resource) -> list[_Entry]:
     ]
 
 
-def _full_url(entry: _Entry) -> Iterator[Issue]:
+def _full_url(type_: str, entry: _Entry) -> Iterator[Issue]:
     """Absolute, and of the resource that it stands beside."""
     url = entry.full_url
     if url is None:
+        named = entry.name is not None and entry.type != "OperationOutcome"
+        if named and type_ not in _NAMELESS:
+            text = "An entry has a fullUrl, unless its resource has no identity of its own"
+            yield Issue("error", "required", text, entry.at)
         return
     if not _ABSOLUTE.fullmatch(url):
         yield Issue("error", "invalid", "fullUrl must be an absolute URL", f"{entry.at}.fullUrl")
         return
     found = _RESTFUL.fullmatch(url)
-    id = entry.resource.get("id")
-    if found and isinstance(id, str) and found["name"] != entry.name:
+    if found is None or entry.name is None or found["name"] == entry.name:
+        return
+    # A path that only looks like a type and an id is no address of a FHIR server.
+    if found["name"].partition("/")[0] in definitions.load().types:
         text = "fullUrl names another type or id than its resource has"
         yield Issue("error", "invalid", text, f"{entry.at}.fullUrl")
 
@@ -121,11 +150,11 @@ def _full_url(entry: _Entry) -> Iterator[Issue]:
 
 def _searched(bundle: Resource, entries: list[_Entry]) -> Iterator[Issue]:
     """What was found has an id, and only outcomes are outcomes."""
-    raw = bundle["entry"] if entries else ()
+    raw = bundle.get("entry") or ()
     for entry in entries:
         search = raw[entry.place].get("search")
         mode = search.get("mode") if isinstance(search, dict) else None
-        tells = entry.resource.get("resourceType") == "OperationOutcome"
+        tells = entry.type == "OperationOutcome"
         at = f"{entry.at}.resource"
         if mode == "outcome" and not tells:
             text = "An entry with search mode outcome holds an OperationOutcome"
@@ -151,62 +180,70 @@ def _references(value: Any, at: str, element: str, depth: int) -> Iterator[_Refe
         text = value.get("reference")
         if isinstance(text, str) and not text.startswith("#"):
             yield _Reference(text, at, element)
+        inner = value.get("resourceType") == "Bundle"
         for name, each in value.items():
-            if isinstance(each, dict | list):
+            # The entries of a Bundle within refer to each other, and are checked with it.
+            if isinstance(each, dict | list) and not (inner and name == "entry"):
                 yield from _references(each, f"{at}.{name}", name, depth + 1)
 
 
 class _Known:
     """The entries, as references find them: by full url, then by type and id below the base of
-    the entry that refers."""
+    the entry that refers. Of several only the first two are kept: that tells that it is not one."""
 
     def __init__(self, entries: list[_Entry]) -> None:
-        self._by_url: dict[str, list[_Entry]] = {}
-        self._by_name: dict[str, list[_Entry]] = {}
+        self._by_url: dict[tuple[str, str | None], list[_Entry]] = {}
+        self._by_name: dict[tuple[str, str | None], list[_Entry]] = {}
         for each in entries:
-            if each.full_url is not None:
-                self._by_url.setdefault(each.full_url, []).append(each)
-            self._by_name.setdefault(each.name, []).append(each)
+            for table, name in ((self._by_url, each.full_url), (self._by_name, each.name)):
+                if name is not None:
+                    for version in {None, each.version}:
+                        known = table.setdefault((name, version), [])
+                        if len(known) < 2:
+                            known.append(each)
 
     def find(self, text: str, holder: _Entry) -> list[_Entry]:
-        """The entries that a reference from `holder` may mean."""
+        """The entries that a reference from `holder` may mean, two at most."""
         split = _RESTFUL.fullmatch(text)
         if split is None or text.startswith("urn:"):
-            return self._by_url.get(text.partition("#")[0], [])
-        base = split["base"] or holder.base
-        found = self._by_url.get(f"{base}{split['name']}", []) if base else []
-        if not found and not split["base"]:
-            found = self._by_name.get(split["name"], [])
-        version = split["version"]
-        return found if version is None else [each for each in found if each.version == version]
+            return self._by_url.get((text.partition("#")[0], None), [])
+        base, name, version = split["base"] or holder.base, split["name"], split["version"]
+        found = self._by_url.get((f"{base}{name}", version), []) if base else []
+        if found or split["base"]:
+            return found
+        return self._by_name.get((name, version), [])[:1]
 
 
 def _resolved(
-    type_: Any, entry: _Entry, reference: _Reference, found: list[_Entry]
+    type_: str, entry: _Entry, reference: _Reference, found: list[_Entry]
 ) -> Iterator[Issue]:
-    if len({each.place for each in found}) > 1:
+    if len(found) > 1:
         text = "More than one entry is what the reference names"
-        yield Issue("error", "invalid", text, reference.at)
+        severity = "warning" if type_ in _LOOSE else "error"
+        yield Issue(severity, "invalid", text, reference.at)
     elif not found and reference.text.startswith(("urn:uuid:", "urn:oid:")):
         text = "No entry has the fullUrl that the reference names"
         severity = "warning" if type_ == "collection" else "error"
         yield Issue(severity, "not-found", text, reference.at)
-    elif not found and type_ == "document" and _is_held(entry, reference):
-        text = "A document holds what its Composition refers to, and this is not in it"
+    elif not found and _is_held(type_, entry, reference):
+        text = f"A {type_} holds what its {_LED[type_]} refers to here, and this is not in it"
         yield Issue("error", "not-found", text, reference.at)
 
 
-def _is_held(entry: _Entry, reference: _Reference) -> bool:
-    """Whether a document must hold what is referred to: only absolute links may lead outside."""
-    is_composition = entry.resource.get("resourceType") == "Composition"
-    return is_composition and reference.element in _HELD
+def _is_held(type_: str, entry: _Entry, reference: _Reference) -> bool:
+    """Whether a document or message must hold what is referred to: what its first resource does,
+    itself."""
+    if type_ not in _HELD or entry.place or entry.type != _LED[type_]:
+        return False
+    inside = reference.at.startswith(f"{entry.at}.resource.contained")
+    return reference.element in _HELD[type_] and not inside
 
 
-def _unreached(type_: Any, entries: list[_Entry], links: Mapping[int, set[int]]) -> Iterator[Issue]:
+def _unreached(type_: str, entries: list[_Entry], links: Mapping[int, set[int]]) -> Iterator[Issue]:
     """Entries that no link, in either direction, joins with the first one."""
     first = next(iter(entries), None)
     leader = _LED.get(type_)
-    if leader is None or first is None or first.resource.get("resourceType") != leader:
+    if leader is None or first is None or first.type != leader:
         return
     reached, waiting = {first.place}, [first.place]
     while waiting:
@@ -214,6 +251,6 @@ def _unreached(type_: Any, entries: list[_Entry], links: Mapping[int, set[int]])
             reached.add(each)
             waiting.append(each)
     for entry in entries:
-        if entry.place not in reached and entry.resource.get("resourceType") != "Provenance":
+        if entry.place not in reached and entry.type not in _BESIDE:
             text = f"No reference joins this entry with the {leader}"
             yield Issue("warning", "informational", text, entry.at)

@@ -36,21 +36,31 @@ def check(structure: Structure, find: Find, definitions: Definitions) -> Iterato
     except SnapshotError as error:
         yield Issue("error", "processing", str(error), f"{_ROOT}.differential")
         return
+    except (ValueError, KeyError, TypeError, AttributeError):
+        text = "The differential is malformed, so no snapshot can be made of it"
+        yield Issue("error", "processing", text, f"{_ROOT}.differential")
+        return
     yield from _named(structure)
     yield from _same_url(structure, base)
     yield from _sliced_by(structure, made, definitions)
 
 
-def _elements(structure: Structure, view: str) -> list[Mapping[str, Any]]:
+def _numbered(structure: Structure, view: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
     held = structure.get(view)
     found = held.get("element") if isinstance(held, dict) else None
-    return [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
+    for index, each in enumerate(found if isinstance(found, list) else ()):
+        if isinstance(each, dict):
+            yield index, each
+
+
+def _elements(structure: Structure, view: str) -> list[Mapping[str, Any]]:
+    return [each for _, each in _numbered(structure, view)]
 
 
 def _named(structure: Structure) -> Iterator[Issue]:
     """The id and the path of an element lead to the same place: but for slices, and a choice that
     one of them names by its type."""
-    for index, each in enumerate(_elements(structure, "differential")):
+    for index, each in _numbered(structure, "differential"):
         id, path = each.get("id"), each.get("path")
         if not isinstance(id, str) or not isinstance(path, str):
             continue
@@ -83,21 +93,25 @@ def _fixed_url(elements: list[Mapping[str, Any]]) -> str | None:
 
 def _sliced_by(structure: Structure, made: Structure, definitions: Definitions) -> Iterator[Issue]:
     """A discriminator's path begins with an element that what is sliced has."""
-    types = {
-        each.get("id"): [str(type_.get("code")) for type_ in each.get("type", ())]
-        for each in _elements(made, "snapshot")
-    }
-    for index, each in enumerate(_elements(structure, "differential")):
+    types = {str(each.get("id")): _codes(each) for each in _elements(made, "snapshot")}
+    for index, each in _numbered(structure, "differential"):
         slicing = each.get("slicing")
-        paths = slicing.get("discriminator", ()) if isinstance(slicing, dict) else ()
+        paths = slicing.get("discriminator") if isinstance(slicing, dict) else None
         for place, discriminator in enumerate(paths if isinstance(paths, list) else ()):
             path = discriminator.get("path") if isinstance(discriminator, dict) else None
             first = str(path).partition(".")[0]
-            codes = types.get(each.get("id"), [])
+            codes = types.get(str(each.get("id")), [])
             if _PLAIN.fullmatch(first) and codes and not _has(codes, first, definitions):
                 at = f"{_ROOT}.differential.element[{index}].slicing.discriminator[{place}]"
                 text = "The path of the discriminator is no element of what is sliced"
                 yield Issue("error", "invalid", text, at)
+
+
+def _codes(element: Mapping[str, Any]) -> list[str]:
+    """The types of an element."""
+    types = element.get("type")
+    found = [each for each in types if isinstance(each, dict)] if isinstance(types, list) else []
+    return [each["code"] for each in found if isinstance(each.get("code"), str)]
 
 
 def _has(codes: list[str], name: str, definitions: Definitions) -> bool:
