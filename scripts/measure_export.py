@@ -28,6 +28,7 @@ class Export(NamedTuple):
     client: httpx.AsyncClient
     rate: float
     ids: list[str]
+    kick_off: str = "/$export"
 
 
 async def _read(export: Export, due: float, times: list[float]) -> None:
@@ -72,7 +73,7 @@ async def _quiet() -> str:
 
 
 async def _collect(export: Export, places: list[str]) -> str:
-    begun = await export.client.get("/$export", headers={"Prefer": "respond-async"})
+    begun = await export.client.get(export.kick_off, headers={"Prefer": "respond-async"})
     begun.raise_for_status()
     places.append(begun.headers["content-location"])
     while (answer := await export.client.get(places[0])).status_code in (202, 429):
@@ -92,12 +93,13 @@ async def _download(export: Export, places: list[str]) -> str:
     return f"{size / 1e6:.0f} MB downloaded"
 
 
-async def measured(url: str, token: str | None, rate: float) -> None:
+async def measured(url: str, token: str | None, rate: float, of: str = "") -> None:
     """Measure and print. httpx.HTTPError."""
     headers = {"authorization": f"Bearer {token}"} if token else {}
     async with httpx.AsyncClient(base_url=url, headers=headers, timeout=120) as client:
         page = (await client.get(f"/Patient?_count={_KNOWN}&_elements=id")).json()
-        export = Export(client, rate, [each["resource"]["id"] for each in page["entry"]])
+        ids = [each["resource"]["id"] for each in page["entry"]]
+        export = Export(client, rate, ids, f"{of and '/'}{of}/$export")
         places: list[str] = []
         await _during(export, "quiet", _quiet())
         await _during(export, "collecting", _collect(export, places))
@@ -109,8 +111,9 @@ def main() -> None:
     parser.add_argument("url", help="the FHIR base")
     parser.add_argument("--token", help="an access token")
     parser.add_argument("--rate", type=float, default=50, help="reads a second")
+    parser.add_argument("--of", default="", help="Patient or Group/[id], whose export it is")
     asked = parser.parse_args()
-    asyncio.run(measured(asked.url, asked.token, asked.rate))
+    asyncio.run(measured(asked.url, asked.token, asked.rate, asked.of))
 
 
 if __name__ == "__main__":

@@ -270,7 +270,7 @@ class _MemoryTransaction:
     async def numbered(self, sequences: Sequence[int], bodies: bool = True) -> list[Version]:
         every = {v.sequence: v for versions in self._state.versions.values() for v in versions}
         found = [every[each] for each in sequences if each in every]
-        return found if bodies else [structs.replace(each, body=b"") for each in found]
+        return found if bodies else [_bare(each) for each in found]
 
     async def whose(self, type: str, id: str) -> frozenset[str]:
         return frozenset(each.owner for each in self._versions(type, id) if each.owner)
@@ -326,6 +326,8 @@ class _MemoryTransaction:
             steady = [rank for rank in steady if _compare(sort, rank, reached) > 0]
         shown = [*steady, *changed][: page.limit]
         versions = tuple(self._current(rank.key) for rank in shown)
+        if not page.bodies and type != EVENTS:
+            versions = tuple(_bare(version) for version in versions)
         if not shown or len(shown) == len(steady) + len(changed):
             return Found(versions, None)
         place = [*shown[-1].values, shown[-1].number]
@@ -450,6 +452,10 @@ class _MemoryTransaction:
         for each in gone:
             del self._state.records[space, each.key], self._state.owners[space, each.key]
         return len(gone)
+
+
+def _bare(version: Version) -> Version:
+    return structs.replace(version, body=b"", leaf=-1)
 
 
 def _content(version: Version) -> bytes:

@@ -136,10 +136,12 @@ class Version(Struct, frozen=True, gc=False):
 
 
 class Page(NamedTuple):
-    """`after` is what an earlier Found of the same query and sort returned; plain JSON values."""
+    """`after` is what an earlier Found of the same query and sort returned; plain JSON values.
+    Without `bodies` versions, but for events, come as `numbered` gives them."""
 
     limit: int
     after: tuple[str | int | float | None, ...] | None = None
+    bodies: bool = True
 
 
 class Found(NamedTuple):
@@ -292,7 +294,7 @@ class Transaction(Protocol):
 
     async def numbered(self, sequences: Sequence[int], bodies: bool = True) -> list[Version]:
         """The versions with these sequences, old ones too, in this order; those that are gone, or
-        cannot be opened, are left out. Without `bodies` all bodies are empty. Unavailable."""
+        cannot be opened, are left out. Without `bodies` they are empty, leaves -1. Unavailable."""
         ...
 
     async def put(

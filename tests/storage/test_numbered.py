@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
+from fhir_server.storage.store import EVERYTHING, Page
 from tests.storage.test_store import put
 
 
@@ -32,5 +35,30 @@ def test_what_is_erased_has_no_sequence_any_more(with_store):
         asked = [one.sequence, two.sequence]
         assert await store.transaction(lambda tx: tx.numbered(asked)) == [two]
         assert len(await store.transaction(lambda tx: tx.numbered(asked, bodies=False))) == 1
+
+    with_store(story)
+
+
+def test_a_page_without_bodies_finds_what_a_page_with_them_finds(with_store):
+    async def story(store):
+        await put(store, "a", owner="Patient/a")
+        await put(store, "b")
+        await put(store, "a", owner="Patient/a")
+        await put(store, "c", deleted=True)
+
+        async def page(tx, bodies, after=None):
+            return await tx.find("Patient", EVERYTHING, (), Page(1, after, bodies))
+
+        full = await store.transaction(lambda tx: page(tx, True))
+        bare = await store.transaction(lambda tx: page(tx, False))
+        assert (full.versions[0].id, full.versions[0].body != b"") == ("a", True)
+        assert bare.versions == (replace(full.versions[0], body=b"", leaf=-1),)
+        assert bare.after == full.after
+
+        rest = await store.transaction(lambda tx: page(tx, False, bare.after))
+        assert [(v.id, v.body, v.owner) for v in rest.versions] == [("b", b"", None)]
+        assert rest.after is None
+        again = await store.transaction(lambda tx: page(tx, True))
+        assert again == full  # how one was asked is not what the next is given
 
     with_store(story)

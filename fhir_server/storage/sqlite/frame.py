@@ -13,7 +13,7 @@ from fhir_server.storage.sqlite import events
 from fhir_server.storage.sqlite.matches import live
 from fhir_server.storage.sqlite.shapes import LIMIT, Plan, Statement, statement
 from fhir_server.storage.sqlite.sql import Sql, Value, all_of
-from fhir_server.storage.sqlite.state import COLUMNS, Reach
+from fhir_server.storage.sqlite.state import BARE, COLUMNS, Reach
 from fhir_server.storage.sqlite.term import Term
 from fhir_server.storage.store import EVENTS, Version
 
@@ -43,13 +43,14 @@ class Candidates(NamedTuple):
 @dataclass(slots=True)
 class Frame:
     """The terms of a search on one type, and the first page's bounds: the newest sequence (`top`)
-    and the newest number (`last`) that it saw."""
+    and the newest number (`last`) that it saw; whether `bodies` are asked for."""
 
     reach: Reach
     type: str
     terms: list[Term]
     top: Value = None
     last: Value = None
+    bodies: bool = True
     events: bool = field(init=False)
 
     def __post_init__(self) -> None:
@@ -120,12 +121,13 @@ class Frame:
                 Line(-row[0], row[1:end], found(self.reach, str(-row[0]), *row[end:]))
                 for row in rows
             ]
-        version, type = self.reach.version, self.type
+        version, type = self.reach.version if self.bodies else self.reach.bare, self.type
         return [Line(row[0], row[1:end], version(type, row[end:])) for row in rows]
 
     def statement(self, found: Sql) -> Statement:
         """The versions for a SELECT of pk and sort values, in its order."""
-        table, columns, pk = ("resource", COLUMNS, "r.pk = f.pk")
+        table, pk = "resource", "r.pk = f.pk"
+        columns = COLUMNS if self.bodies else BARE
         if self.events:
             table, columns, pk = ("event", events.COLUMNS, "r.n = -f.pk")
         text = f"SELECT f.*, {columns} FROM ({found.text}) f CROSS JOIN {table} r ON {pk}"

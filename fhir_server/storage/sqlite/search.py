@@ -49,7 +49,7 @@ def find(reach: Reach, type: str, query: Query, sort: Sequence[Sort], page: Page
     if terms is None:
         return Found((), None)
     phase, top, last, *place = page.after or (1, None, None)
-    frame = Frame(reach, type, terms, top, last)
+    frame = Frame(reach, type, terms, top, last, page.bodies)
     limit = page.limit + 1
     lines = _lines(frame, _steady_choice(frame, sort), sort, place, limit) if phase == 1 else []
     steady = len(lines)
@@ -148,6 +148,7 @@ def _planned(frame: Frame, choice: Choice, sort: Sequence[Sort], place: Sequence
         frame.reach.kind(frame.type),
         tuple(sort),
         frame.top is None,
+        frame.bodies,
         tuple([value is None for value in place]),
         tuple([(term.test.text, term.rank, term.own) for term in terms]),
         None if choice.term is None else terms[choice.term].source.text,  # type: ignore[union-attr]
@@ -158,7 +159,7 @@ def _planned(frame: Frame, choice: Choice, sort: Sequence[Sort], place: Sequence
             known.clear()
         top, last = (None, None) if frame.top is None else (TOP, LAST)
         terms = slotted_terms(terms, len(place))
-        slotted = Frame(frame.reach, frame.type, terms, top, last)
+        slotted = Frame(frame.reach, frame.type, terms, top, last, frame.bodies)
         plan = known[shape] = _plan(slotted, choice, sort, slotted_place(place))
     return plan
 

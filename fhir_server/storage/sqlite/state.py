@@ -25,6 +25,8 @@ Row: TypeAlias = tuple[str | bytes, int, int, bytes, int | None, int, int, int]
 
 # The columns of a version, in the order of a Row; `old` has no id of its own.
 COLUMNS = "r.id, r.ver, r.updated, r.body, r.owner, r.deleted, r.t, r.leaf"
+# The same without the body, and without what lies behind it in the row.
+BARE = "r.id, r.ver, r.updated, NULL, r.owner, r.deleted, r.t, -1"
 
 
 def split_row(row: tuple[Any, ...]) -> tuple[str, Row]:
@@ -115,6 +117,13 @@ class Reach:
             opened = unseal(shared.sealing.keys, blob, version_place(owner, type, id, number))
             body = shared.bodies.unpack(opened[SALT:])
         return Version(type, id, number, updated, body, owner, bool(deleted), sequence, leaf)
+
+    def bare(self, type: str, row: Row) -> Version:
+        """The version in a row of BARE."""
+        packed, number, updated, _, pk, deleted, sequence, leaf = row
+        owner = None if pk is None else self.shared.owners.get(pk) or self.owner(pk)
+        id = unpack_id(packed)
+        return Version(type, id, number, updated, b"", owner, bool(deleted), sequence, leaf)
 
     def logged(self, type: str, row: Row) -> Logged:
         """What the leaf of the version in a row was made of. Damaged, Erased."""

@@ -12,7 +12,7 @@ from typing import Any
 from fhir_server.storage.leaves import SALT
 from fhir_server.storage.sealed import apart_place, unseal
 from fhir_server.storage.sqlite.codec import unpack_id
-from fhir_server.storage.sqlite.state import COLUMNS, Reach, split_row
+from fhir_server.storage.sqlite.state import BARE, COLUMNS, Reach, split_row
 from fhir_server.storage.store import Erased, StoreError, Unavailable, Unread, Version
 
 _END = 9_223_372_036_854_775_807
@@ -52,36 +52,34 @@ def _opened(reach: Reach, row: Any) -> Version | Unread:
         return Unread(type, unpack_id(version[0]), row[_SEQUENCE])
 
 
-_NUMBERED = (
-    f"SELECT k.name, {COLUMNS} FROM resource r CROSS JOIN kind k ON k.k = r.type"
-    " WHERE r.t = ? AND r.ver > 0",
-    "SELECT k.name, x.id, r.ver, r.updated, r.body, r.owner, r.deleted, r.t, r.leaf FROM old r"
-    " CROSS JOIN kind k ON k.k = r.type CROSS JOIN resource x ON x.pk = r.pk WHERE r.t = ?",
+_OLD = (
+    " FROM old r CROSS JOIN kind k ON k.k = r.type CROSS JOIN resource x ON x.pk = r.pk"
+    " WHERE r.t = ?"
 )
+_NOW = " FROM resource r CROSS JOIN kind k ON k.k = r.type WHERE r.t = ? AND r.ver > 0"
+
+
+def _numbering(columns: str) -> tuple[str, str]:
+    old = columns.replace("r.id", "x.id")
+    return f"SELECT k.name, {columns}{_NOW}", f"SELECT k.name, {old}{_OLD}"
+
+
+_NUMBERED = {True: _numbering(COLUMNS), False: _numbering(BARE)}
 
 
 def numbered(reach: Reach, sequences: Sequence[int], bodies: bool) -> list[Version]:
-    """The versions with these sequences, as far as they are there and can be opened. Unavailable."""
+    """The versions with these sequences, as far as they can be opened. Unavailable."""
     found = []
     for sequence in sequences:
         row = None
-        for sql in _NUMBERED:
+        for sql in _NUMBERED[bodies]:
             row = row or reach.conn.execute(sql, (sequence,)).fetchone()
         if row is None:
             continue
-        version = _opened(reach, row) if bodies else _bare(reach, row)
+        version = _opened(reach, row) if bodies else reach.bare(*split_row(row))
         if isinstance(version, Version):
             found.append(version)
     return found
-
-
-def _bare(reach: Reach, row: Any) -> Version:
-    """A version without its body."""
-    type, (packed, number, updated, _, pk, deleted, sequence, leaf) = split_row(row)
-    owner = None if pk is None else reach.owner(pk)
-    return Version(
-        type, unpack_id(packed), number, updated, b"", owner, bool(deleted), sequence, leaf
-    )
 
 
 _OWNERS = (
