@@ -29,6 +29,7 @@ NUMBERED = {  # how many there are of each kind, and of the negative tests
     "E": 8,
     "Z": 11,
     "B": 10,
+    "UC": 9,
     "": 65,
 }
 NUMBERS = [f"{kind}{n + 1}" for kind, count in NUMBERED.items() for n in range(count)]

@@ -7,10 +7,16 @@ import threading
 import time
 from collections import Counter
 
-from tests.living import Living
+from tests.secured import Secured
 from tests.shared import shared
 
 VERSIONS = ("3.1.1", "6.1.0", "7.0.0")
+SERVER = "http://hl7.org/fhir/us/core/CapabilityStatement/us-core-server"
+
+
+def client_of(server):
+    """Who may do everything."""
+    return server.client(server.token("system/*.cruds"))
 
 
 def package(version):
@@ -20,7 +26,8 @@ def package(version):
 def opened(folder, versions=VERSIONS):
     """The server with the data, and the guides that were installed while it was in use; with what
     was answered meanwhile."""
-    server = Living(folder).start()
+    server = Secured(folder)
+    server.start()
     load(server)
     traffic = Traffic(server)
     with traffic:
@@ -51,14 +58,14 @@ class Traffic:
             each.join()
 
     def _work(self):
-        with self._server.client() as client:
+        with client_of(self._server) as client:
             while not self._ended.is_set():
                 made = client.post("/Basic", json={"resourceType": "Basic", "code": {"text": "x"}})
                 found = client.get("/Observation", params={"patient": "85", "_count": 20})
                 self.statuses.update([made.status_code, found.status_code])
 
     def _ask(self):
-        with self._server.client() as client:
+        with client_of(self._server) as client:
             while not self._ended.wait(0.02):
                 asked = client.get("/Patient", params={"race": "2106-3", "_summary": "count"})
                 self.building.append((asked.status_code, asked.json()))
@@ -81,7 +88,7 @@ def load(server):
     """Every file of the reference data, with its groups last."""
     folder = shared("data/us-core-reference")
     files = sorted(folder.glob("*.json"), key=lambda each: ("group" in each.name, each.name))
-    with server.client() as client:
+    with client_of(server) as client:
         for file in files:
             resource = mended(json.loads(file.read_text()))
             if resource["resourceType"] == "Bundle":
@@ -111,7 +118,7 @@ def mended(value):
 def settled(server, seconds=120):
     """Wait until no search parameter is being built any more."""
     deadline = time.monotonic() + seconds
-    with server.client() as client:
+    with client_of(server) as client:
         while time.monotonic() < deadline:
             asked = client.get("/Patient", params={"race": "2106-3", "_count": 1})
             if asked.status_code == 200:

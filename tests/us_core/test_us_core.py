@@ -16,31 +16,6 @@ from terminology.service import Terminology
 from tests.shared import shared
 from tests.us_core import clinic, driver, must_support, rows
 
-SERVER = "http://hl7.org/fhir/us/core/CapabilityStatement/us-core-server"
-
-
-@pytest.fixture(scope="module")
-def opened(tmp_path_factory):
-    server, traffic = clinic.opened(tmp_path_factory.mktemp("us-core"))
-    yield server, traffic
-    server.stop()
-
-
-@pytest.fixture(scope="module")
-def server(opened):
-    return opened[0]
-
-
-@pytest.fixture(scope="module")
-def worlds(server):
-    with server.client() as client:
-        yield {
-            version: driver.World(
-                client, Packages().including(read(clinic.package(version).read_bytes()))
-            )
-            for version in clinic.VERSIONS
-        }
-
 
 def test_guides_are_installed_while_the_server_is_in_use(opened, worlds):
     """Nothing else fails meanwhile, and a search by a parameter is refused until it is whole."""
@@ -137,8 +112,8 @@ def _status(world, reference):
 def test_the_statement_names_what_each_profile_of_3_1_1_demands(server):
     with server.client() as client:
         statement = client.get("/metadata").json()
-    assert [each for each in statement["instantiates"] if each.startswith(SERVER)] == [
-        f"{SERVER}|{version}" for version in clinic.VERSIONS
+    assert [each for each in statement["instantiates"] if each.startswith(clinic.SERVER)] == [
+        f"{clinic.SERVER}|{version}" for version in clinic.VERSIONS
     ]
     offered = {each["type"]: each for each in statement["rest"][0]["resource"]}
     for group in rows.metadata():
