@@ -17,6 +17,8 @@ from conformance.snapshot import SnapshotError, with_snapshot
 _ROOT = "StructureDefinition"
 _PLAIN = re.compile(r"[a-z]\w*", re.ASCII)
 _URL = "Extension.url"
+# Types whose children are those of the element itself.
+_INLINE = frozenset({"BackboneElement", "Element"})
 
 Structure = Mapping[str, Any]
 Find = Callable[[str], Structure | None]
@@ -101,7 +103,9 @@ def _sliced_by(structure: Structure, made: Structure, definitions: Definitions) 
             path = discriminator.get("path") if isinstance(discriminator, dict) else None
             first = str(path).partition(".")[0]
             codes = types.get(str(each.get("id")), [])
-            if _PLAIN.fullmatch(first) and codes and not _has(codes, first, definitions):
+            if not _PLAIN.fullmatch(first) or not codes:
+                continue
+            if not _has(codes, str(each.get("path")), first, definitions):
                 at = f"{_ROOT}.differential.element[{index}].slicing.discriminator[{place}]"
                 text = "The path of the discriminator is no element of what is sliced"
                 yield Issue("error", "invalid", text, at)
@@ -114,11 +118,12 @@ def _codes(element: Mapping[str, Any]) -> list[str]:
     return [each["code"] for each in found if isinstance(each.get("code"), str)]
 
 
-def _has(codes: list[str], name: str, definitions: Definitions) -> bool:
-    """Whether one of these types has a child of this name, or is one whose children are its own."""
+def _has(codes: list[str], path: str, name: str, definitions: Definitions) -> bool:
+    """Whether what is at a path and of one of these types has a child of this name, as far as its
+    definition is known."""
     for code in codes:
-        children = definitions.children(code)
-        if code in ("BackboneElement", "Element", "Resource") or not children:
+        children = definitions.children(path if code in _INLINE else code)
+        if code == "Resource" or not children:
             return True
         if name in children or f"{name}[x]" in children:
             return True

@@ -21,7 +21,7 @@ __all__ = ["check", "named"]
 
 _ROOT = "QuestionnaireResponse"
 _UNFINISHED = ("in-progress", "stopped", "entered-in-error")
-STEPS = 1_000_000  # items, conditions and answers that one response may ask about
+STEPS = 250_000  # items, conditions and answers that one response may ask about
 
 Resource = Mapping[str, Any]
 
