@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from conformance.definitions import Definitions
 from conformance.validator import Validator
+from fhir_server.bulk import job
 from fhir_server.bulk.state import Bulk
 from fhir_server.erasure.beyond import Beyond
 from fhir_server.ids import new_id
@@ -48,6 +49,14 @@ class Operation:
     definitions: Mapping[str, str] = field(default_factory=dict)
 
 
+def _beyond() -> Beyond:
+    """With those that keep records of their own wherever there is a Core: what an erasure does at
+    the start, before anything else runs, must reach them."""
+    made = Beyond()
+    made.forgets.append(job.forget)
+    return made
+
+
 @dataclass(frozen=True, slots=True)
 class Core:
     """`capability`: the CapabilityStatement's bytes, by the guides that are installed; `base_url`:
@@ -68,7 +77,7 @@ class Core:
     references: Literal["accept", "check"] = "accept"
     new_id: Callable[[], str] = new_id
     clock: Callable[[], int] = now
-    beyond: Beyond = field(default_factory=Beyond)
+    beyond: Beyond = field(default_factory=_beyond)
     bulk: Bulk = field(default_factory=Bulk)  # what all bulk jobs share
     guides: Guides = field(default_factory=Guides)
     writing: Writing = field(default_factory=Writing)

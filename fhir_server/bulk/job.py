@@ -6,16 +6,19 @@ export began; it says nothing of anybody. https://hl7.org/fhir/uv/bulkdata/expor
 
 from __future__ import annotations
 
+import re
 import secrets
 import zlib
 from array import array
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from itertools import accumulate
+from typing import Any
+from urllib.parse import unquote_to_bytes
 
 import msgspec
 
 from conformance.outcome import FhirError
-from fhir_server.storage.store import ANY, Kept, Transaction
+from fhir_server.storage.store import ANY, Transaction
 from smart_auth.grant import Grant, Scope
 
 _JOBS = "bulk.job"
@@ -198,23 +201,31 @@ async def every(tx: Transaction) -> list[Job]:
 async def forget(tx: Transaction, names: Collection[str]) -> int:
     """Remove the jobs whose request or grant names one of these patients ("Patient/id"), or whose
     body that waits to be imported does; how many."""
-    ids = [name.partition("/")[2].encode() for name in names]
+    ids = b"|".join(re.escape(name.partition("/")[2].encode()) for name in names)
+    names_them = re.compile(rb"(?<![A-Za-z0-9.\-])(?:%s)(?![A-Za-z0-9.\-])" % ids).search
     gone = 0
     for kept in await tx.range(_JOBS, "", _END, 10_000):
-        if _names(kept, ids) or await _waits(tx, kept.key, ids):
+        texts = _texts(msgspec.msgpack.decode(kept.value))
+        if any(map(names_them, texts)) or await _waits(tx, kept.key, names_them):
             gone += await remove(tx, kept.key)
     return gone
 
 
-def _names(kept: Kept, ids: Sequence[bytes]) -> bool:
-    return any(id in kept.value for id in ids)
+def _texts(value: Any) -> Iterator[bytes]:
+    """All texts of a job, what is escaped in a URL, and in a URL within it, in plain too."""
+    if isinstance(value, str):
+        plain = unquote_to_bytes(value)
+        yield from (value.encode(), plain, unquote_to_bytes(plain))
+    elif isinstance(value, list | dict):
+        for each in value.values() if isinstance(value, dict) else value:
+            yield from _texts(each)
 
 
-async def _waits(tx: Transaction, id: str, ids: Sequence[bytes]) -> bool:
+async def _waits(tx: Transaction, id: str, names_them: Callable[[bytes], object]) -> bool:
     """Whether a body that is to be imported names one of them."""
     after, end, last = f"{id}/{BODY}", f"{id}/{BODY}~", b""
     while page := await tx.range(_LIST, after, end, 1):
-        if any(each in last + page[0].value for each in ids):
+        if names_them(last + page[0].value):
             return True
         after, last = page[0].key + "\0", page[0].value[-128:]
     return False

@@ -117,7 +117,6 @@ class Worker:
 async def working(server: Server, stands: Callable[[str], Awaitable[bool]]) -> AsyncIterator[None]:
     """Bulk jobs go on while this lasts. `stands`: whether the grant of this id still counts."""
     server.core.bulk.stands = stands
-    server.core.beyond.forgets.append(jobs.forget)
     task = asyncio.create_task(Worker(server).run())
     try:
         yield
