@@ -28,7 +28,15 @@ def _answers(response: Resource, session: Session) -> Iterable[Issue]:
         return [asked]
     types = definitions.load().types
     _, form = session.asked.get(str(response.get("questionnaire")), (None, None))
-    return questionnaires.check(response, asked, session.codes, session.units, types, asked=form)
+    return questionnaires.check(
+        response,
+        asked,
+        session.codes,
+        session.units,
+        types,
+        asked=form,
+        budget=session.budget,
+    )
 
 
 def _entries(bundle: Resource, session: Session) -> Iterable[Issue]:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from conformance.fhirpath import Environment, contained
-from conformance.questionnaires import Form
+from conformance.questionnaires import Budget, Form
 from conformance.validator.rules import Found, Full, Rule, Run, Whole
 
 Resource: TypeAlias = dict[str, Any]
@@ -83,6 +83,7 @@ class Session:
         "_around",
         "_outside",
         "asked",
+        "budget",
         "bundle",
         "codes",
         "codings",
@@ -113,6 +114,7 @@ class Session:
         self.later: list[Resource] = []  # resources whose type has checks of its own
         # Questionnaires by their canonical, so that many responses read each once.
         self.asked: dict[str, tuple[Resource | None, Form]] = {}
+        self.budget = Budget()
         self._outside = resolve
         self._around: dict[str, Resource] | None = None
 

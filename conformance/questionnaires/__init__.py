@@ -3,8 +3,9 @@
 https://hl7.org/fhir/R4/questionnaireresponse.html
 """
 
+from conformance.questionnaires.budget import Budget
 from conformance.questionnaires.check import check, named
 from conformance.questionnaires.form import Form, form
 from conformance.questionnaires.sets import Codes
 
-__all__ = ["Codes", "Form", "check", "form", "named"]
+__all__ = ["Budget", "Codes", "Form", "check", "form", "named"]

@@ -9,12 +9,12 @@ import base64
 import binascii
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, NamedTuple
 
 from conformance.fhirpath import FhirPathError
 from conformance.fhirpath.regex import pattern
+from conformance.questionnaires.budget import Budget
 from conformance.questionnaires.form import Item
 from conformance.questionnaires.sets import ValueSets
 from conformance.questionnaires.values import Units, coded, compared, key, values
@@ -44,25 +44,14 @@ _REFERENCE = re.compile(
 )
 
 
-class TooMuch(Exception):
-    """A response and its questionnaire that would take too long together."""
-
-
-@dataclass(slots=True)
-class Around:
-    """What the checks of answers are given: value sets, units, the resource types of R4, and how
-    many steps are left."""
+class Around(NamedTuple):
+    """What the checks of answers are given: value sets, units, the resource types of R4, and the
+    budget of it all."""
 
     sets: ValueSets
     units: Units | None
     types: frozenset[str]
-    steps: int
-
-    def spend(self, steps: int = 1) -> None:
-        """TooMuch when none are left."""
-        self.steps -= steps
-        if self.steps < 0:
-            raise TooMuch
+    budget: Budget
 
 
 class Wrong(NamedTuple):
@@ -79,7 +68,7 @@ Check = Callable[[Item, str, Any, Around], Iterator[Wrong]]
 
 def wrong(item: Item, kind: str, value: Any, around: Around) -> Iterator[Wrong]:
     """All that is wrong with an answer's value, which is of this type."""
-    around.spend()
+    around.budget.spend()
     allowed = _kinds(item)
     if allowed and kind not in allowed:
         text = f"An answer to {_of(item)} must be of the type {' or '.join(allowed)}"
@@ -180,7 +169,7 @@ def _form(item: Item, kind: str, value: Any, around: Around) -> Iterator[Wrong]:
     if not isinstance(expression, str) or not isinstance(value, str):
         return
     # A short text may take time by its square, a long one is searched in linear time.
-    around.spend(len(value) * min(len(value), 1_000) // 64)
+    around.budget.spend(len(value) * min(len(value), 1_000) // 64)
     try:
         fits = pattern(expression).fullmatch(value)
     except FhirPathError:
@@ -203,7 +192,7 @@ def _attachment(item: Item, kind: str, value: Any, around: Around) -> Iterator[W
     if size is not None and compared(size, most, None) == 1:
         text = f"An attachment of {_of(item)} has at most {most} bytes, and this has {size}"
         yield Wrong("error", "required", text, True)
-    around.spend(len(kinds))
+    around.budget.spend(len(kinds))
     if kinds and value.get("contentType") not in kinds:
         text = f"An attachment of {_of(item)} is one of: {_named(kinds)}"
         yield Wrong("error", "invariant", text)
@@ -224,7 +213,7 @@ def _reference(item: Item, kind: str, value: Any, around: Around) -> Iterator[Wr
     if type_ is None:
         return
     allowed = item.texts("resource")
-    around.spend(len(allowed))
+    around.budget.spend(len(allowed))
     if type_ not in around.types:
         yield Wrong("error", "invariant", "The reference names no resource type of FHIR R4")
     elif allowed and type_ not in allowed:

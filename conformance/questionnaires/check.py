@@ -10,7 +10,8 @@ from itertools import islice
 from typing import Any
 
 from conformance.outcome import Issue
-from conformance.questionnaires.answers import Around, TooMuch, stand_alone, wrong
+from conformance.questionnaires.answers import Around, stand_alone, wrong
+from conformance.questionnaires.budget import Budget, TooMuch
 from conformance.questionnaires.enabling import is_enabled
 from conformance.questionnaires.form import Form, Item, form
 from conformance.questionnaires.given import Given, Response
@@ -21,7 +22,6 @@ __all__ = ["check", "named"]
 
 _ROOT = "QuestionnaireResponse"
 _UNFINISHED = ("in-progress", "stopped", "entered-in-error")
-STEPS = 250_000  # items, conditions and answers that one response may ask about
 
 Resource = Mapping[str, Any]
 
@@ -52,15 +52,17 @@ def check(
     types: frozenset[str],
     limit: int = 100,
     asked: Form | None = None,
+    budget: Budget | None = None,
 ) -> list[Issue]:
     """What is wrong with the answers of a response, at most `limit` issues. `types`: the resource
-    types of R4; `asked`: the form of the questionnaire, where it was made before. Answers that lack
-    are told only of a response that is completed."""
+    types of R4; `asked`: the form of the questionnaire, where it was made before; `budget`: where
+    several responses share one. Answers that lack are told only of a response that is completed."""
+    budget = budget or Budget()
     # What a contained questionnaire refers to is contained beside it.
     inside = objects(response.get("contained"))
     beside = any(each is questionnaire for each in inside)
-    sets = ValueSets(codes, inside if beside else questionnaire.get("contained"))
-    checked = _Check(asked or form(questionnaire), response, Around(sets, units, types, STEPS))
+    sets = ValueSets(codes, inside if beside else questionnaire.get("contained"), budget)
+    checked = _Check(asked or form(questionnaire), response, Around(sets, units, types, budget))
     return list(islice(checked.issues(questionnaire), limit))
 
 
@@ -70,6 +72,7 @@ class _Check:
         self._raw = response
         self._response = Response(response)
         self._around = around
+        self._budget = around.budget
         self._finished = response.get("status") not in _UNFINISHED
 
     def issues(self, questionnaire: Resource) -> Iterator[Issue]:
@@ -100,10 +103,10 @@ class _Check:
         """The items of a response, a group or an answer, beside those that are asked there."""
         found: dict[int, list[Given]] = {each.place: [] for each in asked.needed}
         known_by = {each.place: each for each in asked.needed}
-        self._around.spend(1 + len(found))
+        self._budget.spend(1 + len(found))
         place = 0
         for item in holder.items:
-            self._around.spend()
+            self._budget.spend()
             known = self._form.by_link.get(item.link) if item.link is not None else None
             if item.link is None:
                 continue  # told by the validation of its type
@@ -139,7 +142,7 @@ class _Check:
         if known.type == "display":
             yield from _spoken(known, given)
             return
-        self._around.spend(len(known.conditions))
+        self._budget.spend(len(known.conditions))
         place = given[0].start if given else before + 1
         enabled = is_enabled(known, self._response, within, place, self._around.units)
         if enabled is False:

@@ -10,6 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from conformance.outcome import FhirError
 from conformance.primitives import is_id
+from conformance.questionnaires.budget import CONTAINED, Budget
 from conformance.questionnaires.values import objects
 
 _LOCAL = "urn:contained:"  # what contained value sets are known by beside the others
@@ -37,14 +38,15 @@ class Extensible(Protocol):
 class ValueSets:
     """Codes, and the value sets of `contained`, which a url with # means."""
 
-    def __init__(self, codes: Codes, contained: Any) -> None:
+    def __init__(self, codes: Codes, contained: Any, budget: Budget) -> None:
         self._codes = codes
+        self._budget = budget
         self._contained = objects(contained)
         self._own: Codes | None = None
 
     def member(self, value_set: str, coded: Mapping[str, Any]) -> bool | None:
         """Whether a Coding, or a Quantity by its unit, is in a value set. Not, if it has no system
-        or no code; None where it cannot be told."""
+        or no code; None where it cannot be told. TooMuch."""
         system, code, version = coded.get("system"), coded.get("code"), coded.get("version")
         if not isinstance(system, str) or not isinstance(code, str):
             return False
@@ -53,6 +55,7 @@ class ValueSets:
             return self._codes.member(value_set, system, code, version)
         try:
             if self._own is None:
+                self._budget.spend(CONTAINED)
                 self._own = _extended(self._codes, self._contained)
             return self._own.member(_LOCAL + value_set[1:], system, code, version)
         except (FhirError, ValueError, KeyError, TypeError, AttributeError):

@@ -354,9 +354,17 @@ def test_what_would_take_too_long_is_left_and_told():
     )
     told = [("warning", "too-costly", ROOT)]
     assert check(many, response(*(group("g") for _ in range(20)))) == []
-    assert check(many, response(*(group("g") for _ in range(200)))) == told
+    assert check(many, response(*(group("g") for _ in range(300)))) == told
 
 
 def test_only_so_many_issues_are_told():
     found = check(form(asked("a")), response(*(answered(f"b{n}", "x") for n in range(200))))
     assert len(found) == 100
+
+
+def test_several_responses_share_what_may_be_asked():
+    one, budget = response(answered("a", "x")), questionnaires.Budget(10)
+    given_ = form(asked("a")), terminology(), ucum, load().types
+    said = [questionnaires.check(one, *given_, budget=budget) for _ in range(9)]
+    assert said[0] == []
+    assert [each.code for each in said[-1]] == ["too-costly"]
