@@ -172,6 +172,8 @@ def _frozen(value: Any) -> Hashable:
 
 def distinct(collection: Collection, world: World | None = None) -> Collection:
     """Each item once, the first of equals."""
+    if world is not None:
+        spend_of(world, len(collection))
     found: dict[Hashable, Item] = {}
     ucum = units(world)
     for item in collection:

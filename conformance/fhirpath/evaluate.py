@@ -6,6 +6,7 @@ http://hl7.org/fhirpath/N1/
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from conformance.definitions import Definitions
@@ -20,6 +21,13 @@ BUDGET = 500_000  # items that one evaluation may visit and make
 _NOTHING: Mapping[str, Any] = {}
 
 
+@dataclass(slots=True)
+class Allowance:
+    """Items that several evaluations may visit and make together."""
+
+    left: int
+
+
 def compile_expression(
     expression: str,
     type_path: str | None,
@@ -27,7 +35,7 @@ def compile_expression(
     *,
     strict: bool = False,
     trace: Callable[[str, Collection], None] | None = None,
-    budget: int = BUDGET,
+    budget: int | Allowance = BUDGET,
 ) -> Callable[[Any, Environment], Collection]:
     """A function from the JSON value of an element at `type_path` (or a type's name; None: no
     input at all) to the items that the expression yields. `strict` makes unknown element names
@@ -44,11 +52,15 @@ def compile_expression(
     def evaluate(value: Any, environment: Environment) -> Collection:
         this: list[Item] = [(fitting(allowed, value), value, None)] if allowed else []
         context = this[0] if this else ("System.Any", None, None)
-        world = World(types, environment, context, budget=budget, trace=trace)
+        allowed_here = budget.left if isinstance(budget, Allowance) else budget
+        world = World(types, environment, context, budget=allowed_here, trace=trace)
         try:
             return run(Focus(this, world))
         except (ArithmeticError, RecursionError):
             raise FhirPathError("A number is too large, or a step too deep") from None
+        finally:
+            if isinstance(budget, Allowance):
+                budget.left = world.budget
 
     return evaluate
 

@@ -14,8 +14,11 @@ from collections.abc import Callable
 
 from conformance.fhirpath.function import Function, spend
 from conformance.fhirpath.items import Collection, Focus, boolean, integer, number, string, text
-from conformance.fhirpath.regex import LONGEST, pattern
+from conformance.fhirpath.regex import LONGEST, Pattern, pattern
 from conformance.fhirpath.syntax import FhirPathError
+
+_CHARACTERS = 64  # of a text that are read at the price of an item
+_COMPILED = 10  # items: what it costs to read the shortest regular expression
 
 
 def _pair(
@@ -25,7 +28,10 @@ def _pair(
 
     def run(focus: Focus, input: Collection, argument: Collection) -> Collection:
         one, other = text(input, what), text(argument, what)
-        return [] if one is None or other is None else answer(one, other)
+        if one is None or other is None:
+            return []
+        spend(focus, len(one) // _CHARACTERS)
+        return answer(one, other)
 
     return run
 
@@ -33,7 +39,10 @@ def _pair(
 def _one(what: str, answer: Callable[[str], Collection]) -> Callable[..., Collection]:
     def run(focus: Focus, input: Collection) -> Collection:
         found = text(input, what)
-        return [] if found is None else answer(found)
+        if found is None:
+            return []
+        spend(focus, len(found) // _CHARACTERS)
+        return answer(found)
 
     return run
 
@@ -66,7 +75,7 @@ def _replace_matches(
         return string(value)
     # The standard writes groups as $1, Python as \g<1>.
     template = re.sub(r"\$(\d+)", r"\\g<\1>", by.replace("\\", "\\\\"))
-    return string(pattern(regex).substituted(template, value))
+    return string(_priced(focus, regex, value).substituted(template, value))
 
 
 def _matches(what: str, whole: bool) -> Function:
@@ -74,10 +83,22 @@ def _matches(what: str, whole: bool) -> Function:
         value, regex = text(input, what), text(source, what)
         if value is None or regex is None:
             return []
-        found = pattern(regex)
+        found = _priced(focus, regex, value)
         return boolean(found.fullmatch(value) if whole else found.search(value))
 
     return Function(run, 1, 1)
+
+
+def _priced(focus: Focus, source: str, value: str) -> Pattern:
+    """A regular expression, once it is paid for: where an evaluation asks it first, and by what
+    it searches. FhirPathError."""
+    kept = focus.world.kept
+    found = kept.get(source)
+    if not isinstance(found, Pattern):
+        spend(focus, _COMPILED + len(source))
+        found = kept[source] = pattern(source)
+    spend(focus, found.price(value))
+    return found
 
 
 def _require_short(length: int) -> None:

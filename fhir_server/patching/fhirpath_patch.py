@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from conformance.definitions import Definitions
 from conformance.fhirpath import Environment, FhirPathError, compile_expression
-from conformance.fhirpath.evaluate import BUDGET
+from conformance.fhirpath.evaluate import Allowance
 from conformance.fhirpath.items import Collection, Item
 from conformance.fhirpath.parser import parse
 from conformance.fhirpath.syntax import Member, This
@@ -31,7 +31,7 @@ _TAKES: Mapping[str, frozenset[str]] = {
     "move": frozenset({"source", "destination"}),
 }
 _NUMBERS = frozenset({"index", "source", "destination"})
-_LEAST = 5_000  # items that the path of one of many operations may visit and make
+_BUDGET = 250_000  # items that the paths of a patch may visit and make: others wait meanwhile
 _MISFIT = "An element cannot have a value of this type"
 _PAST = "An index of the patch lies outside of the list"
 
@@ -67,7 +67,7 @@ class FhirPathPatch:
         """The patched resource; the one given stays as it is. FhirError 400, 422."""
         tree = Tree(resource)
         types = types_of(self.definitions)
-        budget = max(_LEAST, BUDGET // max(1, len(self.operations)))
+        budget = Allowance(_BUDGET)
         for number, each in enumerate(self.operations):
             try:
                 found = self._selected(tree, each.path, budget)
@@ -80,7 +80,7 @@ class FhirPathPatch:
                 raise FhirError(issue.code, issue.text, _at(number), status=error.status) from error
         return tree.resource
 
-    def _selected(self, tree: Tree, path: str, budget: int) -> Collection:
+    def _selected(self, tree: Tree, path: str, budget: Allowance) -> Collection:
         run = compile_expression(path, self.type, self.definitions, budget=budget)
         return run(tree.root, Environment(tree.root, tree.root))
 

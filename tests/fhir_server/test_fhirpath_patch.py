@@ -2,6 +2,7 @@
 
 import copy
 import json
+import time
 
 import pytest
 
@@ -219,3 +220,19 @@ def test_a_patch_with_many_costly_paths_ends_soon():
     path = "descendants().select(%context.descendants()).select(%context.descendants()).count() = 1"
     with pytest.raises(FhirError, match="too much"):
         patched({**PATIENT, "name": [{"given": ["x"] * 100}]}, *[operation("delete", path)] * 1_000)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "'" + "a" * 60 + "!'.matches('(a|aa)+$')",
+        "'" + "a" * 60 + "!'.replaceMatches('(a|aa)+$', 'x')",
+        "'" + "a" * 60 + "!'.matches('(a?){60}a{60}b')",
+        "(1|2|3|4|5|6|7|8|9)" + ".select((1|2|3|4|5|6|7|8|9))" * 12,
+    ],
+)
+def test_no_path_keeps_others_waiting(path):
+    began = time.process_time()
+    with pytest.raises(FhirError):
+        patched(PATIENT, operation("delete", path))
+    assert time.process_time() - began < 2
