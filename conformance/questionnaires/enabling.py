@@ -26,6 +26,8 @@ def is_enabled(
 ) -> bool | None:
     """Whether the conditions of an item hold, which is or would be at a place within these parts
     of the response. None where that cannot be told, or is read in two ways."""
+    if item.value("enabled_by") is not None:
+        return None  # by an expression, which may ask for more than is at hand here
     if not item.conditions:
         return True
     held = []

@@ -31,6 +31,7 @@ _EXTENSIONS: Mapping[str, str] = {
     f"{_HL7}questionnaire-unitValueSet": "unit_set",
     f"{_SDC}minQuantity": "min_quantity",
     f"{_SDC}maxQuantity": "max_quantity",
+    f"{_SDC}enableWhenExpression": "enabled_by",
 }
 DEPTH = 40  # levels of items and answers
 

@@ -14,6 +14,7 @@ from tests.conformance.forms import (
     ONCE,
     RED,
     ROOT,
+    SDC,
     TWICE,
     answered,
     asked,
@@ -234,6 +235,13 @@ def test_a_difference_from_what_is_not_answered_is_read_in_both_ways():
     items = asked("a", "boolean"), asked("b", required=True, **when("a", "!=", **TRUE))
     assert check(form(*items), response()) == []
     assert check(form(*items), response(answered("b", "x"))) == []
+
+
+def test_an_item_that_an_expression_enables_may_be_there_or_lack():
+    by = [(f"{SDC}enableWhenExpression", {"valueExpression": {"language": "text/fhirpath"}})]
+    items = form(asked("a", required=True, extension=by))
+    assert check(items, response()) == []
+    assert check(items, response(answered("a", "x"))) == []
 
 
 def test_several_conditions_hold_all_or_any():
