@@ -39,7 +39,7 @@ def paste(script: str, folder: Path, environment: Mapping[str, str]) -> Printed:
         text=True,
         env={**environment, **own},
         cwd=folder,
-        timeout=60,
+        timeout=180,
     )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr
     statuses = re.findall(r"^(\d{3})$", done.stderr, re.MULTILINE)

@@ -88,7 +88,9 @@ def test_guides_codes_and_suites_are_tried_as_it_is_written(tour):
 
     printed = pasted(tour, *TOUR[1:], *GUIDES)
 
-    assert set(printed.statuses[-7:]) == {200}
+    put, *asked = printed.statuses[-8:]
+    assert (put, set(asked)) == (201, {200})
+    assert "0 errors" in printed.out
     assert "Installed hl7.fhir.us.core#6.1.0" in printed.out
     assert '"code":"remission"' in printed.out
     home = tour.data.parents[1]
