@@ -22,6 +22,7 @@ from fhir_server.access import check, limit
 from fhir_server.audit.event import NO_INTERACTION, Caller
 from fhir_server.body import Receive, read_body
 from fhir_server.bulk import download, imports
+from fhir_server.bulk.packing import takes_gzip
 from fhir_server.deadlines import Deadlines, Late
 from fhir_server.formats import FHIR_JSON, JSON_TYPES
 from fhir_server.guarding import CSP, Header, guards
@@ -52,6 +53,7 @@ Scope = MutableMapping[str, Any]
 Send = Callable[[MutableMapping[str, Any]], Any]
 Headers = Mapping[bytes, bytes]
 
+_FILES = "_bulk/"
 _ANY = frozenset({"*/*", "application/*", ""})
 _FORM = "application/x-www-form-urlencoded"
 # A token in a URL would stay in logs and histories.
@@ -113,6 +115,8 @@ class Http:
             if bill is _FREE:
                 bill = self._meter.known(caller.grant)
             form = _form_of(query, headers.get(b"accept", b""))
+            if path.startswith(_FILES):
+                form = form._replace(packs=takes_gzip(headers.get(b"accept-encoding", b"")))
             made = await self._asked(form, method, path, query, headers, receive, caller)
             code = made.code
             if code not in _QUICK:
@@ -140,7 +144,7 @@ class Http:
         elif asked.operation == imports.IMPORT.code:
             performing = imports.performed(self._server, asked, caller)
         elif asked.operation in download.FILES:
-            performing = download.performed(self._server, asked, caller)
+            performing = download.performed(self._server, asked, caller, form.packs)
         else:
             performing = self._server.perform(asked, caller)
         return performing if asked.code in _QUICK else self._in_time(performing, asked, caller)
@@ -321,11 +325,12 @@ _CSP = CSP.decode()
 
 class _Form(NamedTuple):
     """How the answer is to look. `accept`: the media types that the client takes, best first;
-    `json`: whether FHIR's JSON is among them."""
+    `json`: whether FHIR's JSON is among them; `packs`: whether it takes long files in gzip."""
 
     accept: tuple[str, ...] = (FHIR_JSON,)
     pretty: bool = False
     json: bool = True
+    packs: bool = False
 
 
 def _form_of(query: bytes, accept: bytes) -> _Form:

@@ -71,6 +71,7 @@ def wanted(step: Step, asked: Interaction) -> Wanted:
         since=_instant("_since", given),
         until=_instant("_until", given),
         lenient=lenient,
+        organized=_organized(given, lenient),
     )
 
 
@@ -100,6 +101,7 @@ _PARAMETERS = frozenset(
         "_type",
         "_typeFilter",
         "_elements",
+        "organizeOutputBy",
         "patient",
     }
 )
@@ -123,6 +125,15 @@ def _sent(asked: Interaction) -> Parameters:
             raise FhirError("invalid", text, "Parameters.parameter")
         found.append((part["name"], value))
     return tuple(found)
+
+
+def _organized(given: Given, lenient: bool) -> bool:
+    """Whether the files are to be by patient. FhirError 400."""
+    values = given.get("organizeOutputBy", [])
+    if any(each != PATIENT for each in values) and not lenient:
+        text = f"organizeOutputBy is {PATIENT}; without it a file is of one type"
+        raise FhirError("not-supported", text, status=400)
+    return PATIENT in values
 
 
 def _named(part: Any) -> bool:

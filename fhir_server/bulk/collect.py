@@ -1,9 +1,10 @@
 """What an export finds: in small slices, each kept with how far it has come, so that a restart goes
 on where it was, and nobody waits for it.
 
-Four phases: `walk` looks at the types one after the other and takes what has not changed since the
+Its phases: `walk` looks at the types one after the other and takes what has not changed since the
 export began; `changed` takes what has, as it was then; `along` takes what that refers to beside the
-patients; `deleted` takes what was deleted since `_since`.
+patients; `deleted` takes what was deleted since `_since`; `organized` puts all of it into
+blocks by patient where that is asked for.
 https://hl7.org/fhir/uv/bulkdata/export.html
 """
 
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from time import monotonic
@@ -21,6 +22,7 @@ from msgspec.structs import replace
 
 from conformance.outcome import FhirError
 from fhir_server import access, sight
+from fhir_server.bulk import blocks
 from fhir_server.bulk import job as jobs
 from fhir_server.bulk.asked import ALONG, GROUP, search
 from fhir_server.bulk.job import DELETED, NAMED, Job, Progress, Wanted
@@ -46,10 +48,10 @@ from smart_auth.grant import Grant
 T = TypeVar("T")
 
 PAGE = 25  # versions that are read at once
-BARE = 200  # of them without their bodies, of which one takes a twentieth of the time
+BARE = 100  # of them without their bodies, of which one takes a twentieth of the time
 SLICE = 2_000  # sequences of a slice, at most
 SLICE_SECONDS = 0.5  # after which what was found is kept
-_REST = 0.5  # seconds of rest for a second of work, at least
+_REST = 2.0  # seconds of rest for a second of work, at least
 _Done = tuple[Progress, list[tuple[str, list[int]]]]  # how far, and what was found of which type
 
 
@@ -301,8 +303,7 @@ class Collecting:
     async def _drop_listed(self, type: str, sequences: set[int]) -> None:
         """Take out what the walk had seen before it was changed."""
         for number in range(self.job.progress.slices.get(type, 0)):
-            asked = partial(jobs.slice_of, id=self.job.id, of=type, number=number)
-            sequences.difference_update(jobs.unpacked(await self.server.store.transaction(asked)))
+            sequences.difference_update(await self.listed(type, number))
             await asyncio.sleep(0)
 
     # --- along ------------------------------------------------------------------------------------
@@ -314,8 +315,8 @@ class Collecting:
             self._name(f"{GROUP}/{wanted.group[0]}")
         names = [*self.named][progress.place : progress.place + PAGE]
         if not names:
-            deleted = wanted.since is not None
-            return replace(progress, phase="deleted" if deleted else "done", after=None), []
+            then = self._last() if wanted.since is None else "deleted"
+            return replace(progress, phase=then, after=None), []
         found: dict[str, list[int]] = {}
 
         async def look(step: Step) -> None:
@@ -346,7 +347,7 @@ class Collecting:
 
         page = await self.read(look)
         if len(page) < PAGE:
-            return replace(progress, phase="done", after=None), [(DELETED, found)]
+            return replace(progress, phase=self._last(), after=None), [(DELETED, found)]
         return replace(progress, after=(page[-1].sequence,)), [(DELETED, found)]
 
     async def _was_deleted(self, step: Step, version: Version) -> bool:
@@ -367,6 +368,30 @@ class Collecting:
                 return False
         return True
 
+    # --- organized --------------------------------------------------------------------------------
+
+    def _last(self) -> str:
+        return "organized" if self.wanted.organized else "done"
+
+    async def organized(self) -> _Done:
+        """Everything that was found, by patient."""
+        return await blocks.organized(self), []
+
+    async def listed(self, of: str, number: int) -> list[int]:
+        """One slice of what was found."""
+        asked = partial(jobs.slice_of, id=self.job.id, of=of, number=number)
+        return jobs.unpacked(await self.server.store.transaction(asked))
+
+    async def add(self, slices: Sequence[tuple[str, int, bytes]]) -> None:
+        """Keep slices that do not count yet."""
+        added = [*slices]
+
+        async def work(tx: Transaction) -> None:
+            for of, number, content in added:
+                await jobs.add(tx, self.job.id, of, number, content)
+
+        await self.server.store.transaction(work, write=True)
+
 
 def _next(progress: Progress) -> Progress:
     """At the beginning of the next type."""
@@ -378,6 +403,7 @@ _PHASES: dict[str, Callable[[Collecting], Awaitable[_Done]]] = {
     "changed": Collecting.changed,
     "along": Collecting.along,
     "deleted": Collecting.deleted,
+    "organized": Collecting.organized,
 }
 
 

@@ -16,10 +16,13 @@ from conformance.json import encode, parse
 from conformance.outcome import FhirError, Issue, outcome
 from fhir_server import binary, sight
 from fhir_server.audit.event import Caller
+from fhir_server.bulk import blocks
 from fhir_server.bulk import job as jobs
 from fhir_server.bulk.asked import elements_of
-from fhir_server.bulk.job import DELETED, ERRORS, File, Job
+from fhir_server.bulk.blocks import Block
+from fhir_server.bulk.job import BLOCKS, DELETED, ERRORS, File, Job
 from fhir_server.bulk.pace import Pace
+from fhir_server.bulk.packing import gzipped
 from fhir_server.bulk.standing import require_standing, still
 from fhir_server.bulk.state import NDJSON
 from fhir_server.core import Core, Operation, Step
@@ -33,8 +36,9 @@ from smart_auth.grant import Grant
 FILES = frozenset({"bulk-file"})  # operations whose answers are streams of lines
 PAGE = 25  # versions that are read at once
 _BARE = 100  # versions that are looked at at once, without their bodies
-_REST = 0.1  # seconds of rest for a second of work, at least
+_REST = 0.5  # seconds of rest for a second of work, at least
 ERROR_FILE = "errors-1.ndjson"
+_VARY = ("vary", "accept-encoding")
 
 
 async def run(step: Step, asked: Interaction) -> Result:
@@ -48,19 +52,26 @@ async def run(step: Step, asked: Interaction) -> Result:
         200,
         media_type=NDJSON,
         patients=tuple(owners),
-        described=f"{count} {file.of.removeprefix('-')} exported",
+        described=f"{count} {file.type.removeprefix('-')} exported",
     )
 
 
-async def performed(server: Server, asked: Interaction, caller: Caller) -> Result:
-    """The answer with the stream of its lines, once it is in the audit."""
+async def performed(
+    server: Server, asked: Interaction, caller: Caller, packs: bool = False
+) -> Result:
+    """The answer with the stream of its lines, in gzip where the client takes that (`packs`), once
+    it is in the audit."""
     result = await server.perform(asked, caller)
 
     async def again(tx: Transaction) -> tuple[Job, File | None]:
         return await _file(Step(tx, caller.grant, server.core), asked)
 
     job, file = await server.store.transaction(again)
-    return replace(result, stream=_lines(server, caller.grant, job, file))
+    stream = _lines(server, caller.grant, job, file)
+    if not packs:
+        return replace(result, stream=stream, headers=(*result.headers, _VARY))
+    headers = (*result.headers, _VARY, ("content-encoding", "gzip"))
+    return replace(result, stream=gzipped(stream), headers=headers)
 
 
 async def _file(step: Step, asked: Interaction) -> tuple[Job, File | None]:
@@ -80,9 +91,10 @@ async def _file(step: Step, asked: Interaction) -> tuple[Job, File | None]:
 
 async def _outline(step: Step, job: Job, file: File) -> tuple[int, dict[str, None]]:
     """How many versions of a file are still there, and whose they are."""
-    count, owners, pace = 0, dict[str, None](), Pace(0.0)
+    count, owners, pace = 0, dict[str, None](), Pace(_REST)
     for number in range(file.first, file.first + file.slices):
-        sequences = jobs.unpacked(await jobs.slice_of(step.tx, job.id, file.of, number))
+        content = await jobs.slice_of(step.tx, job.id, file.of, number)
+        sequences = blocks.sequences(file.of, content)
         for start in range(0, len(sequences), _BARE):
             part, began = sequences[start : start + _BARE], monotonic()
             for version in await step.tx.numbered(part, bodies=False):
@@ -115,35 +127,70 @@ async def _lines(server: Server, grant: Grant, job: Job, file: File | None) -> A
         async for part in _errors(server, grant, job):
             yield part
         return
-    pace = Pace(_REST)
+    pace, last = Pace(_REST), ""
     for number in range(file.first, file.first + file.slices):
         asked = partial(jobs.slice_of, id=job.id, of=file.of, number=number)
-        sequences = jobs.unpacked(await server.store.transaction(asked))
-        for start in range(0, len(sequences), PAGE):
-            few = sequences[start : start + PAGE]
-            began = monotonic()
-            versions = await server.store.transaction(partial(_read, server.core, grant, few))
-            worked = monotonic() - began
-            if file.of == DELETED:
-                yield _bundle(versions)
-            elif file.of == "Binary":
-                for version in versions:
-                    async for piece in _binary(server, version):
-                        yield piece
-            else:
-                yield b"".join([_line(server.core, job, each) for each in versions])
-            await pace.rest(worked)
+        for block in _blocks(file, await server.store.transaction(asked)):
+            for start in range(0, len(block.sequences), PAGE):
+                few, began = block.sequences[start : start + PAGE], monotonic()
+                look = partial(_read, server.core, grant, few, block.patient)
+                versions, patient = await server.store.transaction(look)
+                worked = monotonic() - began
+                if file.of == BLOCKS and versions and patient != last:
+                    last = patient
+                    yield _header(patient)
+                async for part in _parts(server, job, file, versions):
+                    yield part
+                await pace.rest(worked)
+
+
+def _blocks(file: File, content: bytes) -> list[Block]:
+    """What a slice holds; without blocks, as one that has no patient."""
+    return (
+        blocks.unpacked(content) if file.of == BLOCKS else [Block(_NOBODY, jobs.unpacked(content))]
+    )
+
+
+_NOBODY = -1
+
+
+async def _parts(
+    server: Server, job: Job, file: File, versions: Sequence[Version]
+) -> AsyncIterator[bytes]:
+    if file.of == DELETED:
+        yield _bundle(versions)
+        return
+    plain = [each for each in versions if each.type != "Binary"]
+    yield b"".join([_line(server.core, job, each) for each in plain])
+    for version in versions:
+        if version.type == "Binary":
+            async for piece in _binary(server, version):
+                yield piece
+
+
+def _header(patient: str) -> bytes:
+    """What a block begins with."""
+    value = {"name": "header", "valueReference": {"reference": patient}}
+    return encode({"resourceType": "Parameters", "parameter": [value]}) + b"\n"
 
 
 async def _read(
-    core: Core, grant: Grant, sequences: Sequence[int], tx: Transaction
-) -> Sequence[Version]:
-    """The versions that are there, and may be had, as they leave."""
+    core: Core, grant: Grant, sequences: Sequence[int], patient: int, tx: Transaction
+) -> tuple[Sequence[Version], str]:
+    """The versions that are there, and may be had, as they leave; whose block they are in."""
     step = Step(tx, grant, core)
     versions = await still(step, await tx.numbered(sequences))
+    name = "" if patient == _NOBODY or not versions else await _patient(tx, patient, versions)
     if versions and versions[0].type == "Binary":
-        return versions
-    return await sight.reveal(step, versions)
+        return versions, name
+    return await sight.reveal(step, versions), name
+
+
+async def _patient(tx: Transaction, sequence: int, versions: Sequence[Version]) -> str:
+    """Whose block it is: of the Patient of that version; where there was none, of the owner."""
+    for version in await tx.numbered([sequence], bodies=False):
+        return f"{version.type}/{version.id}"
+    return next((each.owner for each in versions if each.owner is not None), "")
 
 
 def _line(core: Core, job: Job, version: Version) -> bytes:

@@ -46,17 +46,7 @@ async def run(step: Step, asked: Interaction) -> Result:
 
 
 def _with_group(found: Wanted, named: tuple[str, int]) -> Wanted:
-    return Wanted(
-        found.level,
-        found.types,
-        named,
-        found.patients,
-        found.filters,
-        found.elements,
-        found.since,
-        found.until,
-        found.lenient,
-    )
+    return replace(found, group=named)
 
 
 def require_async(asked: Interaction, name: str) -> None:

@@ -30,6 +30,8 @@ _RUNNING_SECONDS = 7 * 24 * 3600  # a job that has not come further for so long 
 SECOND = 1_000_000
 DELETED = "-deleted"  # where the sequences of deletions are, which no type is named
 NAMED = "-named"
+BLOCKS = "-by-patient"  # slices of blocks, where the files are organized by patient
+REST = "~"  # before a type, of which there are lists again: of what is in no block
 
 
 class Held(msgspec.Struct, frozen=True):
@@ -84,7 +86,8 @@ class Held(msgspec.Struct, frozen=True):
 class Wanted(msgspec.Struct, frozen=True):
     """What an export is of. `level`: system, type (all patients) or instance (a Group); `group`: id
     and number of the Group's version; `patients`: ids, where some are named; `filters`: type and
-    query string of searches; `since` and `until` in microseconds since 1970."""
+    query string of searches; `since` and `until` in microseconds since 1970; `organized`:
+    whether the files are to be by patient."""
 
     level: str
     types: tuple[str, ...]
@@ -95,6 +98,7 @@ class Wanted(msgspec.Struct, frozen=True):
     since: int | None = None
     until: int | None = None
     lenient: bool = False
+    organized: bool = False
 
 
 class Source(msgspec.Struct, frozen=True):
@@ -126,6 +130,7 @@ class Progress(msgspec.Struct, frozen=True):
     all: int = 0
     issues: tuple[tuple[str, str, str], ...] = ()
     failures: int = 0  # lines of an import that were refused
+    parted: tuple[int, ...] = ()  # slices of blocks that go on with the block of the one before
 
 
 class Job(msgspec.Struct, frozen=True):
@@ -284,30 +289,51 @@ def split(content: bytes) -> list[str]:
 
 
 class File(msgspec.Struct, frozen=True):
-    """One file of a job: the slices of one type from `first` on, and how many lines they give."""
+    """One file of a job: the slices of one list from `first` on, and how many resources they give;
+    `parted`: whether its last block goes on in the next file."""
 
     of: str
     number: int
     first: int
     slices: int
     count: int
+    parted: bool = False
+
+    @property
+    def type(self) -> str:
+        """The type of its resources, where it is one."""
+        return self.of.removeprefix(REST)
 
     @property
     def name(self) -> str:
         """Its place in the URL: Patient-1.ndjson."""
-        return f"{self.of.removeprefix('-')}-{self.number}.ndjson"
+        return f"{self.type.removeprefix('-')}-{self.number}.ndjson"
 
 
 def files(job: Job, lines: int) -> Iterator[File]:
-    """The files of an export: slices, in order, as long as they are not too many together."""
+    """The files of an export: slices, in order, as long as they are not too many together; those of
+    one block stay together while they are not too many alone."""
     if job.load is not None:
         return
+    organized = BLOCKS in job.progress.counts
     for of, counts in sorted(job.progress.counts.items()):
+        if organized and of[0] not in "-~":
+            continue  # they are in the blocks, and in what is in none
+        parted = frozenset(job.progress.parted if of == BLOCKS else ())
         number, first, held = 1, 0, 0
         for place, count in enumerate(counts):
-            if held and held + count > lines:
-                yield File(of, number, first, place - first, held)
+            whole = count + (0 if place in parted else _behind(counts, place, parted))
+            if held and (held + count > lines or (held + whole > lines and place not in parted)):
+                yield File(of, number, first, place - first, held, place in parted)
                 number, first, held = number + 1, place, 0
             held += count
         if held:
             yield File(of, number, first, len(counts) - first, held)
+
+
+def _behind(counts: Sequence[int], place: int, parted: Collection[int]) -> int:
+    """How many more there are in the slices that go on with the block of this one."""
+    more = 0
+    while (place := place + 1) in parted:
+        more += counts[place]
+    return more

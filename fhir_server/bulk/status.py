@@ -8,15 +8,18 @@ from __future__ import annotations
 from time import monotonic
 from typing import Any
 
+import msgspec
+
 from conformance.json import encode
 from conformance.outcome import FhirError
 from fhir_server.bulk import job as jobs
 from fhir_server.bulk.download import ERROR_FILE, missing
-from fhir_server.bulk.job import DELETED, ERRORS, Job
+from fhir_server.bulk.job import BLOCKS, DELETED, ERRORS, File, Job
 from fhir_server.bulk.standing import require_standing
 from fhir_server.core import Operation, Step
 from fhir_server.interaction import Interaction, Result
 from fhir_server.metering import Throttled
+from fhir_server.owners import PATIENT
 from fhir_server.times import http_date, instant
 
 _SOONEST, _LATEST = 1, 60  # seconds after which a client is told to ask again
@@ -84,18 +87,31 @@ async def _manifest(step: Step, job: Job) -> dict[str, Any]:
         if file.of == DELETED:
             deleted.append({"type": "Bundle", "url": url})
         else:
-            output.append({"type": file.of, "url": url, "count": count})
+            output.append(_item(file, base, count))
     errors = len(job.progress.issues) + len(gone) + job.progress.failures
     error = [{"type": "OperationOutcome", "url": f"{base}/{ERROR_FILE}", "count": errors}]
     open_to_all = job.grant.unrestricted and not job.grant.client and not job.grant.id
+    by = {"outputOrganizedBy": PATIENT} if job.wanted and job.wanted.organized else {}
     return {
         "transactionTime": instant(job.began),
         "request": job.request,
         "requiresAccessToken": not open_to_all,
+        **by,
         "output": output,
         "deleted": deleted,
         "error": error if errors else [],
     }
+
+
+def _item(file: File, base: str, count: int) -> dict[str, Any]:
+    """A file of the output: of one type, or of blocks, whose headers are not counted."""
+    item: dict[str, Any] = {"url": f"{base}/{file.name}", "count": count}
+    if file.of != BLOCKS:
+        return {"type": file.type, **item}
+    if file.parted:
+        following = msgspec.structs.replace(file, number=file.number + 1)
+        item["continuesInFile"] = f"{base}/{following.name}"
+    return item
 
 
 async def forget(step: Step, asked: Interaction) -> Result:
