@@ -78,7 +78,7 @@ async def patched(step: Step, asked: Interaction, patch: patching.Patch) -> Resu
     else:
         current = await changes.replaced(step, asked.type or "", asked.id or "", "u")
     current = _there(asked, current)
-    if patch.tests and not await _is_readable(step, current):
+    if (patch.tests or step.core.writing.enforces) and not await _is_readable(step, current):
         raise absent(asked.type)
     require_match(asked, current)
     resource = parse(current.body)

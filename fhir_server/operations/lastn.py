@@ -5,6 +5,8 @@ https://hl7.org/fhir/R4/observation-operation-lastn.html
 
 from __future__ import annotations
 
+import re
+
 from conformance.outcome import FhirError
 from fhir_server.core import Operation, Step
 from fhir_server.interaction import Interaction, Parameters, Result
@@ -16,6 +18,7 @@ from fhir_server.search.results import context
 
 TYPE = "Observation"
 _SUBJECTS = frozenset({"patient", "subject"})
+_NUMBER = re.compile(r"[0-9]{1,4}", re.ASCII)
 _MOST = 100  # observations of one code
 # Of a search what has no meaning here, since newest come first, and all of them.
 _REFUSED = frozenset(
@@ -53,8 +56,8 @@ def _max(used: Parameters) -> int:
     values = [value for name, value in used if name == "max"]
     if not values:
         return 1
-    number = int(values[0]) if values[0].isascii() and values[0][:4].isdigit() else 0
-    if len(values) > 1 or len(values[0]) > 4 or not 0 < number <= _MOST:
+    number = int(values[0]) if _NUMBER.fullmatch(values[0]) else 0
+    if len(values) > 1 or not 0 < number <= _MOST:
         raise FhirError("value", f"max is one number from 1 to {_MOST}", status=400)
     return number
 

@@ -19,8 +19,7 @@ _FIXED = ("resourceType", "id")
 
 
 class Patch(Protocol):
-    """A patch that can be read; `tests`: whether it asks what the resource says, and its status
-    tells the answer."""
+    """A patch that can be read; `tests`: whether its status may tell what the resource says."""
 
     @property
     def tests(self) -> bool: ...
@@ -46,7 +45,7 @@ def read_patch(
         raise FhirError(
             "not-supported", f"A patch is sent as {' or '.join(MEDIA_TYPES)}", status=415
         )
-    return json_patch.read(parse_any(content.data, core.limits.depth), most)
+    return json_patch.read(core, type, parse_any(content.data, core.limits.depth), most)
 
 
 def _is_list(data: bytes) -> bool:

@@ -19,6 +19,7 @@ from conformance.fhirpath.types import Step, Types, types_of
 from conformance.outcome import FhirError
 from fhir_server.core import Core
 from fhir_server.interaction import Resource
+from fhir_server.patching.blind import is_certain
 from fhir_server.patching.tree import Node, Place, Tree, Value
 
 _EXPRESSION = "Parameters.parameter"
@@ -58,10 +59,13 @@ class FhirPathPatch:
 
     @property
     def tests(self) -> bool:
-        """Whether what the resource says decides if some operation succeeds, so that the status of
-        the answer tells it."""
-        types = types_of(self.definitions)
-        return any(not _is_certain(types, self.definitions, self.type, o) for o in self.operations)
+        """Whether what the resource says may decide if some operation succeeds, so that the status
+        of the answer tells it."""
+        return any(
+            each.type != "replace"
+            or not is_certain(self.definitions, self.type, _element(self.type, each.path))
+            for each in self.operations
+        )
 
     def applied(self, resource: Resource) -> Resource:
         """The patched resource; the one given stays as it is. FhirError 400, 422."""
@@ -144,50 +148,14 @@ def _malformed(text: str, number: int) -> FhirError:
     return FhirError("invalid", text, _at(number), status=400)
 
 
-# --- does it ask what is there -------------------------------------------------------------------
-
-
-def _is_certain(types: Types, definitions: Definitions, type: str, operation: Operation) -> bool:
-    """Whether an operation can be performed on every valid resource of the type, so that it tells
-    nothing of this one: it goes through required elements that do not repeat, and adds to a list,
-    deletes what need not be there, or replaces what must be."""
-    steps = _plain_path(types, type, operation.path)
-    if steps is None:
-        return False
-    required = all(_is_required(definitions, each) for each in steps)
-    match operation.type:
-        case "add":
-            added = types.steps(steps[-1].type if steps else type, operation.name)
-            return required and bool(added) and all(each.many for each in added)
-        case "delete":
-            return bool(steps) and not any(each.many for each in steps)
-        case "replace":
-            return bool(steps) and required
-    return False
-
-
-def _is_required(definitions: Definitions, step: Step) -> bool:
-    return not step.many and definitions.element(step.path).min > 0
-
-
-def _plain_path(types: Types, type: str, path: str) -> list[Step] | None:
-    """The steps of a path that is names alone, each of one type."""
-    names: list[str] = []
-    tree = parse(path)
-    while isinstance(tree, Member):
-        names.append(tree.name)
-        tree = tree.target
-    if not isinstance(tree, This):
-        return None
-    if names and names[-1] == type:
-        names.pop()
-    steps: list[Step] = []
-    for name in reversed(names):
-        found = types.steps(steps[-1].type if steps else type, name)
-        if len(found) != 1:
-            return None
-        steps.append(found[0])
-    return steps
+def _element(type: str, path: str) -> str:
+    """The element of a resource that a path names without asking anything; "" for any other."""
+    match parse(path):
+        case Member(This(), name):
+            return name
+        case Member(Member(This(), first), name) if first == type:
+            return name
+    return ""
 
 
 # --- performing ----------------------------------------------------------------------------------

@@ -9,21 +9,31 @@ from typing import Any
 import jsonpatch
 import jsonpointer
 
+from conformance.definitions import Definitions
 from conformance.outcome import FhirError
+from fhir_server.core import Core
+from fhir_server.patching.blind import is_certain
 
 MEDIA_TYPE = "application/json-patch+json"
 
 
 @dataclass(frozen=True, slots=True)
 class JsonPatch:
-    """A patch by the operations of RFC 6902."""
+    """A patch by the operations of RFC 6902, of a resource of a type."""
 
+    definitions: Definitions
+    type: str
     operations: list[dict[str, Any]]
 
     @property
     def tests(self) -> bool:
-        """Whether the patch asks what the resource says, and its status tells the answer."""
-        return any(each.get("op") == "test" for each in self.operations)
+        """Whether what the resource says may decide if some operation succeeds, so that the status
+        of the answer tells it."""
+        return any(
+            each.get("op") != "replace"
+            or not is_certain(self.definitions, self.type, str(each.get("path")).removeprefix("/"))
+            for each in self.operations
+        )
 
     def applied(self, document: Any) -> Any:
         """The patched document, whatever JSON it is; the one given may be altered. FhirError 400,
@@ -45,10 +55,10 @@ class JsonPatch:
 _INCOMPLETE = "An operation of the patch lacks op, path, from or value, or has a wrong one"
 
 
-def read(operations: Any, most: int) -> JsonPatch:
-    """The patch that a JSON value is. FhirError 400, 413."""
+def read(core: Core, type: str, operations: Any, most: int) -> JsonPatch:
+    """The patch of a resource of a type that a JSON value is. FhirError 400, 413."""
     if not isinstance(operations, list) or not all(isinstance(o, dict) for o in operations):
         raise FhirError("invalid", "A JSON Patch is an array of operations")
     if len(operations) > most:
         raise FhirError("too-costly", f"At most {most} operations in a patch")
-    return JsonPatch(operations)
+    return JsonPatch(core.definitions, type, operations)

@@ -7,11 +7,16 @@ import pytest
 
 from conformance.outcome import FhirError
 from fhir_server.patching import apply, json_patch
+from tests.security.clinic import core
 from tests.shared import shared
 
 
 def _cases():
     return json.loads(shared("suites/patch/json-patch-tests.json").read_text())
+
+
+def patch(operations, type="Patient"):
+    return json_patch.read(core(), type, operations, 1_000)
 
 
 def test_every_published_case_ends_as_it_says():
@@ -20,9 +25,7 @@ def test_every_published_case_ends_as_it_says():
         name = f"{number} {case.get('comment', '')}"
         document = copy.deepcopy(case["doc"])
         try:
-            ends[name] = json_patch.read(case["patch"], 1_000).applied(document) == case.get(
-                "expected"
-            )
+            ends[name] = patch(case["patch"]).applied(document) == case.get("expected")
         except FhirError:
             ends[name] = "error" in case
     assert len(ends) == 16
@@ -40,5 +43,22 @@ def test_every_published_case_ends_as_it_says():
 )
 def test_a_patch_never_changes_what_a_resource_is(operation):
     with pytest.raises(FhirError) as refused:
-        apply({"resourceType": "Patient", "id": "a"}, json_patch.read([operation], 1_000))
+        apply({"resourceType": "Patient", "id": "a"}, patch([operation]))
     assert refused.value.issues[0].text == "A patch cannot change resourceType or id"
+
+
+@pytest.mark.parametrize(
+    ("operation", "tests"),
+    [
+        ({"op": "replace", "path": "/status", "value": "amended"}, False),
+        ({"op": "replace", "path": "/code", "value": {"text": "x"}}, True),
+        ({"op": "replace", "path": "/subject", "value": {"reference": "Patient/a"}}, True),
+        ({"op": "replace", "path": "/status/x", "value": "x"}, True),
+        ({"op": "add", "path": "/component/-", "value": {}}, True),
+        ({"op": "remove", "path": "/component"}, True),
+        ({"op": "copy", "from": "/code", "path": "/component/0/code"}, True),
+        ({"op": "test", "path": "/status", "value": "final"}, True),
+    ],
+)
+def test_a_json_patch_tests_when_the_resource_decides_whether_it_succeeds(operation, tests):
+    assert patch([operation], "Observation").tests is tests

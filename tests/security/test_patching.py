@@ -75,6 +75,13 @@ _ASKING = {
         name={"valueString": "issued"},
         value={"valueInstant": "2020-01-01T00:00:00Z"},
     ),
+    "adds what a rule compares": _parameters(
+        "add",
+        "Observation",
+        name={"valueString": "component"},
+        value={"part": [{"name": "code", "valueCodeableConcept": {"text": "x"}}]},
+    ),
+    "deletes what may hold a contained resource": _parameters("delete", "Observation.device"),
     "deletes one of a list": _parameters("delete", "Observation.note"),
     "moves in a list": _parameters(
         "move",

@@ -245,7 +245,8 @@ def test_lastn_takes_parameters_in_a_body(fhir, chart):
 
 @pytest.mark.parametrize(
     "query", ["", "code=8867-4", "patient=x&max=0", "patient=x&max=101", "patient=x&_count=1",
-              "patient=x&max=1&max=2", "patient=x&nothing=1"]
+              "patient=x&max=1&max=2", "patient=x&max=2020-02-30", "patient=x&max=20200",
+              "patient=x&max=%C2%B2", "patient=x&nothing=1"]
 )  # fmt: skip
 def test_what_lastn_does_not_take_is_refused(fhir, query):
     answer = fhir.get(f"/Observation/$lastn?{query}")
