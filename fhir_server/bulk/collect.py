@@ -66,6 +66,7 @@ class Collecting:
     grant: Grant
     named: dict[str, None] = field(default_factory=dict)
     fresh: list[str] = field(default_factory=list)  # named since the last slice
+    seen: set[tuple[bytes, bytes]] = field(default_factory=set)  # named, or not asked for
     whose: Whose | None = None
     queries: dict[str, Query] = field(default_factory=dict)
     pace: Pace = field(default_factory=lambda: Pace(_REST))
@@ -162,7 +163,11 @@ class Collecting:
         """Remember what a version refers to that goes along."""
         if self.wanted.level == "system":
             return
-        for type, id in _leads(self.server.core.base_url)(version.body):
+        for lead in _leads(self.server.core.base_url)(version.body):
+            if lead in self.seen:
+                continue
+            self.seen.add(lead)
+            type, id = lead
             if type.decode() in self.wanted.types:
                 self._name(f"{type.decode()}/{id.decode()}")
 
