@@ -23,7 +23,7 @@ from fhir_server.bulk.blocks import Block
 from fhir_server.bulk.job import BLOCKS, DELETED, ERRORS, File, Job
 from fhir_server.bulk.pace import Pace
 from fhir_server.bulk.packing import gzipped
-from fhir_server.bulk.standing import require_standing, still
+from fhir_server.bulk.standing import open_to, require_standing, still
 from fhir_server.bulk.state import NDJSON
 from fhir_server.core import Core, Operation, Step
 from fhir_server.formats import Shape, shaped
@@ -106,13 +106,13 @@ async def _outline(step: Step, job: Job, file: File) -> tuple[int, dict[str, Non
 
 
 async def missing(step: Step, job: Job) -> dict[str, int]:
-    """By the name of each file how many of its lines are gone for good. Nothing is looked at when
-    nothing was erased since the job began."""
+    """By the name of each file how many of its lines are gone for good, where the caller is told
+    numbers. Nothing is looked at when nothing was erased since the job began."""
     if not await step.tx.notices(job.leaf - 1):
         return {}
     found = {}
     for file in jobs.files(job, step.core.bulk.lines):
-        if file.of not in (ERRORS, jobs.NAMED):
+        if file.of not in (ERRORS, jobs.NAMED) and open_to(step, job, file):
             count, _ = await _outline(step, job, file)
             if count < file.count:
                 found[file.name] = file.count - count

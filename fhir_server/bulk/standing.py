@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from conformance.outcome import FhirError
 from fhir_server import access, sight
-from fhir_server.bulk.job import Job
+from fhir_server.bulk.job import BLOCKS, DELETED, File, Job
 from fhir_server.core import Step
 from fhir_server.storage.store import EVERYTHING, Version
 from smart_auth.grant import Grant, Scope
@@ -58,6 +58,19 @@ def _opens(mine: Scope, asked: Scope) -> bool:
         and mine.type in (asked.type, access.ANY)
         and set(mine.letters) >= set(asked.letters) & set("rscu")
         and set(mine.query) <= set(asked.query)
+    )
+
+
+def open_to(step: Step, job: Job, file: File) -> bool:
+    """Whether nothing of the types in a file is hidden from the caller. Where something may be, it
+    is not told how many there were: what is hidden is like what is not there."""
+    types = [file.type]
+    if file.of in (BLOCKS, DELETED):
+        types = [*job.wanted.types] if job.wanted else []
+    return all(
+        access.visible(step.core, step.grant, type, letter) is EVERYTHING
+        for type in types
+        for letter in "rs"
     )
 
 

@@ -15,7 +15,7 @@ from conformance.outcome import FhirError
 from fhir_server.bulk import job as jobs
 from fhir_server.bulk.download import ERROR_FILE, missing
 from fhir_server.bulk.job import BLOCKS, DELETED, ERRORS, File, Job
-from fhir_server.bulk.standing import require_standing
+from fhir_server.bulk.standing import open_to, require_standing
 from fhir_server.core import Operation, Step
 from fhir_server.interaction import Interaction, Result
 from fhir_server.metering import Throttled
@@ -87,7 +87,7 @@ async def _manifest(step: Step, job: Job) -> dict[str, Any]:
         if file.of == DELETED:
             deleted.append({"type": "Bundle", "url": url})
         else:
-            output.append(_item(file, base, count))
+            output.append(_item(file, base, count if open_to(step, job, file) else None))
     errors = len(job.progress.issues) + len(gone) + job.progress.failures
     error = [{"type": "OperationOutcome", "url": f"{base}/{ERROR_FILE}", "count": errors}]
     open_to_all = job.grant.unrestricted and not job.grant.client and not job.grant.id
@@ -103,9 +103,11 @@ async def _manifest(step: Step, job: Job) -> dict[str, Any]:
     }
 
 
-def _item(file: File, base: str, count: int) -> dict[str, Any]:
+def _item(file: File, base: str, count: int | None) -> dict[str, Any]:
     """A file of the output: of one type, or of blocks, whose headers are not counted."""
-    item: dict[str, Any] = {"url": f"{base}/{file.name}", "count": count}
+    item: dict[str, Any] = {"url": f"{base}/{file.name}"}
+    if count is not None:
+        item["count"] = count
     if file.of != BLOCKS:
         return {"type": file.type, **item}
     if file.parted:

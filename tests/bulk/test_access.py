@@ -250,3 +250,19 @@ def test_an_app_of_a_group_needs_to_read_the_group(clinic):
     narrow = grant("system/Patient.rs system/Group.rs?_id=other", client="app")
     assert clinic.ask(narrow, "GET", "Group/g/$export", headers=[ASYNC]).status == 404
     assert clinic.ask(narrow, "GET", "Group/z/$export", headers=[ASYNC]).status == 404
+
+
+def test_how_many_were_hidden_since_is_not_told_to_who_is_limited(clinic):
+    mine = grant(f"system/Observation.rs?category={CATEGORY}|{LAB}", client="lab")
+    told = {}
+    for who in (mine, ALL):
+        status = kick_off(clinic, who, "$export?_type=Observation")
+        work(clinic)
+        clinic.put(observation("Observation/lab-b", "Patient/b", VITAL))
+        told[who] = manifest(clinic, who, status)
+        clinic.put(observation("Observation/lab-b", "Patient/b", LAB))
+
+    (item,) = told[mine]["output"]
+    assert set(item) == {"type", "url"} and told[mine]["error"] == []
+    (item,) = told[ALL]["output"]
+    assert item["count"] == len(lines(clinic, ALL, item["url"]))

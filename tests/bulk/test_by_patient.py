@@ -34,7 +34,9 @@ def blocks_of(clinic, who, item) -> list[tuple[str, list[str]]]:
             found.append((header["valueReference"]["reference"], []))
         else:
             found[-1][1].append(f"{line['resourceType']}/{line['id']}")
-    assert sum(len(each) for _, each in found) == item["count"]
+    assert sum(len(each) for _, each in found) == item.get(
+        "count", sum(len(each) for _, each in found)
+    )
     return found
 
 
