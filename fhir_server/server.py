@@ -82,8 +82,8 @@ class Server:
         try:
             if asked.code in _BUNDLES:
                 return await _BUNDLES[asked.code](self, asked, caller)
-            light = asked.weight < HEAVY
-            plan = self.prepared(asked, caller) if light else await self.plan(asked, caller)
+            heavy = self._is_heavy(asked)
+            plan = await self.plan(asked, caller) if heavy else self.prepared(asked, caller)
             return await self.commit(
                 asked,
                 caller,
@@ -114,9 +114,17 @@ class Server:
 
     async def plan(self, asked: Interaction, caller: Caller) -> Any:
         """`prepared`, in a thread of its own when it is heavy, so that others are answered."""
-        if asked.weight < HEAVY:
+        if not self._is_heavy(asked):
             return self.prepared(asked, caller)
         return await asyncio.to_thread(self.prepared, asked, caller)
+
+    def _is_heavy(self, asked: Interaction) -> bool:
+        """Whether preparing takes long: a large body, or one that may be packed small."""
+        if asked.code == "operation":
+            known = self.core.operations.get(asked.operation or "")
+            if known is not None and known.media:
+                return True
+        return asked.weight >= HEAVY
 
     def allow(self, asked: Interaction, caller: Caller) -> None:
         """Check that an interaction is offered and allowed. FhirError 403, 404, 405, 412."""

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from conformance.json import parse
 from conformance.outcome import FhirError
 from conformance.packages.package import LEVEL, RESOURCE, Manifest, Package, PackageError, Packing
+from conformance.packages.shape import misshapen
 
 
 class Bounds(NamedTuple):
@@ -153,6 +154,10 @@ def _packed(files: Iterable[File], level: int, wanted: Callable[[Item], bool]) -
         if name == MANIFEST:
             manifest = _manifest(item)
         elif isinstance(item.get("resourceType"), str) and wanted(item):
+            place = misshapen(item)
+            if place is not None:
+                text = f"{name[:100]} is refused: {place[:200]} has not the shape that R4 gives it"
+                raise PackageError(text)
             packing.add(item)
     if manifest is None:
         raise PackageError(f"This is no package: it holds no {MANIFEST}")

@@ -53,9 +53,10 @@ class Packages:
         known = self._versions(type, url)
         if not bar:
             return known[0] if known else None
-        exact = next((each for each in known if each.listed.version == version), None)
-        if exact is not None or not version:
-            return exact
+        exact = [each for each in known if each.listed.version == version]
+        if exact or not version:
+            own = (each for each in exact if each.package is core())
+            return next(own, exact[0] if exact else None)
         return next((each for each in known if fits(version, each.listed.version)), None)
 
     def versions(self, type: str, url: str) -> tuple[Listed, ...]:
@@ -120,4 +121,5 @@ class Packages:
 def _age(held: Held) -> Any:
     listed = held.listed
     first = _FIRST.get(listed.kind, 0) if listed.type == "CodeSystem" else 0
-    return -first, order(listed.version), order(held.package.version), held.package.name
+    own = held.package is core()  # what R4 defines nobody defines anew under its version
+    return -first, order(listed.version), own, order(held.package.version), held.package.name

@@ -149,7 +149,7 @@ def _found(paths: list[Path]) -> Iterator[Path]:
     """The packages that are meant. Problem for what is not there."""
     for path in paths:
         if not path.exists():
-            raise Problem(f"There is no {path}")
+            raise Problem(f"There is no {path}: packages are files (.tgz), see docs/packages.md")
         inside = sorted(path.glob("*.tgz")) if path.is_dir() else []
         yield from inside or [path]
 
@@ -209,7 +209,8 @@ def _print(made: requests.PackageInstalled) -> None:
         _line(f"depends on {name}#{version}, which is not here{instead}")
     for what, lacking in (("value sets", made.value_sets), ("profiles", made.profiles)):
         for below, count in lacking:
-            _line(f"not checked: {count:,} {what} below {below}, which no package here has")
+            counted = f"{count:,} {what if count > 1 else what[:-1]}"
+            _line(f"not checked: {counted} below {below}, which no package here has")
 
 
 def _line(text: str) -> None:

@@ -310,3 +310,65 @@ def test_746_code_systems_are_in_core_and_in_the_terminology_package():
         if package.name == "hl7.fhir.r4.core" and len(packages.versions("CodeSystem", url)) > 1
     ]
     assert len(both) == 746
+
+
+@pytest.mark.parametrize(
+    ("changed", "place"),
+    [
+        ({"compose": "x"}, "ValueSet.compose"),
+        ({"compose": {"include": "x"}}, "ValueSet.compose.include"),
+        ({"compose": {"include": [5]}}, "ValueSet.compose.include[0]"),
+        ({"compose": {"include": [{}, {"valueSet": [5]}]}}, "ValueSet.compose.include[1].valueSet[0]"),
+        ({"url": ["x"]}, "ValueSet.url"),
+        ({"experimental": "true"}, "ValueSet.experimental"),
+        ({"_title": {"extension": 5}}, "ValueSet._title.extension"),
+        ({"expansion": {"total": True}}, "ValueSet.expansion.total"),
+        ({"contained": [{"id": "x"}]}, "ValueSet.contained[0]"),
+        ({"contained": [{"resourceType": "CodeSystem", "concept": 5}]}, "ValueSet.contained[0].concept"),
+        ({"resourceType": "CodeSystem", "concept": {"a": 1}}, "CodeSystem.concept"),
+        ({"resourceType": "StructureDefinition", "snapshot": [1]}, "StructureDefinition.snapshot"),
+        (
+            {"resourceType": "StructureDefinition",
+             "differential": {"element": [{"binding": {"valueSet": {}}}]}},
+            "StructureDefinition.differential.element[0].binding.valueSet",
+        ),
+        ({"resourceType": "NamingSystem", "extension": 5}, "NamingSystem.extension"),
+    ],
+)  # fmt: skip
+def test_a_definition_of_another_shape_refuses_the_package_by_its_file(changed, place):
+    wrong = {"resourceType": "ValueSet", "url": "http://example.org/guide/ValueSet/x", **changed}
+    with pytest.raises(PackageError) as refused:
+        read(guide(code_system(), wrong))
+    assert str(refused.value) == f"1.json is refused: {place} has not the shape that R4 gives it"
+
+
+def test_what_r4_does_not_have_and_examples_are_no_reason_to_refuse_a_package():
+    extended = code_system(newElement={"of": "R5"}, _title={"extension": [{"url": "http://x"}]})
+    example = {"resourceType": "Patient", "name": "none"}
+    other = {"resourceType": "ActorDefinition", "url": "http://example.org/x", "type": 5}
+    assert len(read(guide(extended, example, other)).listed) == 3
+
+
+def test_nobody_defines_anew_what_core_has_under_its_version():
+    url = "http://hl7.org/fhir/ValueSet/administrative-gender"
+    other = {"resourceType": "ValueSet", "id": "other", "url": url}
+    evil = read(guide({**other, "version": "4.0.1"}, version="9.0.0"))
+    packages = Packages([evil])
+    for asked in (url, f"{url}|4.0.1", f"{url}|4.0", f"{url}|4"):
+        assert packages.held("ValueSet", asked).package is core(), asked
+    assert [each.id for each in packages.versions("ValueSet", url)][1:] == ["other"]
+    newer = Packages([read(guide({**other, "version": "4.0.2"}))])
+    assert newer.find("ValueSet", url)["id"] == "other"
+    assert newer.held("ValueSet", f"{url}|4.0.1").package is core()
+
+
+def test_core_s_fragment_is_not_replaced_under_its_version_by_what_says_it_is_complete():
+    fragment = next(
+        each
+        for each in core().by_type["CodeSystem"]
+        if each.kind in ("fragment", "not-present", "example") and each.url and each.version
+    )
+    whole = code_system(version=fragment.version, url=fragment.url)
+    packages = Packages([read(guide(whole))])
+    assert packages.held("CodeSystem", f"{fragment.url}|{fragment.version}").package is core()
+    assert packages.find("CodeSystem", fragment.url)["content"] == "complete"

@@ -74,6 +74,10 @@ def test_what_cannot_be_installed_or_removed_is_said(server, tmp_path):
         (("install", str(torn)), f"{torn}: The package is damaged: it cannot be unpacked"),
         (("install", str(tmp_path / "none.tgz")), "There is no"),
         (
+            ("install", "hl7.fhir.us.core"),
+            "There is no hl7.fhir.us.core: packages are files (.tgz)",
+        ),
+        (
             ("install", str(lacking), "--strict"),
             f"{NAME}#1.0.0 depends on packages that are not here: other.guide#1.0.0",
         ),

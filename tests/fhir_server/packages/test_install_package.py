@@ -119,6 +119,11 @@ def test_an_entry_of_a_batch_installs_as_well():
         ),
         (asked(content=FILE, other="x"), 400, None),
         (asked(content=FILE[:-20]), 422, "The package is damaged: it cannot be unpacked"),
+        (
+            asked(content=tgz(profile(), {**profile(), "snapshot": [1]})),
+            422,
+            "1.json is refused: StructureDefinition.snapshot has not the shape that R4 gives it",
+        ),
         (asked(parameters(tgz(fhirVersions=["5.0.0"]))), 422, None),
         (
             asked(content=tgz(dependencies={"other": "1"}), strict="true"),
