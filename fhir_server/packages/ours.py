@@ -1,4 +1,5 @@
-"""The OperationDefinitions of operations that R4 and the guides do not have.
+"""The OperationDefinitions of operations that R4 and the guides do not have: those of Salus itself,
+and those that a later FHIR names, under its url and with what is taken here.
 
 https://hl7.org/fhir/R4/operationdefinition.html
 """
@@ -29,20 +30,25 @@ class Given(NamedTuple):
 
 
 class Defined(NamedTuple):
-    """An operation: its code, where it is offered, whether it changes something."""
+    """An operation: its code, where it is offered, whether it changes something; the types that
+    have it (none: all, where it is not of the system alone), and its url where others gave it
+    one."""
 
     code: str
-    level: str
+    levels: tuple[str, ...]
     affects: bool
     means: str
     parameters: tuple[Given, ...]
+    types: tuple[str, ...] = ()
+    url: str = ""
 
 
 _COUNTED = (("below", "uri"), ("count", "integer"))
+_REMOVED = (("type", "code"), ("resources", "integer"))
 DEFINED = (
     Defined(
         "install-package",
-        "system",
+        ("system",),
         True,
         "Installs a FHIR package. The .tgz may be the body itself (application/gzip) or a Binary.",
         (
@@ -59,7 +65,7 @@ DEFINED = (
     ),
     Defined(
         "proof",
-        "instance",
+        ("instance",),
         False,
         "Proves that a version of a resource is in the log as it is.",
         (
@@ -69,7 +75,7 @@ DEFINED = (
     ),
     Defined(
         "reindex",
-        "system",
+        ("system",),
         True,
         "Tells how far search parameters are indexed, and makes entries anew in the background.",
         (
@@ -80,7 +86,7 @@ DEFINED = (
     ),
     Defined(
         "import",
-        "system",
+        ("system",),
         True,
         "Takes in resources as lines, of files that are fetched or of the body itself.",
         (
@@ -98,6 +104,37 @@ DEFINED = (
             Given("input", "in", 1, "*", None, "A file", (("type", "code"), ("url", "uri"))),
         ),
     ),
+    Defined(
+        "batch-validate-code",
+        ("system", "type"),
+        False,
+        "Answers many questions of $validate-code in their order.",
+        (
+            Given("validation", "in", 1, "*", "Parameters", "The parameters of one $validate-code"),
+            Given("tx-resource", "in", 0, "*", "Resource", "What the questions are about"),
+            Given("displayLanguage", "in", 0, "1", "code", "The language of displays"),
+            Given("validation", "out", 1, "*", "Resource", "Parameters, or an OperationOutcome"),
+        ),
+        ("CodeSystem", "ValueSet"),
+        "http://hl7.org/fhir/OperationDefinition/ValueSet-batch-validate-code",
+    ),
+    Defined(
+        "purge",
+        ("instance",),
+        True,
+        "Removes everything that is a patient's for good, with every version.",
+        (
+            Given("basis", "in", 0, "1", "string", "Why, without a word about the patient"),
+            Given("confirm", "in", 0, "1", "string", "The id once more"),
+            Given("dry-run", "in", 0, "1", "boolean", "Tell what would go, and do nothing"),
+            Given("dry-run", "out", 1, "1", "boolean", "Whether nothing was done"),
+            Given("hold", "out", 1, "1", "boolean", "Whether a hold keeps it"),
+            Given("versions", "out", 1, "1", "integer", "How many versions"),
+            Given("removed", "out", 0, "*", None, "Of a type: how many", _REMOVED),
+        ),
+        ("Patient",),
+        "http://hl7.org/fhir/OperationDefinition/Patient-purge",
+    ),
 )
 
 
@@ -111,10 +148,11 @@ def ours() -> Package:
 
 
 def _resource(defined: Defined) -> dict[str, Any]:
+    types = defined.types or (("Resource",) if defined.levels != ("system",) else ())
     return {
         "resourceType": "OperationDefinition",
         "id": defined.code,
-        "url": URL + defined.code,
+        "url": defined.url or URL + defined.code,
         "version": "1",
         "name": "".join(word.capitalize() for word in defined.code.split("-")),
         "status": "active",
@@ -122,8 +160,8 @@ def _resource(defined: Defined) -> dict[str, Any]:
         "affectsState": defined.affects,
         "description": defined.means,
         "code": defined.code,
-        **({"resource": ["Resource"]} if defined.level == "instance" else {}),
-        **{level: level == defined.level for level in ("system", "type", "instance")},
+        **({"resource": list(types)} if types else {}),
+        **{level: level in defined.levels for level in ("system", "type", "instance")},
         "parameter": list(_parameters(defined.parameters)),
     }
 

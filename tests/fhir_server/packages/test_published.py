@@ -75,7 +75,12 @@ def test_a_definition_of_a_package_cannot_be_changed_or_deleted(serving):
 
 
 def test_every_operation_of_our_own_has_a_definition_that_is_valid_and_found_by_its_url(serving):
-    own = [each for each in operations.ALL.values() if each.definition.startswith(URL)]
+    others = {each.url for each in DEFINED if each.url}
+    own = [
+        each
+        for each in operations.ALL.values()
+        if each.definition.startswith(URL) or each.definition in others
+    ]
     assert {each.code for each in own} == {each.code for each in DEFINED}
     for each in own:
         (entry,) = serving.search("OperationDefinition", url=each.definition)["entry"]
@@ -84,5 +89,14 @@ def test_every_operation_of_our_own_has_a_definition_that_is_valid_and_found_by_
         assert resource["affectsState"] is each.writes
         offered = {level for level in ("system", "type", "instance") if resource[level]}
         assert offered == each.levels
+        assert set(resource.get("resource", ())) - {"Resource"} == each.types
         found = serving.server.core.validator.validate(resource)
         assert [each.key for each in found] == ["dom-6"]  # it has no narrative, as none here has
+
+
+def test_every_operation_that_no_guide_defines_has_a_definition_here(serving):
+    guides = ("http://hl7.org/fhir/us/", "http://hl7.org/fhir/uv/")
+    for each in operations.ALL.values():
+        for url in {each.definition, *each.definitions.values()}:
+            if url and not url.startswith(guides):
+                assert serving.search("OperationDefinition", url=url)["total"] == 1, url
