@@ -48,6 +48,11 @@ class Source:
         """Where the element of an expression is, or the nearest around it that is there."""
         return self._position(self._find(expression or "").offset)
 
+    def member(self, expression: str | None, name: str) -> Place:
+        """Where a member of that element is by its very name, though no definition has it."""
+        node = self._find(expression or "")
+        return self._position(node.members.get(name, node).offset)
+
     def _position(self, offset: int) -> Place:
         low, high = 0, len(self._starts)
         while high - low > 1:

@@ -194,6 +194,12 @@ class Terminology:
             return True
         return False if provider.content == "complete" else None
 
+    def named(self, system: str) -> str:
+        """A code system by its url, with the version that is asked where it has one."""
+        provider = self._system(system)
+        version = provider.version if provider is not None else None
+        return f"{system}|{version}" if version else system
+
     def display_matches(self, system: str, code: str, display: str) -> bool | None:
         """Whether a display is one of the code's, in any language; None when that is unknown."""
         provider = self._system(system)

@@ -27,6 +27,9 @@ class Codes(Protocol):
     def known(self, system: str, code: str) -> bool | None:
         """Whether a code system has a code."""
 
+    def named(self, system: str) -> str:
+        """A code system that is known, with the version that is asked."""
+
     def display_matches(self, system: str, code: str, display: str) -> bool | None:
         """Whether a display is one that the code system gives to its code."""
 

@@ -10,9 +10,6 @@ from typing import Any
 from conformance.profiles.run import Asked, ProfileRun, outside
 from conformance.validator.rules import Rule
 
-_UNKNOWN = Rule(
-    "error", "code-invalid", "The code system does not have this code: use one that it has"
-)
 _DISPLAY = Rule(
     "warning",
     "code-invalid",
@@ -45,10 +42,15 @@ def _coding(coding: dict[str, Any], run: ProfileRun) -> None:
         return
     codes = run.session.codes
     if codes.known(system, code) is False:
-        run.add(coding, "code", _UNKNOWN)
+        run.add(coding, "code", _unknown(codes.named(system)))
     elif (
         type(display) is str
         and run.advice is not None
         and codes.display_matches(system, code, display) is False
     ):
         run.add(coding, "display", _DISPLAY)
+
+
+def _unknown(system: str) -> Rule:
+    """Only of a system whose codes are known: its url is then nothing that the resource made up."""
+    return Rule("error", "code-invalid", f"{system} does not have this code: use one that it has")

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from salus.problem import Problem
+from salus.reading import unpacked
 from salus.terminal import explained, option
 
 if TYPE_CHECKING:
@@ -136,7 +137,7 @@ def _read(file: str) -> Iterator[_Resource]:
     from conformance.outcome import FhirError
 
     name = "standard input" if file == _STANDARD_INPUT else file
-    data = sys.stdin.buffer.read() if file == _STANDARD_INPUT else Path(file).read_bytes()
+    data = sys.stdin.buffer.read() if file == _STANDARD_INPUT else unpacked(Path(file))
     if not data.strip():
         raise Problem(f"{name} is empty: it should hold a resource as JSON")
     try:

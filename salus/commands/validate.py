@@ -13,18 +13,22 @@ import typer
 from rich.text import Text
 
 from salus.problem import Problem
-from salus.terminal import explained, option, out
+from salus.reading import content, unpacked
+from salus.terminal import err, explained, option, out
 
 if TYPE_CHECKING:
     from conformance.profiles import Profiles
     from salus.judging import Judged, Remark
 
+_MOST = 10_000  # issues of a resource that are told
 _WIDE = 100  # characters of a line that are shown
 _TONES = {"fatal": "bold red", "error": "bold red", "warning": "yellow", "information": "blue"}
 
 
 def validate(
-    files: Annotated[list[Path], typer.Argument(help="Resources as JSON.")],
+    files: Annotated[
+        list[Path], typer.Argument(help="Resources as JSON, or one a line (NDJSON); .gz too.")
+    ],
     profile: Annotated[
         list[str] | None,
         option(help="Canonical url of a profile that they must meet; repeatable."),
@@ -45,6 +49,8 @@ def validate(
 
       salus validate patient.json
 
+      salus validate export/*.ndjson --errors
+
       salus validate *.json --package hl7.fhir.us.core-6.1.0.tgz --errors
 
       salus validate bundle.json --package ips.tgz --profile http://hl7.org/fhir/uv/ips/StructureDefinition/Bundle-uv-ips
@@ -56,7 +62,7 @@ def validate(
 
 
 def _run(files: list[Path], asked: list[str], packages: list[Path], quiet: bool) -> bool:
-    from salus.judging import judge
+    from salus.judging import judge_each
 
     known = _profiles(packages)
     for canonical in asked:
@@ -64,7 +70,7 @@ def _run(files: list[Path], asked: list[str], packages: list[Path], quiet: bool)
             raise Problem(f"No profile {canonical} is known: name its package with --package")
     wrong = False
     for file in files:
-        judged = judge(known, file.read_bytes(), asked)
+        judged = judge_each(known, unpacked(file), asked, _MOST)
         _show(file, judged, quiet)
         wrong = wrong or judged.errors > 0
     return wrong
@@ -75,27 +81,28 @@ def _profiles(packages: list[Path]) -> Profiles:
     from conformance.packages import PackageError, Packages, read
     from fhir_server.packages.guides import Current
 
-    try:
-        return Current(Packages(read(each.read_bytes()) for each in packages)).profiles
-    except PackageError as error:
-        raise Problem(str(error)) from error
+    found = []
+    for each in packages:
+        try:
+            with err.status(f"reading {each.name}"):
+                found.append(read(content(each)))
+        except PackageError as error:
+            raise Problem(f"{each}: {error}") from error
+    return Current(Packages(found)).profiles
 
 
 def _show(file: Path, judged: Judged, quiet: bool) -> None:
     shown = [each for each in judged.remarks if each.is_wrong or not quiet]
     summary = Text(f"{file}: ", "bold")
-    if not judged.remarks:
-        summary.append("nothing was found", "green")
-    else:
-        summary.append(_counted(judged.errors, "error"), "bold red" if judged.errors else "green")
-        summary.append(f", {_counted(judged.others, 'remark')} besides")
+    if judged.resources > 1:
+        summary.append(f"{judged.resources:,} resources, ")
+    said = judged.counted if judged.remarks else "nothing was found"
+    summary.append(said, "bold red" if judged.errors else "green")
+    if judged.more:
+        summary.append(f". {judged.more}")
     out.print(summary, soft_wrap=True)
     for each in shown:
         _tell(each, judged.lines)
-
-
-def _counted(count: int, what: str) -> str:
-    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 def _tell(remark: Remark, lines: Sequence[str]) -> None:

@@ -15,6 +15,7 @@ from conformance.packages import Package, PackageError, Packages, read
 from conformance.testscript import Validate, base_profiles
 from fhir_server.packages.guides import Current
 from salus.problem import Problem
+from salus.reading import content
 
 
 def by_packages(files: Sequence[Path]) -> Validate:
@@ -36,6 +37,6 @@ def by_packages(files: Sequence[Path]) -> Validate:
 
 def _read(file: Path) -> Package:
     try:
-        return read(file.read_bytes())
+        return read(content(file))
     except PackageError as error:
         raise Problem(f"{file}: {error}") from None

@@ -28,6 +28,9 @@ class ListedCodes:
         concepts = self._systems(system)
         return None if concepts is None else code in concepts
 
+    def named(self, system):
+        return f"{system}|1"
+
     def display_matches(self, system, code, display):
         concepts = self._systems(system)
         known = concepts.get(code) if concepts else None

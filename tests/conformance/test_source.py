@@ -46,6 +46,19 @@ def test_an_expression_has_a_place(expression, place):
 
 
 @pytest.mark.parametrize(
+    ("expression", "name", "place"),
+    [
+        ("Patient", "birthDate", (8, 3)),
+        ("Patient.name[1]", "given", (11, 21)),
+        ("Patient.name[1]", "nowhere", (11, 5)),
+        (None, "_birthDate", (3, 3)),
+    ],
+)
+def test_a_member_has_a_place_by_its_very_name(expression, name, place):
+    assert Source(TEXT).member(expression, name) == place
+
+
+@pytest.mark.parametrize(
     "text",
     ["", "{", '{"a"', '{"a": [1, 2', "]]", '"', "[" * 5000, "{" * 5000, '{"a":1}}}', "\ufeff{}"],
 )

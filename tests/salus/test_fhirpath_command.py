@@ -1,6 +1,8 @@
 """`salus fhirpath`: what an expression yields, one result a line."""
 
+import gzip
 import json
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -50,6 +52,16 @@ def run(*arguments, **more):
 def test_each_result_is_a_line_with_its_type(file, expression, lines):
     done = run(expression, file)
     assert (done.exit_code, done.stdout.splitlines()) == (0, lines)
+
+
+def test_a_file_may_be_packed_and_one_that_is_not_there_is_named(file, tmp_path):
+    packed = tmp_path / "patient.json.gz"
+    packed.write_bytes(gzip.compress(Path(file).read_bytes()))
+    done = run("name.given.first()", str(packed))
+    assert (done.exit_code, done.stdout) == (0, "string\tAda\n")
+
+    done = run("name", str(tmp_path / "no.json"))
+    assert (done.exit_code, done.stderr) == (2, f"salus: There is no {tmp_path / 'no.json'}\n")
 
 
 def test_results_are_json_when_asked_for(file):

@@ -1,5 +1,7 @@
 """`salus validate`: each issue under its line, and an exit code that scripts can go by."""
 
+import gzip
+
 import pytest
 from typer.testing import CliRunner
 
@@ -69,6 +71,68 @@ def test_a_file_that_is_not_there_and_one_that_is_no_package(file, tmp_path):
     assert run(tmp_path / "none.json").exit_code == 2
     path = file('{"resourceType": "Patient"}')
     assert run(path, "--package", path).exit_code == 2
+
+
+def test_what_no_type_has_is_shown_where_it_stands(file):
+    answer = run(file('{\n  "resourceType": "Patient",\n  "foo": 1\n}'), "--errors")
+    assert '     3 |   "foo": 1' in answer.output
+    assert "`Patient` has no element `foo`" in answer.output
+
+
+def test_more_than_a_hundred_errors_are_all_told(file):
+    lines = ",\n".join('{"use": "x"}' for _ in range(150))
+    answer = run(file(f'{{"resourceType": "Patient", "name": [\n{lines}\n]}}'), "--errors")
+    assert answer.output.startswith(f"{file('').with_name('patient.json')}: 150 errors, ")
+    assert answer.output.count("error Patient.name[") == 150
+
+
+def test_a_headline_says_when_not_all_is_told():
+    from conformance.definitions import load
+    from conformance.profiles import Profiles
+    from salus.judging import judge
+    from tests.conformance.listed_codes import ListedCodes
+
+    known = Profiles(load(), load(), ListedCodes(load()))
+    names = ", ".join('{"use": "x"}' for _ in range(150))
+    judged = judge(known, f'{{"resourceType": "Patient", "name": [{names}]}}'.encode())
+    assert judged.counted == "at least 100 errors, 0 remarks besides"
+    assert judged.more == "Only the first 100 problems are told: correct them and validate again"
+
+
+RIGHT = '{"resourceType": "Basic", "code": {"text": "x"}, "text": {"status": "empty"}}'
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_lines_of_resources_are_judged_one_by_one(file, packed):
+    path = file(f'{RIGHT}\n\n{{"resourceType": "Basic"}}\n{{"resourceType": tru\n', "all.ndjson")
+    if packed:
+        data = gzip.compress(path.read_bytes())
+        path = path.with_name("all.ndjson.gz")
+        path.write_bytes(data)
+    answer = run(path, "--errors")
+    assert answer.exit_code == 1
+    assert answer.output.startswith(f"{path}: 3 resources, 3 errors, ")
+    assert '     3 | {"resourceType": "Basic"}' in answer.output
+    assert '     4 | {"resourceType": tru' in answer.output
+
+
+def test_a_code_that_its_system_does_not_have_is_told_with_the_system(file):
+    system = "http://terminology.hl7.org/CodeSystem/v3-MaritalStatus"
+    coding = f'{{"system": "{system}", "code": "nope"}}'
+    answer = run(
+        file(f'{{"resourceType": "Patient", "maritalStatus": {{"coding": [{coding}]}}}}'),
+        "--errors",
+    )
+    assert f"{system}|2018-08-12 does not have this code: use one that it has" in answer.output
+    assert "nope" not in answer.output.partition("error Patient")[2]
+
+
+def test_what_is_not_there_is_said_to_be_not_there(file, tmp_path):
+    path = file('{"resourceType": "Patient"}')
+    for arguments in ((tmp_path / "no.json",), (path, "--package", tmp_path / "no.tgz")):
+        answer = run(*arguments)
+        assert answer.exit_code == 2
+        assert f"There is no {arguments[-1]}" in answer.stderr
 
 
 def test_each_of_several_files_is_judged(file):
