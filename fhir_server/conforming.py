@@ -16,7 +16,7 @@ from conformance.packages import Packages
 from conformance.profiles import Profiles
 from fhir_server.core import Step
 from fhir_server.terminologies import may, parsed, reaching, stored
-from fhir_server.vocabulary import Key
+from fhir_server.vocabulary import Key, State
 
 Resource: TypeAlias = Mapping[str, Any]
 
@@ -55,7 +55,7 @@ async def held(step: Step, resource: Resource, asked: Iterable[str]) -> Held:
     types = [each for each in _TYPES if may(step, each)]
     fresh = {each.partition("|")[0] for each in (*asked, *_named(resource))}
     known, sets = set[str](), set[str]()
-    found: dict[Key, Resource] = {}
+    found: dict[State, Resource] = {}
     for _ in range(_ROUNDS):
         if not fresh:
             break
@@ -63,8 +63,8 @@ async def held(step: Step, resource: Resource, asked: Iterable[str]) -> Held:
         definitions = [*_bundled(current.packages, fresh)]
         for type in types:
             for version in await stored(step, type, fresh):
-                found[version.type, version.id, version.number] = parsed(step, version)
-                definitions.append(found[version.type, version.id, version.number])
+                found[State.of(version)] = one = parsed(step, version)
+                definitions.append(one)
         if len(found) > _STORED:
             text = f"The request draws in more than {_STORED} stored definitions"
             raise FhirError("too-costly", text, status=422)
@@ -72,16 +72,16 @@ async def held(step: Step, resource: Resource, asked: Iterable[str]) -> Held:
         own = [each for each in definitions if each in found.values()]
         fresh = {one for each in own for one in _drawn(each)} - known
     reached = await reaching(step, sets)
-    keys = frozenset((*found, *reached.touched))
-    if not keys:
+    states = frozenset(found) | reached.states
+    if not states:
         return Held(current.profiles)
     profiles = current.profiles_with(
-        keys,
+        states,
         lambda: current.profiles.having(
             Beside(current.packages, found.values()), reached.terminology
         ),
     )
-    return Held(profiles, tuple(keys))
+    return Held(profiles, tuple((each.type, each.id, each.number) for each in states))
 
 
 def _named(value: Any) -> Iterator[str]:

@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from conformance.definitions import Definitions
 from conformance.validator import Validator
+from fhir_server.apart import Apart
 from fhir_server.bulk import job
 from fhir_server.bulk.state import Bulk
 from fhir_server.erasure.beyond import Beyond
@@ -79,6 +80,7 @@ class Core:
     clock: Callable[[], int] = now
     beyond: Beyond = field(default_factory=_beyond)
     bulk: Bulk = field(default_factory=Bulk)  # what all bulk jobs share
+    apart: Apart = field(default_factory=Apart)  # where what may take long is done
     guides: Guides = field(default_factory=Guides)
     writing: Writing = field(default_factory=Writing)
 

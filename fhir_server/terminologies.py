@@ -9,13 +9,15 @@ caller may read and search its type, and may reach this one by both.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, TypeAlias
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from conformance.json import encode
 from conformance.outcome import FhirError
 from fhir_server import access, sight
+from fhir_server.apart import hurried
 from fhir_server.changes import absent
 from fhir_server.core import Core, Step
 from fhir_server.interaction import Interaction, Parameters
@@ -24,8 +26,8 @@ from fhir_server.search.ranges import any_of
 from fhir_server.search.references import literal
 from fhir_server.storage.store import All, Condition, Match, Page, Version
 from fhir_server.times import instant
-from fhir_server.vocabulary import Key
-from terminology.canonical import canonical
+from fhir_server.vocabulary import Key, State
+from terminology.canonical import Canonical, canonical
 from terminology.compose import SUPPLEMENT
 from terminology.service import Terminology
 
@@ -34,21 +36,30 @@ _NAMED = 5_000  # urls that one request names and draws in
 _ROUNDS = 16  # from what is asked for to what that draws in
 _LISTING = (":in", ":not-in")
 _ASKING = (":in", ":not-in", ":above", ":below")  # what a parameter's name ends with
+_DRAWING = ("CodeSystem", "ValueSet", "ConceptMap")
 _OFFERED = ("CodeSystem", "ValueSet")
 _MAP = "ConceptMap"
 _URL = ("url",)
 # By what a map is found for a $translate that names none: the systems that it is between.
 _OF_MAPS = ("url", "source-system", "target-system")
 
-
+T = TypeVar("T")
 Codes: TypeAlias = list[tuple[str, str]]
 
 
 class Reached(NamedTuple):
-    """A terminology, and the stored versions in it, for the audit."""
+    """A terminology, and the stored versions in it, for the audit; `states` say what it is of."""
 
     terminology: Terminology
     touched: tuple[Key, ...] = ()
+    states: frozenset[State] = frozenset()
+
+
+async def worked(step: Step, work: Callable[[], T]) -> T:
+    """What may take long, done where nobody waits for it. FhirError 413, 429, 503."""
+    if step.written is not None:  # in a transaction that other writes wait for
+        return await hurried(work)
+    return await step.core.apart.run(step.grant, work)
 
 
 async def instance(step: Step, asked: Interaction) -> Mapping[str, Any] | None:
@@ -97,10 +108,9 @@ async def reaching(
             asked.update(drawn(one))
     if not found:
         return Reached(vocabulary.terminology)
-    made = vocabulary.having(
-        frozenset(found), lambda: [parsed(step, each) for each in found.values()]
-    )
-    return Reached(made, tuple(found))
+    states = frozenset(State.of(each) for each in found.values())
+    made = vocabulary.having(states, lambda: [parsed(step, each) for each in found.values()])
+    return Reached(made, tuple(found), states)
 
 
 class Searched(NamedTuple):
@@ -145,7 +155,9 @@ async def searched(step: Step, parameters: Parameters) -> Searched | None:
         for each in split(value, ",")
     ]
     most = step.core.limits.value_set
-    listed = await asyncio.to_thread(_listed, reached.terminology, instances, sets, most)
+    near = [each for each in values if each not in sets]
+    work = partial(_listed, reached.terminology, instances, sets, near, most)
+    listed = await worked(step, work)
     return Searched(reached.terminology, listed)
 
 
@@ -153,9 +165,13 @@ def _listed(
     terminology: Terminology,
     instances: Mapping[str, Mapping[str, Any]],
     sets: Sequence[str],
+    near: Sequence[str],
     most: int,
 ) -> dict[str, Codes]:
-    """The codes of value sets by what they are called. FhirError."""
+    """The codes of value sets by what they are called; the code systems of `near`, system|code
+    each, are read too. FhirError."""
+    for each in near:
+        terminology.known(*each.rpartition("|")[::2])
     return {
         each: terminology.members_of(instances[each], most)
         if each in instances
@@ -176,6 +192,8 @@ async def _instance(step: Step, type: str, id: str) -> Mapping[str, Any]:
 
 def drawn(resource: Mapping[str, Any]) -> Iterator[str]:
     """The urls of what a resource of terminology is made with."""
+    if resource.get("resourceType") not in _DRAWING:
+        return
     compose = resource.get("compose", {})
     for each in (*compose.get("include", ()), *compose.get("exclude", ())):
         if "system" in each:
@@ -223,15 +241,15 @@ async def stored(step: Step, type: str, urls: set[str]) -> Sequence[Version]:
 
 def _bundled(step: Step, urls: set[str]) -> Iterator[Mapping[str, Any]]:
     """The value sets and maps of packages with these urls, which may draw in what is stored."""
-    packages = step.core.guides.current.packages
+    catalog = step.core.guides.current.vocabulary.terminology.catalog
     for url in urls:
         for type in ("ValueSet", "ConceptMap"):
-            found = packages.find(type, url)
-            if found is not None:
-                yield found
+            with suppress(FhirError):  # what cannot be read draws in nothing
+                found = catalog.resource(type, Canonical(url))
+                if found is not None:
+                    yield found
 
 
 def parsed(step: Step, version: Version) -> Mapping[str, Any]:
     """A stored version; parsed versions are remembered."""
-    key = (version.type, version.id, version.number)
-    return step.core.guides.current.vocabulary.parsed(key, version.body)
+    return step.core.guides.current.vocabulary.parsed(version)

@@ -7,37 +7,56 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from hashlib import sha256
+from typing import Any, NamedTuple
 
 from conformance.json import parse
 from conformance.packages import Packages
+from fhir_server.storage.store import Version
 from terminology.cache import Recent
 from terminology.provider import Provider
 from terminology.service import Terminology
 
 Key = tuple[str, str, int]  # type, id and number of a stored version
+
+
+class State(NamedTuple):
+    """A stored version by what it says. Its number alone names it only once it is committed: what
+    a transaction wrote and took back again had the number that another version gets."""
+
+    type: str
+    id: str
+    number: int
+    digest: bytes
+
+    @staticmethod
+    def of(version: Version) -> State:
+        digest = sha256(version.body).digest()
+        return State(version.type, version.id, version.number, digest)
+
+
 _PARSED = 512  # stored resources that are kept parsed
 _OVERLAID = 64  # sets of stored resources that are kept compiled
 
 
 class Vocabulary:
-    """What one set of packages knows of codes. Stored resources are known by their version, so
+    """What one set of packages knows of codes. Stored resources are known by what they say, so
     nothing in it is ever out of date; who may use which is decided by whoever asks."""
 
     def __init__(self, packages: Packages, providers: Sequence[Provider] = ()) -> None:
         self.terminology = Terminology(packages, providers)
-        self._parsed: Recent[Key, Mapping[str, Any]] = Recent(_PARSED)
-        self._overlaid: Recent[frozenset[Key], Terminology] = Recent(_OVERLAID)
+        self._parsed: Recent[State, Mapping[str, Any]] = Recent(_PARSED)
+        self._overlaid: Recent[frozenset[State], Terminology] = Recent(_OVERLAID)
 
-    def parsed(self, key: Key, body: bytes) -> Mapping[str, Any]:
+    def parsed(self, version: Version) -> Mapping[str, Any]:
         """A stored resource."""
-        return self._parsed.get(key, lambda: parse(body))
+        return self._parsed.get(State.of(version), lambda: parse(version.body))
 
     def having(
-        self, keys: frozenset[Key], resources: Callable[[], Sequence[Mapping[str, Any]]]
+        self, states: frozenset[State], resources: Callable[[], Sequence[Mapping[str, Any]]]
     ) -> Terminology:
         """The terminology with stored resources. FhirError when they are too many."""
-        return self._overlaid.get(keys, lambda: self.terminology.having(resources()))
+        return self._overlaid.get(states, lambda: self.terminology.having(resources()))
 
     @cached_property
     def capabilities(self) -> Mapping[str, Any]:

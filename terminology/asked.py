@@ -10,9 +10,12 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from conformance.outcome import FhirError
+from terminology.shapes import CODED, require, require_shape
 
+_READ = frozenset({"tx-resource", "valueSet", "codeSystem", "conceptMap"})
 _FLAGS = {"true": True, "false": False}
 _LONGEST = 4_096  # characters of a text
+_MOST = 200  # texts of one name
 
 
 class Given(NamedTuple):
@@ -46,10 +49,10 @@ class Asked:
 
     @staticmethod
     def named(pairs: Iterable[tuple[str, Given]], language: str | None = None) -> Asked:
-        found: dict[str, tuple[Given, ...]] = {}
+        found: dict[str, list[Given]] = {}
         for name, given in pairs:
-            found[name] = (*found.get(name, ()), given)
-        return Asked(found, language)
+            found.setdefault(name, []).append(given)
+        return Asked({name: tuple(several) for name, several in found.items()}, language)
 
     def also(self, **values: object) -> Asked:
         """This with a few more values, dashes in names written as underscores."""
@@ -65,6 +68,9 @@ class Asked:
 
     def texts(self, name: str) -> tuple[str, ...]:
         found = tuple(each.value for each in self.given.get(name, ()))
+        if len(found) > _MOST:
+            text = f"The parameter `{name}` is given at most {_MOST} times"
+            raise FhirError("too-costly", text, "Parameters.parameter")
         if not all(isinstance(each, str) and 0 < len(each) <= _LONGEST for each in found):
             raise _wrong(name, "is a text")
         return found
@@ -96,15 +102,10 @@ class Asked:
     def structure(self, name: str) -> Mapping[str, Any] | None:
         """A Coding or CodeableConcept."""
         found = self._one(name)
-        if found is not None and not isinstance(found, Mapping):
-            raise _wrong(name, "is a structure; send it in the Parameters of a POST")
-        return found
+        return None if found is None else _structure(name, found)
 
     def structures(self, name: str) -> tuple[Mapping[str, Any], ...]:
-        found = tuple(each.value for each in self.given.get(name, ()))
-        if not all(isinstance(each, Mapping) for each in found):
-            raise _wrong(name, "is a structure; send it in the Parameters of a POST")
-        return found
+        return tuple(_structure(name, each.value) for each in self.given.get(name, ()))
 
     def resource(self, name: str, type: str) -> Mapping[str, Any] | None:
         given = self.given.get(name, ())
@@ -144,7 +145,16 @@ def _given(parameters: Any) -> Iterator[tuple[str, Given]]:
         resource, parts = each.get("resource"), each.get("part")
         if resource is not None and not isinstance(resource, Mapping):
             raise _wrong(each["name"], "is a resource")
+        if resource is not None and each["name"] in _READ:
+            require(resource)
         yield each["name"], Given(value, resource, tuple(_given(parts)) if parts else ())
+
+
+def _structure(name: str, value: Any) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise _wrong(name, "is a structure; send it in the Parameters of a POST")
+    require_shape(value, CODED, name)
+    return value
 
 
 def _wrong(name: str, what: str) -> FhirError:

@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 
 from conformance.outcome import FhirError
 from terminology.asked import Asked
+from terminology.codesystem import CodeSystem
+from terminology.compose import Budget
 from terminology.issues import refusal
 from terminology.lookup import concept_of, provider_of
 from terminology.rules import Context
@@ -85,17 +87,40 @@ def _related(
     entries: Sequence[Entry], since: int, context: Context
 ) -> Iterator[tuple[str, str, str]]:
     """System, code and what it is a kind of, where either came in that version or later."""
+    budget = Budget(context.catalog.limits.compared)
     systems: dict[str, list[Entry]] = {}
     for each in entries:
         systems.setdefault(each.system, []).append(each)
     for system, listed in systems.items():
         provider = provider_of(context, system, None)
+        if isinstance(provider, CodeSystem):
+            for code, above in _walked(provider, listed, since, budget):
+                yield system, code, above
+            continue
         for one in listed:
+            budget.spend(len(listed))
             for other in listed:
                 if max(one.version, other.version) >= since and provider.subsumes(
                     other.code, one.code
                 ):
                     yield system, one.code, other.code
+
+
+def _walked(
+    provider: CodeSystem, listed: Sequence[Entry], since: int, budget: Budget
+) -> Iterator[tuple[str, str]]:
+    """Each code and what it is a kind of, in a code system whose hierarchy is at hand: up from
+    each code, once."""
+    place = {each.code: at for at, each in enumerate(listed)}
+    for one in listed:
+        found = []
+        for code in provider.ancestors(one.code):
+            budget.spend(1)
+            if code in place and code != one.code:
+                found.append(place[code])
+        for at in sorted(found):
+            if max(one.version, listed[at].version) >= since:
+                yield one.code, listed[at].code
 
 
 def _map(name: str, version: int, related: Any) -> dict[str, Any]:

@@ -11,12 +11,15 @@ from typing import Any
 
 from conformance.outcome import FhirError
 from terminology.canonical import Canonical
-from terminology.concepts import Defined, defined, meanings, read, supplemented, walk, written
+from terminology.concepts import Defined, also, defined, meanings, read, supplemented, walk, written
 from terminology.issues import refusal
+from terminology.patience import look
 from terminology.patterns import matcher
 from terminology.provider import Concept, Selection, selection, unknown_filter
 
 _CODE = frozenset({"concept", "code"})
+_LOOK = 4_096  # concepts that are read between two looks at the clock
+_SAID, _TEXT = 4, 64  # properties, and characters, that weigh as much as a concept and a property
 # What any code system may be asked for, though it defines no such property.
 _COMMON = frozenset({"inactive", "status", "notSelectable", "abstract", "deprecated", "retired"})
 
@@ -40,7 +43,9 @@ class CodeSystem:
         self._concepts: dict[str, Concept] = {}
         self._children: dict[str, dict[str, None]] = {}
         self._parents: dict[str, dict[str, None]] = {}
-        for raw, parent in walk(resource.get("concept", ())):
+        for at, (raw, parent) in enumerate(walk(resource.get("concept", ()))):
+            if not at % _LOOK:
+                look()
             self._add(raw, parent)
         self._relate()
         for supplement in supplements:
@@ -71,10 +76,13 @@ class CodeSystem:
     def _supplement(self, resource: Mapping[str, Any]) -> None:
         source = str(Canonical(resource["url"], resource.get("version")))
         known = defined(resource)
+        added: dict[str, list[Concept]] = {}
         for raw, _ in walk(resource.get("concept", ())):
             concept = self._concepts.get(raw["code"])
             if concept is not None:
-                self._concepts[raw["code"]] = supplemented(concept, raw, source, known)
+                added.setdefault(concept.code, []).append(supplemented(raw, source, known))
+        for code, more in added.items():
+            self._concepts[code] = also(self._concepts[code], more)
 
     @property
     def hierarchical(self) -> bool:
@@ -86,6 +94,24 @@ class CodeSystem:
 
     def __len__(self) -> int:
         return len(self._concepts)
+
+    @cached_property
+    def weight(self) -> int:
+        """What a filter has to look at: its concepts, with what is said of them."""
+        said = sum(
+            len(each.properties)
+            + len(each.designations)
+            + (
+                len(each.code)
+                + len(each.display or "")
+                + len(each.definition or "")
+                + sum(len(one.value) for one in each.designations)
+                + sum(len(str(one.value)) for one in each.properties)
+            )
+            // _TEXT
+            for each in self._concepts.values()
+        )
+        return len(self) + said // _SAID
 
     def locate(self, code: str) -> Concept | None:
         """The concept of a code: the exact one first, then, unless the system says that case

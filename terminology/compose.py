@@ -5,7 +5,7 @@ https://hl7.org/fhir/R4/valueset.html#compositions
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sized
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -14,11 +14,13 @@ from terminology.canonical import Canonical, canonical
 from terminology.catalog import Resource
 from terminology.codesystem import RELATIONS, CodeSystem
 from terminology.issues import refusal
+from terminology.patience import look, present
 from terminology.provider import Concept, Provider, Selection
 from terminology.rules import Context
 
 _OP = "http://hl7.org/fhir/5.0/StructureDefinition/extension-ValueSet.compose.include.filter.op"
 SUPPLEMENT = "http://hl7.org/fhir/StructureDefinition/valueset-supplement"
+_LOOK = 4_096  # comparisons between two looks at the clock
 PARTIAL = frozenset({"fragment", "example"})  # content that says nothing of what is missing
 
 
@@ -35,19 +37,27 @@ class Member(NamedTuple):
 
 
 class Budget:
-    """How many comparisons may still be made for a value set."""
+    """How many comparisons may still be made for a value set, and whether there is time."""
 
-    __slots__ = ("_left", "_most")
+    __slots__ = ("_left", "_most", "_next", "_patience")
 
     def __init__(self, most: int) -> None:
         self._left = self._most = most
+        self._next = most - _LOOK
+        self._patience = present()
 
     def spend(self, count: int) -> None:
         """FhirError when that is more than is left."""
         self._left -= count
+        if self._left < self._next or self._left < 0:
+            self._look()
+
+    def _look(self) -> None:
         if self._left < 0:
             text = f"The value set takes more than {self._most} comparisons of codes"
             raise refusal("too-costly", text=text)
+        self._next = self._left - _LOOK
+        self._patience.look()
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +70,7 @@ class Part:
     references: Mapping[str, Mapping[str, Any]] | None
     selections: tuple[Selection, ...]
     imports: tuple[Plan, ...]
+    known: tuple[str, ...] = ()  # versions of the code system, where the one that is asked is none
 
     @property
     def weight(self) -> int:
@@ -109,7 +120,7 @@ class Part:
                     yield Member(system, self._told(), concept, reference, provider, False)
             return
         if provider is None:
-            raise unknown(system, self.version)
+            raise unknown(system, self.version, self.known)
         nests = provider.hierarchical
         for concept in _selected(provider, self.selections, budget):
             yield Member(system, provider.version, concept, None, provider, nests)
@@ -143,10 +154,7 @@ class Plan:
         part = next((each for each in self.include if each.holds(system, code)), None)
         if part is None or any(each.holds(system, code) for each in self.exclude):
             return False
-        if strict and self.inactive is False and part.provider is not None:
-            concept = part.provider.locate(code)
-            return concept is None or not concept.inactive
-        return True
+        return not (strict and self.inactive is False and _inactive(part, system, code))
 
     def parts(self, system: str) -> Iterator[Part]:
         """The includes that draw on a code system, those of imports too."""
@@ -177,7 +185,7 @@ class Plan:
         drawn = {each.system for each in self.include}
         for each in self.exclude:
             if each.unknown and each.system in drawn:
-                raise unknown(str(each.system), each.version)
+                raise unknown(str(each.system), each.version, each.known)
         seen: set[tuple[str, str]] = set()
         for part in self.include:
             for member in part.members(budget):
@@ -190,6 +198,19 @@ class Plan:
                     continue
                 if not any(each.holds(*key) for each in self.exclude):
                     yield member
+
+
+def _inactive(part: Part, system: str, code: str) -> bool:
+    """Whether a code of an include is not active, also where the include is of imports."""
+    if part.system is None:
+        return any(
+            _inactive(each, system, code)
+            for one in part.imports
+            for each in one.include
+            if each.holds(system, code)
+        )
+    concept = part.provider.locate(code) if part.provider is not None else None
+    return concept is not None and concept.inactive
 
 
 def unknown(system: str, version: str | None, known: Iterable[str] = ()) -> FhirError:
@@ -235,18 +256,24 @@ def _selected(
 
 
 # What a filter costs for each code of its system: those by relations cost what they find.
-_COSTS: Mapping[str, int] = {**dict.fromkeys(RELATIONS, 0), "regex": 5}
+_COSTS: Mapping[str, int] = {
+    **dict.fromkeys(RELATIONS, 0),
+    "is-not-a": 1,  # which walk more than they find
+    "descendent-leaf": 1,
+    "regex": 5,
+}
 
 # --- reading ---------------------------------------------------------------------------------
 
 
 class _Reading(NamedTuple):
-    """What is known while a value set is read: those that are being read, and how many there
-    were."""
+    """What is known while a value set is read: those that are being read, how many there were, and
+    how many includes and filters they had."""
 
     context: Context
     within: tuple[str, ...]
     read: list[int]
+    parts: list[int]
     budget: Budget
 
 
@@ -258,7 +285,7 @@ def plan(resource: Resource, context: Context) -> Plan:
 
 def _reading(resource: Resource, context: Context) -> _Reading:
     budget = Budget(context.catalog.limits.filtered)
-    return _Reading(context, (str(resource.get("url")),), [0], budget)
+    return _Reading(context, (str(resource.get("url")),), [0], [0], budget)
 
 
 def _plan(resource: Resource, reading: _Reading, root: Resource) -> Plan:
@@ -278,9 +305,15 @@ def _plan(resource: Resource, reading: _Reading, root: Resource) -> Plan:
     compose = _composed(resource)
     include, exclude = compose.get("include", ()), compose.get("exclude", ())
     filters = sum(len(each.get("filter", ())) for each in (*include, *exclude))
-    if len(include) + len(exclude) + filters > limits.includes:
-        text = f"A value set has at most {limits.includes} includes and filters"
+    count = len(include) + len(exclude) + filters
+    reading.parts[0] += count
+    if count > limits.includes or reading.parts[0] > limits.drawn:
+        text = (
+            f"A value set has at most {limits.includes} includes and filters, and {limits.drawn}"
+            " with those of what it imports"
+        )
         raise refusal("too-costly", text=text)
+    look()
     inactive = compose.get("inactive")
     made = [
         _part(each, f"ValueSet.compose.{name}[{at}]", reading, root)
@@ -335,7 +368,10 @@ def _part(raw: Mapping[str, Any], path: str, reading: _Reading, root: Resource) 
         references = {_spelled(provider, each["code"]): each for each in listed}
     imports = tuple(_import(str(each), reading, root) for each in raw.get("valueSet", ()))
     known = tuple(each for each in selections if each is not None)
-    return Part(system, version, provider, references, known, imports)
+    versions: tuple[str, ...] = ()
+    if system is not None and provider is None:
+        versions = reading.context.catalog.known_versions(system)
+    return Part(system, version, provider, references, known, imports, versions)
 
 
 def _spelled(provider: Provider | None, code: str) -> str:
@@ -361,7 +397,7 @@ def _filter(
         )
     if provider is None:
         return None
-    budget.spend(_COSTS.get(op, 1) * len(provider) if isinstance(provider, CodeSystem) else 1)
+    budget.spend(_COSTS.get(op, 1) * _weight(provider))
     try:
         found = provider.filter(property, op, str(raw["value"]))
     except FhirError as error:
@@ -369,6 +405,12 @@ def _filter(
     if op in RELATIONS and isinstance(provider, CodeSystem) and found.codes is not None:
         budget.spend(sum(1 for _ in found.codes()))
     return found
+
+
+def _weight(provider: Provider) -> int:
+    if isinstance(provider, CodeSystem):
+        return provider.weight
+    return len(provider) if isinstance(provider, Sized) else 1
 
 
 def _op(raw: Mapping[str, Any]) -> str:

@@ -96,14 +96,23 @@ def designations(raw: Mapping[str, Any], source: str | None = None) -> tuple[Des
     )
 
 
-def supplemented(
-    concept: Concept, raw: Mapping[str, Any], source: str, known: Mapping[str, Defined]
-) -> Concept:
-    """The concept with what a supplement adds to it."""
+def supplemented(raw: Mapping[str, Any], source: str, known: Mapping[str, Defined]) -> Concept:
+    """What a supplement adds to a concept, as a concept."""
+    return Concept(
+        raw["code"],
+        designations=designations(raw, source),
+        properties=tuple(_properties(raw, known)),
+        extension=tuple(raw.get("extension", ())),
+    )
+
+
+def also(concept: Concept, more: Sequence[Concept]) -> Concept:
+    """The concept with what supplements add to it."""
+    every = (concept, *more)
     return concept._replace(
-        designations=concept.designations + designations(raw, source),
-        properties=concept.properties + tuple(_properties(raw, known)),
-        extension=concept.extension + tuple(raw.get("extension", ())),
+        designations=tuple(one for each in every for one in each.designations),
+        properties=tuple(one for each in every for one in each.properties),
+        extension=tuple(one for each in every for one in each.extension),
     )
 
 

@@ -128,8 +128,9 @@ def _properties(
     values = {each.get("url"): each for each in extensions}
     for name, urls in _PROPERTIES.items():
         found = next((values[_FHIR + url] for url in urls if _FHIR + url in values), None)
-        if found is not None:
-            yield _extended(name, found)
+        told_so = _extended(name, found) if found is not None else None
+        if told_so is not None:
+            yield told_so
     for each in concept.properties:
         if (each.code in wanted or "*" in wanted) and each.code not in ("status", *_RELATED):
             yield each
@@ -145,11 +146,14 @@ def _related(member: Member, name: str) -> tuple[str, ...]:
     return tuple(near(member.concept.code))
 
 
-def _extended(name: str, extension: Mapping[str, Any]) -> Property:
+def _extended(name: str, extension: Mapping[str, Any]) -> Property | None:
+    """None where the extension says nothing that can be told."""
     value = next((extension[key] for key in extension if key.startswith("value")), None)
     if isinstance(value, str):
         return Property(name, "string", value)
-    return Property(name, "decimal", value if isinstance(value, Decimal) else Decimal(str(value)))
+    if isinstance(value, Decimal | int) and not isinstance(value, bool):
+        return Property(name, "decimal", Decimal(value))
+    return None
 
 
 def _property(each: Property) -> dict[str, Any]:

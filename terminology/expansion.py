@@ -19,6 +19,9 @@ from terminology.compose import PARTIAL, Budget, Member, Plan
 from terminology.contents import Told, contains, property_uri
 from terminology.issues import refusal
 from terminology.languages import Languages
+from terminology.nesting import nested
+from terminology.patience import look
+from terminology.provider import Provider
 
 _WORD = re.compile(r"\w+")
 PROPERTY = "http://hl7.org/fhir/5.0/StructureDefinition/extension-ValueSet.expansion.property"
@@ -114,11 +117,15 @@ def expand(
             " ask for pages with count and offset, or for fewer with filter"
         )
         raise refusal("too-costly", text=text)
+    look()
     ambiguous = {system for system, versions in listing.versions.items() if versions > 1}
     made = [(each, contains(each, want.told, each.system in ambiguous)) for each in page]
-    made_of = {name for _, (_, names) in made for name in names}
+    made_of: dict[str, dict[int, Provider | None]] = {}
+    for member, (_, names) in made:
+        for name in names:
+            made_of.setdefault(name, {})[id(member.provider)] = member.provider
     expansion: dict[str, Any] = {
-        "extension": [_defined(name, made) for name in sorted(made_of)],
+        "extension": [_defined(name, made_of[name].values()) for name in sorted(made_of)],
         "identifier": stamp[0],
         "timestamp": stamp[1],
         "total": total,
@@ -127,7 +134,7 @@ def expand(
         expansion["offset"] = want.offset
     expansion["parameter"] = [*_echoed(asked, want.told.languages), *used(listing.plan)]
     flat = [(member, one) for member, (one, _) in made]
-    expansion["contains"] = [one for _, one in flat] if want.flat else _nested(flat)
+    expansion["contains"] = [one for _, one in flat] if want.flat else nested(flat)
     headed = _head(listing.plan.resource, want.definition)
     return {**headed, "expansion": {key: value for key, value in expansion.items() if value != []}}
 
@@ -170,13 +177,9 @@ def _chosen(listing: Listing, want: Wanted) -> Sequence[Member]:
     if want.selectable and want.flat:
         tests.append(lambda one: not one.concept.abstract)
     if want.excluded:
+        out = frozenset(want.excluded)
         tests.append(
-            lambda one: (
-                not any(
-                    at.url == one.system and at.version in (None, one.version)
-                    for at in want.excluded
-                )
-            )
+            lambda one: out.isdisjoint((Canonical(one.system), Canonical(one.system, one.version)))
         )
     return [one for one in found if all(test(one) for test in tests)] if tests else found
 
@@ -184,9 +187,10 @@ def _chosen(listing: Listing, want: Wanted) -> Sequence[Member]:
 def _matching(listing: Listing, text: str) -> list[Member]:
     """The members in which each word of the text begins some word: those that are it exactly
     first, then those that begin with it."""
-    words = [" " + word for word in _WORD.findall(text.casefold())]
+    words = [" " + word for word in dict.fromkeys(_WORD.findall(text.casefold()))]
     left = list(zip(listing.members, listing.texts, strict=True))
     for word in words:
+        look()
         left = [(member, said) for member, said in left if word in said]
     found = [member for member, _ in left]
     asked = text.strip().casefold()
@@ -196,53 +200,6 @@ def _matching(listing: Listing, text: str) -> list[Member]:
         return 0 if asked in texts else 1 if any(one.startswith(asked) for one in texts) else 2
 
     return sorted(found, key=rank)
-
-
-def _nested(flat: list[tuple[Member, dict[str, Any]]]) -> list[dict[str, Any]]:
-    """The codes below the nearest ones that they are beneath in their code system."""
-    made = {(member.system, member.concept.code): one for member, one in flat}
-    above: dict[tuple[str, str], tuple[str, str] | None] = {}
-    for member, _ in flat:
-        key = (member.system, member.concept.code)
-        above[key] = _above(member, made) if member.nests else None
-    top = []
-    for key, one in made.items():
-        parent = above[key]
-        if parent is None or _circular(key, above):
-            top.append(one)
-        else:
-            made[parent].setdefault("contains", []).append(one)
-    return top
-
-
-def _above(member: Member, made: Mapping[tuple[str, str], Any]) -> tuple[str, str] | None:
-    """The nearest ancestor that is listed too."""
-    provider = member.provider
-    if provider is None:
-        return None
-    seen, waiting = {member.concept.code}, list(provider.parents(member.concept.code))
-    while waiting:
-        code = waiting.pop(0)
-        if (member.system, code) in made and code != member.concept.code:
-            return member.system, code
-        if code not in seen:
-            seen.add(code)
-            waiting.extend(provider.parents(code))
-    return None
-
-
-def _circular(
-    start: tuple[str, str], above: Mapping[tuple[str, str], tuple[str, str] | None]
-) -> bool:
-    """Whether a code is beneath itself, so that it would never be seen."""
-    seen: set[tuple[str, str]] = set()
-    at = above[start]
-    while at is not None and at not in seen:
-        if at == start:
-            return True
-        seen.add(at)
-        at = above[at]
-    return at is not None
 
 
 def _echoed(asked: Asked, languages: Languages | None) -> Iterator[dict[str, Any]]:
@@ -257,10 +214,9 @@ def _echoed(asked: Asked, languages: Languages | None) -> Iterator[dict[str, Any
         yield from ({"name": name, f"value{type}": each} for each in values if each is not None)
 
 
-def _defined(name: str, made: Iterable[tuple[Member, Any]]) -> dict[str, Any]:
+def _defined(name: str, systems: Iterable[Provider | None]) -> dict[str, Any]:
     """What a property in the expansion means."""
-    systems = {id(one.provider): one.provider for one, (_, names) in made if name in names}
-    own = (each.uri(name) for each in systems.values() if isinstance(each, CodeSystem))
+    own = (each.uri(name) for each in systems if isinstance(each, CodeSystem))
     uri = next((each for each in own if each), None) or property_uri(name)
     parts: list[dict[str, Any]] = [{"url": "code", "valueCode": name}]
     if uri is not None:

@@ -100,6 +100,10 @@ def find_matches(asked: Asked, context: Context) -> dict[str, Any]:
     """Parameters: the codes that have every property that is given. FhirError 400, 404, and 422
     for what a code system that is no list can not be asked."""
     provider = provider_of(context, asked.required("system"), asked.text("version"))
+    most = context.catalog.limits.properties
+    if len(asked.given.get("property", ())) > most:
+        text = f"$find-matches is given at most {most} properties"
+        raise refusal("too-costly", text=text)
     wanted = [
         (each.required("code"), written(each.given["value"][0].value)) for each in _given(asked)
     ]

@@ -12,6 +12,7 @@ from conformance.outcome import FhirError
 from terminology.asked import Asked
 from terminology.canonical import Canonical, canonical
 from terminology.catalog import Catalog, Resource
+from terminology.compose import Budget
 from terminology.issues import refusal
 
 _DEPTH = 8  # maps that hand on to another
@@ -44,6 +45,7 @@ class _Sought(NamedTuple):
     target_system: str | None
     dependencies: Mapping[str, frozenset[str]]
     reverse: bool
+    budget: Budget
 
 
 def translate(asked: Asked, catalog: Catalog, given: Resource | None = None) -> dict[str, Any]:
@@ -54,12 +56,18 @@ def translate(asked: Asked, catalog: Catalog, given: Resource | None = None) -> 
         asked.text("targetsystem"),
         _dependencies(asked),
         asked.flag("reverse") is True,
+        Budget(catalog.limits.mapped),
     )
+    if len(sought.codings) > catalog.limits.codings:
+        text = f"A CodeableConcept has at most {catalog.limits.codings} codings here"
+        raise refusal("too-costly", text=text)
     found: list[Match] = []
-    for each in _maps(asked, catalog, given):
-        found += _translated(each, sought, catalog, 0)
-        if len(found) > _MOST:
-            raise refusal("too-costly", text=f"There are more than {_MOST} matches; name one map")
+    for map in _maps(asked, catalog, given):
+        for each in _translated(map, sought, catalog, 0):
+            found.append(each)
+            if len(found) > _MOST:
+                text = f"There are more than {_MOST} matches; name one map"
+                raise refusal("too-costly", text=text)
     found = list({_key(each): each for each in found}.values())
     result = any(each.equivalence not in _NO_MATCH for each in found)
     made: list[dict[str, Any]] = [{"name": "result", "valueBoolean": result}]
@@ -81,12 +89,8 @@ def _codings(asked: Asked) -> list[tuple[str | None, str]]:
         raise FhirError("required", text, status=400)
     if code is not None:
         return [(canonical(asked.required("system")).url, code)]
-    listed = [coding] if concept is None else concept.get("coding", ())
-    return [
-        (each.get("system"), each["code"])
-        for each in listed
-        if isinstance(each, Mapping) and isinstance(each.get("code"), str)
-    ]
+    listed = concept.get("coding", ()) if concept is not None else [coding or {}]
+    return [(each.get("system"), each["code"]) for each in listed if "code" in each]
 
 
 def _dependencies(asked: Asked) -> dict[str, frozenset[str]]:
@@ -115,9 +119,7 @@ def _maps(asked: Asked, catalog: Catalog, given: Resource | None) -> Iterator[Re
         yield found
         return
     source, target = asked.text("source"), asked.text("target")
-    own = (each for each in catalog.overlay.each() if each["resourceType"] == "ConceptMap")
-    held = (package.resource(one) for package, one in catalog.packages.each("ConceptMap"))
-    for each in (*own, *held):
+    for each in catalog.maps():
         if _concerns(each, "source", source) and _concerns(each, "target", target):
             yield each
 
@@ -135,27 +137,31 @@ def _translated(map: Resource, sought: _Sought, catalog: Catalog, depth: int) ->
         of, to = ends[::-1] if sought.reverse else ends
         if sought.target_system is not None and to != sought.target_system:
             continue
+        sought.budget.spend(1 + len(sought.codings))
         for system, code in sought.codings:
             if system is None or of != canonical(system).url:
                 continue
             if sought.reverse:
-                yield from _backward(group, code, source)
+                yield from _backward(group, code, sought.budget, source)
                 continue
-            found = list(_forward(group, code, sought.dependencies, source))
+            found = list(_forward(group, code, sought, source))
             yield from found or _unmapped(group, (system, code), sought, catalog, depth, source)
 
 
 def _forward(
     group: Mapping[str, Any],
     code: str,
-    given: Mapping[str, frozenset[str]],
+    sought: _Sought,
     source: str | None,
 ) -> Iterator[Match]:
+    given = sought.dependencies
     for element in group.get("element", ()):
+        sought.budget.spend(1)
         if element.get("code") != code:
             continue
         for target in element.get("target", ()):
             needs = target.get("dependsOn", ())
+            sought.budget.spend(1 + len(needs))
             if all(one.get("value") in given.get(str(one.get("property")), ()) for one in needs):
                 yield Match(
                     target.get("equivalence", "relatedto"),
@@ -168,8 +174,11 @@ def _forward(
                 )
 
 
-def _backward(group: Mapping[str, Any], code: str, source: str | None) -> Iterator[Match]:
+def _backward(
+    group: Mapping[str, Any], code: str, budget: Budget, source: str | None
+) -> Iterator[Match]:
     for element in group.get("element", ()):
+        budget.spend(1 + len(element.get("target", ())))
         for target in element.get("target", ()):
             if target.get("code") == code:
                 equivalence = target.get("equivalence", "relatedto")

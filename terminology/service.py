@@ -8,7 +8,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeAlias
 
 from conformance.outcome import FhirError, outcome
 from conformance.packages import Packages
@@ -23,6 +23,7 @@ from terminology.expansion import Listing
 from terminology.issues import refusal
 from terminology.languages import Languages, languages
 from terminology.membership import Membership, membership
+from terminology.patience import look
 from terminology.provider import Provider
 from terminology.rules import Context, VersionRules, pairs
 from terminology.validation import Judge, Options
@@ -30,6 +31,7 @@ from terminology.validation import Judge, Options
 _PARAMETER = "http://hl7.org/fhir/StructureDefinition/valueset-expansion-parameter"
 _VERSIONS = ("force-system-version", "system-version", "check-system-version")
 _OWN_SETS = 64  # value sets that one overlay keeps compiled
+_Key: TypeAlias = tuple[int, VersionRules, tuple[int, ...]]
 
 
 def _stamp() -> tuple[str, str]:
@@ -55,10 +57,8 @@ class Terminology:
         self.catalog = catalog or Catalog(packages, providers, limits)
         self.limits = limits
         kept = limits.sets if catalog is None else _OWN_SETS
-        self._plans: Recent[tuple[str, VersionRules, tuple[str, ...]], Plan] = Recent(kept)
-        self._listings: Recent[tuple[str, VersionRules, tuple[str, ...]], Listing] = Recent(
-            _OWN_SETS
-        )
+        self._plans: Recent[_Key, Plan] = Recent(kept)
+        self._listings: Recent[_Key, Listing] = Recent(_OWN_SETS)
         self._members: dict[str, Membership | None] = {}
         self._systems: dict[str, Provider | None] = {}
 
@@ -151,6 +151,7 @@ class Terminology:
     def _validated(
         self, given: Given, shared: Mapping[str, tuple[Given, ...]], language: str | None
     ) -> dict[str, Any]:
+        look()
         try:
             own = Asked.of(given.resource, language)
             asked = Asked({**shared, **own.given}, language)
@@ -217,11 +218,13 @@ class Terminology:
         resource = self.catalog.resource("ValueSet", canonical(value_set))
         if resource is None:
             raise refusal("unknown-set", set=value_set, status=404)
-        return self.members_of(resource, most)
+        return self._members_of(self._plan(resource, Context(self.catalog), inline=False), most)
 
     def members_of(self, resource: Resource, most: int) -> list[tuple[str, str]]:
-        """The same of a value set itself."""
-        made = self._plan(resource, Context(self.catalog), inline="url" not in resource)
+        """The same of a value set that somebody has, whatever it calls itself."""
+        return self._members_of(plan(resource, Context(self.catalog)), most)
+
+    def _members_of(self, made: Plan, most: int) -> list[tuple[str, str]]:
         found: list[tuple[str, str]] = []
         for each in made.members(Budget(self.limits.compared)):
             if len(found) >= most:
@@ -308,10 +311,10 @@ class Terminology:
         return found
 
     def _membership(self, value_set: str) -> Membership | None:
-        resource = self.catalog.resource("ValueSet", canonical(value_set))
-        if resource is None:
-            return None
         try:
+            resource = self.catalog.resource("ValueSet", canonical(value_set))
+            if resource is None:
+                return None
             planned = self._plan(resource, Context(self.catalog), inline=False)
             made = membership(planned, Budget(self.limits.compared))
         except FhirError:  # a value set that cannot be read decides nothing
@@ -325,10 +328,10 @@ class Terminology:
 _APART = frozenset({"validation", "tx-resource", "cache-id"})
 
 
-def _key(resource: Resource, context: Context) -> tuple[str, VersionRules, tuple[str, ...]]:
-    name = Canonical(str(resource.get("url")), resource.get("version"))
-    supplements = tuple(f"{each.get('url')}|{each.get('version')}" for each in context.supplements)
-    return str(name), context.rules, supplements
+def _key(resource: Resource, context: Context) -> _Key:
+    """What a plan is remembered by: the very resources, not what they call themselves. Whatever is
+    remembered holds them, so that no other can have their place."""
+    return id(resource), context.rules, tuple(id(each) for each in context.supplements)
 
 
 def _inline(asked: Asked) -> bool:

@@ -19,10 +19,12 @@ from terminology.compose import PARTIAL, Plan
 from terminology.displays import Said, right, said, valid
 from terminology.issues import issue, message, refusal
 from terminology.languages import Languages
+from terminology.patience import look
 from terminology.provider import Concept, Provider
 from terminology.rules import Context
 
 _ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:.+", re.ASCII)
+_CHOICES = 100  # displays that one issue names
 _SEVERAL = 5  # systems that one issue names
 
 
@@ -293,6 +295,8 @@ def _choices(texts: Sequence[tuple[str, str | None]]) -> str:
     named = [f"'{text}' ({language or '--'})" for text, language in texts]
     if len(named) == 1:
         return named[0]
+    if len(named) > _CHOICES:
+        return f"one of {len(named)} choices: {', '.join(named[:_CHOICES])} and others"
     return f"one of {len(named)} choices: {', '.join(named[:-1])} or {named[-1]}"
 
 
@@ -341,7 +345,10 @@ def answer(judge: Judge, asked: Asked, version: str) -> dict[str, Any]:
     most = judge.context.catalog.limits.codings
     if len(given) > most:
         raise refusal("too-costly", text=f"A CodeableConcept has at most {most} codings here")
-    found = [judge.judge(each, place, alone) for each, place in given]
+    found = []
+    for each, place in given:
+        look()
+        found.append(judge.judge(each, place, alone))
     issues = [each for verdict in found for each in verdict.issues]
     best = next((each for each in found if each.member), None)
     if concept is not None and best is None:

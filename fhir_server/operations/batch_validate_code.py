@@ -10,12 +10,15 @@ from __future__ import annotations
 
 from fhir_server.core import Operation, Step
 from fhir_server.interaction import Interaction, Result
-from fhir_server.operations.coded import answered
+from fhir_server.operations.coded import answered, prepare
+from terminology.asked import Asked
 
 
-async def run(step: Step, asked: Interaction) -> Result:
+async def run(step: Step, asked: Interaction, wanted: Asked) -> Result:
     """200 with an answer, or an OperationOutcome, for each. FhirError 400, 413."""
-    return await answered(step, asked, lambda one, given, _: one.batch_validate(given), apart=True)
+    return await answered(
+        step, asked, wanted, lambda one, given, _: one.batch_validate(given), apart=True
+    )
 
 
 OPERATION = Operation(
@@ -26,4 +29,5 @@ OPERATION = Operation(
     "http://hl7.org/fhir/OperationDefinition/ValueSet-batch-validate-code",
     run,
     own=True,
+    prepare=prepare,
 )

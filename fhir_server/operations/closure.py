@@ -7,17 +7,20 @@ A table is its caller's alone, has at most 1,000 concepts and is forgotten a day
 
 from __future__ import annotations
 
+from functools import partial
 from hashlib import sha256
 
 import msgspec
 
 from conformance.json import encode
 from conformance.outcome import FhirError
+from fhir_server.apart import hurried
 from fhir_server.core import Operation, Step
 from fhir_server.interaction import Interaction, Result
-from fhir_server.operations.coded import named, parameters
+from fhir_server.operations.coded import named, prepare
 from fhir_server.terminologies import reaching
 from smart_auth.grant import Grant
+from terminology.asked import Asked
 from terminology.closure import Table
 
 _SPACE = "closure"
@@ -29,12 +32,11 @@ _encode = msgspec.json.encode
 _decode = msgspec.json.Decoder(Table).decode
 
 
-async def run(step: Step, asked: Interaction) -> Result:
+async def run(step: Step, asked: Interaction, wanted: Asked) -> Result:
     """200 with a ConceptMap. FhirError 400, 404, 413, 422."""
     if asked.resource is None:
         text = "$closure changes a table: POST it with Parameters"
         raise FhirError("required", text, status=400)
-    wanted = parameters(asked)
     name = wanted.required("name")
     if len(name) > _LONGEST:
         raise FhirError("too-long", f"The name of a table has at most {_LONGEST} characters")
@@ -46,7 +48,8 @@ async def run(step: Step, asked: Interaction) -> Result:
         await _require_room(step, whose)
     systems = [each.system for each in table.entries] if table is not None else []
     reached = await reaching(step, [*named(wanted), *systems])
-    made, after = reached.terminology.closure(wanted, table)
+    answer = partial(reached.terminology.closure, wanted, table)
+    made, after = await hurried(answer)
     await step.tx.keep(_SPACE, key, _encode(after), until=step.core.clock() + _DAY)
     return Result(200, encode(made), touched=reached.touched)
 
@@ -76,4 +79,5 @@ OPERATION = Operation(
     "http://hl7.org/fhir/OperationDefinition/ConceptMap-closure",
     run,
     own=True,
+    prepare=prepare,
 )

@@ -8,16 +8,20 @@ what is stored takes part only where the caller may read and search it (`termino
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from functools import partial
 from typing import Any, TypeAlias
 
 from conformance.json import encode
-from fhir_server.core import Step
+from conformance.outcome import FhirError
+from fhir_server.core import Core, Step
 from fhir_server.interaction import Interaction, Result
-from fhir_server.terminologies import instance, reaching
+from fhir_server.terminologies import instance, reaching, worked
+from smart_auth.grant import Grant
 from terminology.asked import Asked, Given
 from terminology.service import Terminology
+from terminology.shapes import require
 
 Resource: TypeAlias = Mapping[str, Any]
 Answer: TypeAlias = Callable[[Terminology, Asked, Resource | None], dict[str, Any]]
@@ -28,11 +32,17 @@ _NAMING = ("url", "system", "useSupplement", "source", "target")
 _CODED = ("coding", "codingA", "codingB", "concept")
 
 
+def prepare(core: Core, grant: Grant, asked: Interaction) -> Asked:
+    """What is asked, read before the transaction; a large body in a thread. FhirError 400."""
+    return parameters(asked)
+
+
 def parameters(asked: Interaction) -> Asked:
     """From the query and the body, which may be the one resource that is asked about. FhirError
     400."""
     bare = _BARE.get((asked.resource or {}).get("resourceType", ""))
     if bare is not None and asked.resource is not None:
+        require(asked.resource)
         sent = Asked.named([(bare, Given(resource=asked.resource))], asked.language)
     else:
         sent = Asked.of(asked.resource, asked.language)
@@ -44,17 +54,17 @@ def parameters(asked: Interaction) -> Asked:
 
 
 async def answered(
-    step: Step, asked: Interaction, answer: Answer, *, apart: bool = False
+    step: Step, asked: Interaction, wanted: Asked, answer: Answer, *, apart: bool = False
 ) -> Result:
     """200 with what is answered. `apart`: in a thread, since it may take long, as may all that is
     sent along or stored. FhirError."""
-    wanted = parameters(asked)
     of = await instance(step, asked)
     resources = [*_sent(wanted), *(() if of is None else (of,))]
     maps = asked.type == "ConceptMap"
     reached = await reaching(step, named(wanted), resources, maps=maps)
     if apart or resources or reached.touched:
-        made = await asyncio.to_thread(answer, reached.terminology, wanted, of)
+        work = partial(answer, reached.terminology, wanted, of)
+        made = await worked(step, work)
     else:
         made = answer(reached.terminology, wanted, of)
     touched = list(reached.touched)
@@ -76,8 +86,9 @@ def named(asked: Asked) -> Iterator[str]:
         if isinstance(codings, list):
             yield from _systems(tuple(Given(one) for one in codings))
     for each in asked.given.get("validation", ()):
-        if each.resource is not None:
-            yield from named(Asked.of(each.resource))
+        with suppress(FhirError):  # which is told in its place
+            if each.resource is not None:
+                yield from named(Asked.of(each.resource))
 
 
 def _systems(given: tuple[Given, ...]) -> Iterator[str]:

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from fhir_server.core import Operation, Step
 from fhir_server.interaction import Interaction, Result
-from fhir_server.operations.coded import Resource, answered
+from fhir_server.operations.coded import Resource, answered, prepare
 from terminology.asked import Asked
 from terminology.service import Terminology
 
 
-async def run(step: Step, asked: Interaction) -> Result:
+async def run(step: Step, asked: Interaction, wanted: Asked) -> Result:
     """200 with the matches. FhirError 400, 404, 413, 422."""
-    return await answered(step, asked, _found, apart=True)
+    return await answered(step, asked, wanted, _found, apart=True)
 
 
 def _found(terminology: Terminology, given: Asked, of: Resource | None) -> dict[str, object]:
@@ -31,4 +31,5 @@ OPERATION = Operation(
     "http://hl7.org/fhir/OperationDefinition/CodeSystem-find-matches",
     run,
     own=True,
+    prepare=prepare,
 )

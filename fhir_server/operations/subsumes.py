@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from fhir_server.core import Operation, Step
 from fhir_server.interaction import Interaction, Result
-from fhir_server.operations.coded import Resource, answered
+from fhir_server.operations.coded import Resource, answered, prepare
 from terminology.asked import Asked
 from terminology.service import Terminology
 
 
-async def run(step: Step, asked: Interaction) -> Result:
+async def run(step: Step, asked: Interaction, wanted: Asked) -> Result:
     """200 with the outcome. FhirError 400, 404."""
-    return await answered(step, asked, _related)
+    return await answered(step, asked, wanted, _related)
 
 
 def _related(terminology: Terminology, given: Asked, of: Resource | None) -> dict[str, object]:
@@ -31,4 +31,5 @@ OPERATION = Operation(
     "http://hl7.org/fhir/OperationDefinition/CodeSystem-subsumes",
     run,
     own=True,
+    prepare=prepare,
 )

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 from fhir_server.core import Operation, Step
 from fhir_server.interaction import Interaction, Result
-from fhir_server.operations.coded import answered
+from fhir_server.operations.coded import answered, prepare
+from terminology.asked import Asked
 
 
-async def run(step: Step, asked: Interaction) -> Result:
+async def run(step: Step, asked: Interaction, wanted: Asked) -> Result:
     """200 with what is answered. FhirError 400, 404, 413, 422."""
     return await answered(
         step,
         asked,
+        wanted,
         lambda terminology, given, of: terminology.translate(given, of),
         apart=True,
     )
@@ -28,4 +30,5 @@ OPERATION = Operation(
     "http://hl7.org/fhir/OperationDefinition/ConceptMap-translate",
     run,
     own=True,
+    prepare=prepare,
 )

@@ -8,17 +8,19 @@ from __future__ import annotations
 
 from fhir_server.core import Operation, Step
 from fhir_server.interaction import Interaction, Result
-from fhir_server.operations.coded import answered
+from fhir_server.operations.coded import answered, prepare
+from terminology.asked import Asked
+from terminology.service import Terminology
 
 _CODE_SYSTEM = "http://hl7.org/fhir/OperationDefinition/CodeSystem-validate-code"
 _VALUE_SET = "http://hl7.org/fhir/OperationDefinition/ValueSet-validate-code"
 
 
-async def run(step: Step, asked: Interaction) -> Result:
+async def run(step: Step, asked: Interaction, wanted: Asked) -> Result:
     """200 with the result and the reasons. FhirError 400, 404, 422."""
     if asked.type == "CodeSystem":
-        return await answered(step, asked, lambda one, given, of: one.validate_in_system(given, of))
-    return await answered(step, asked, lambda one, given, of: one.validate_code(given, of))
+        return await answered(step, asked, wanted, Terminology.validate_in_system)
+    return await answered(step, asked, wanted, Terminology.validate_code)
 
 
 OPERATION = Operation(
@@ -29,5 +31,6 @@ OPERATION = Operation(
     _VALUE_SET,
     run,
     own=True,
+    prepare=prepare,
     definitions={"CodeSystem": _CODE_SYSTEM},
 )
