@@ -28,15 +28,17 @@ class State(NamedTuple):
     id: str
     number: int
     digest: bytes
+    size: int  # bytes of its body
 
     @staticmethod
     def of(version: Version) -> State:
         digest = sha256(version.body).digest()
-        return State(version.type, version.id, version.number, digest)
+        return State(version.type, version.id, version.number, digest, len(version.body))
 
 
 _PARSED = 512  # stored resources that are kept parsed
 _OVERLAID = 64  # sets of stored resources that are kept compiled
+HEAVIEST = 16 * 1024 * 1024  # bytes of the bodies of what is kept; in memory it is some ten times
 
 
 class Vocabulary:
@@ -45,18 +47,20 @@ class Vocabulary:
 
     def __init__(self, packages: Packages, providers: Sequence[Provider] = ()) -> None:
         self.terminology = Terminology(packages, providers)
-        self._parsed: Recent[State, Mapping[str, Any]] = Recent(_PARSED)
-        self._overlaid: Recent[frozenset[State], Terminology] = Recent(_OVERLAID)
+        self._parsed: Recent[State, Mapping[str, Any]] = Recent(_PARSED, HEAVIEST)
+        self._overlaid: Recent[frozenset[State], Terminology] = Recent(_OVERLAID, HEAVIEST)
 
     def parsed(self, version: Version) -> Mapping[str, Any]:
         """A stored resource."""
-        return self._parsed.get(State.of(version), lambda: parse(version.body))
+        state = State.of(version)
+        return self._parsed.get(state, lambda: parse(version.body), state.size)
 
     def having(
         self, states: frozenset[State], resources: Callable[[], Sequence[Mapping[str, Any]]]
     ) -> Terminology:
         """The terminology with stored resources. FhirError when they are too many."""
-        return self._overlaid.get(states, lambda: self.terminology.having(resources()))
+        weight = sum(each.size for each in states)
+        return self._overlaid.get(states, lambda: self.terminology.having(resources()), weight)
 
     @cached_property
     def capabilities(self) -> Mapping[str, Any]:

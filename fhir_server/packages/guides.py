@@ -15,7 +15,7 @@ from conformance.profiles import Profiles
 from conformance.validator import Validator
 from fhir_server.packages.installed import Entry, entries, read_data
 from fhir_server.storage.store import Store
-from fhir_server.vocabulary import State, Vocabulary
+from fhir_server.vocabulary import HEAVIEST, State, Vocabulary
 from terminology import ucum
 from terminology.cache import Recent
 from terminology.checks import systems
@@ -30,7 +30,7 @@ class Current:
 
     def __init__(self, packages: Packages) -> None:
         self.packages = packages
-        self._beside: Recent[frozenset[State], Profiles] = Recent(_BESIDE)
+        self._beside: Recent[frozenset[State], Profiles] = Recent(_BESIDE, HEAVIEST)
 
     @cached_property
     def vocabulary(self) -> Vocabulary:
@@ -51,7 +51,7 @@ class Current:
 
     def profiles_with(self, states: frozenset[State], make: Callable[[], Profiles]) -> Profiles:
         """The same with stored definitions, remembered by what they say."""
-        return self._beside.get(states, make)
+        return self._beside.get(states, make, sum(each.size for each in states))
 
 
 class Guides:
