@@ -28,7 +28,7 @@ from fhir_server.storage.store import Version
 
 SLICE = 2_000  # sequences of a slice, at most
 _LOOK = 100  # versions that are looked at at once
-_AT_ONCE = 50  # slices that are kept in one transaction
+_AT_ONCE = 10  # slices that are kept in one transaction
 
 
 class Block(NamedTuple):
