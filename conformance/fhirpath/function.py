@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from conformance.fhirpath.items import Collection, Focus, Item, Run, World, truth
-from conformance.fhirpath.syntax import FhirPathError
+from conformance.fhirpath.syntax import TooMuch
 
 
 class Function(NamedTuple):
@@ -33,7 +33,7 @@ def holds(focus: Focus, criteria: Run, index: int, item: Item) -> bool:
 
 
 def spend(focus: Focus, amount: int = 1) -> None:
-    """Take from what an evaluation may visit and make. FhirPathError when nothing is left."""
+    """Take from what an evaluation may visit and make. TooMuch when nothing is left."""
     spend_of(focus.world, amount)
 
 
@@ -41,4 +41,4 @@ def spend_of(world: World, amount: int) -> None:
     """As `spend`."""
     world.budget -= amount
     if world.budget < 0:
-        raise FhirPathError("The expression visits or makes too much")
+        raise TooMuch("The expression visits or makes too much")

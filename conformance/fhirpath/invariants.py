@@ -13,6 +13,7 @@ from conformance.fhirpath.criteria import criterion
 from conformance.fhirpath.fields import Test
 from conformance.fhirpath.items import Environment
 from conformance.fhirpath.parser import parse
+from conformance.fhirpath.syntax import TooMuch
 from conformance.fhirpath.types import Types, fitting, types_of
 
 Invariant: TypeAlias = Callable[[Any, Environment], bool]
@@ -34,7 +35,8 @@ _FAILURES = (
 def compile_invariant(expression: str, type_path: str, definitions: Definitions) -> Invariant:
     """A function from the JSON value of an element at `type_path` (or of the type of that name) and
     its environment to whether the expression is true of it; empty, and an evaluation that fails,
-    is false. FhirPathError when the expression cannot be read or is not supported."""
+    is false; one that would cost too much says nothing, and counts as true. FhirPathError when the
+    expression cannot be read or is not supported."""
     key = (definitions.digest, type_path, expression)
     found = _compiled.get(key)
     if found is None:
@@ -53,6 +55,8 @@ def _compile(expression: str, type_path: str, types: Types) -> Invariant:
     def holds(value: Any, environment: Environment) -> bool:
         try:
             return test(value, environment) is True
+        except TooMuch:
+            return True
         except _FAILURES:
             return False
 

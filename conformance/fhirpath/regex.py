@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import re2
 
-from conformance.fhirpath.syntax import FhirPathError
+from conformance.fhirpath.syntax import FhirPathError, TooMuch
 
 MAX_PATTERN = 2_000  # characters of a regular expression
 LONGEST = 10_000_000  # characters that a function may make
@@ -80,7 +80,7 @@ class Pattern:
         if self._has_linear():
             return self._linear
         if steps > _FORCED:
-            raise FhirPathError("A regular expression would take too long")
+            raise TooMuch("A regular expression would take too long")
         return self._plain
 
     def _steps(self, text: str) -> int:

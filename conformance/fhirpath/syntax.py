@@ -18,6 +18,10 @@ class FhirPathError(ValueError):
         self.offset = offset
 
 
+class TooMuch(FhirPathError):
+    """An evaluation costs more than it may; what it would have said is not known."""
+
+
 @dataclass(frozen=True, slots=True)
 class Literal:
     """A literal; `type` is its System type, such as System.String."""

@@ -132,12 +132,33 @@ def size_is_right(attachment: Any, environment: Environment) -> bool:
         return True
 
 
+def codes_are_unique(system: Any, environment: Environment) -> bool:
+    """csd-1: a code system has each code once, however deep. Its expression walks all that it says
+    of them too."""
+    seen: set[str] = set()
+    waiting = [system.get("concept")]
+    while waiting:
+        concepts = waiting.pop()
+        for each in concepts if type(concepts) is list else ():
+            if type(each) is not dict:
+                continue
+            code = each.get("code")
+            if type(code) is str:
+                if code in seen:
+                    return False
+                seen.add(code)
+            waiting.append(each.get("concept"))
+    return True
+
+
 NATIVE: Mapping[str, Invariant] = {
+    "csd-1": codes_are_unique,
     "dom-3": contained_is_used,
     "ext-1": value_or_extensions,
     "ref-1": contained_is_there,
 }
 NATIVE_GUARDS: Mapping[str, frozenset[str]] = {
+    "csd-1": frozenset({"concept"}),
     "dom-3": frozenset({"contained"}),
     "ref-1": frozenset({"reference"}),
 }

@@ -339,3 +339,15 @@ def test_what_asks_only_of_the_resource_is_evaluated_once(variable, size):
     invariant = compile_invariant(expression, "Questionnaire", DEFINITIONS)
     assert invariant(resource, Environment(resource, resource)) is True
     assert resource.asked <= 6
+
+
+def test_what_would_cost_too_much_is_not_told_as_broken():
+    invariant = compile_invariant(
+        "name.given.descendants().combine(%resource.name.given.descendants()).count() = 1"
+        " or descendants().where($this = 'none').exists()",
+        "Patient",
+        DEFINITIONS,
+    )
+    for many, answer in ((10, False), (250_000, True)):
+        patient = {"resourceType": "Patient", "name": [{"given": ["x"]}] * many}
+        assert invariant(patient, Environment(patient, patient)) is answer

@@ -255,3 +255,20 @@ def test_contained_resources_of_no_shape_are_not_referred_to(contained):
     resource = {"resourceType": "Patient", "generalPractitioner": [{"reference": "#o"}]}
     found = errors({**resource, "contained": contained})
     assert ["invariant", "ref-1", "Patient.generalPractitioner[0]"] in found
+
+
+@pytest.mark.parametrize(
+    ("concepts", "unique"),
+    [
+        ([{"code": "a"}, {"code": "b", "concept": [{"code": "c"}]}], True),
+        ([{"code": "a"}, {"code": "a"}], False),
+        ([{"code": "a", "concept": [{"code": "a"}]}], False),
+        ([{"code": "a", "concept": [{"code": "b"}]}, {"code": "c", "concept": [{"code": "b"}]}], False),
+        ([{"code": f"{n}", "designation": [{"value": "x"}] * 500} for n in range(200)], True),
+        ([{"code": f"{n % 199}", "designation": [{"value": "x"}] * 500} for n in range(200)], False),
+    ],
+)  # fmt: skip
+def test_a_code_system_has_each_code_once_however_much_it_says_of_them(concepts, unique):
+    system = {"resourceType": "CodeSystem", "status": "active", "content": "complete"}
+    found = VALIDATOR.validate({**system, "concept": concepts}, warnings=False)
+    assert [each.key for each in found] == ([] if unique else ["csd-1"])
