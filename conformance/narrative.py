@@ -62,13 +62,15 @@ ATTRIBUTES = {
     "ul": frozenset({"compact", "type"}),
     **dict.fromkeys(("div", "h1", "h2", "h3", "h4", "h5", "h6", "p"), _BLOCK),
 }
-# Elements that are right wherever they stand, as the parser names them.
-_PLAIN = frozenset(f"{XHTML} {name}" for name in ELEMENTS - {"img"})
 LINKS = frozenset({"cite", "href", "longdesc", "src"})
 _ALLOWED = {name: ANYWHERE | ATTRIBUTES.get(name, frozenset()) for name in ELEMENTS}
+# Elements that are right wherever they stand, as the parser names them, with the attributes that
+# are right whatever they say.
+_PLAIN = {f"{XHTML} {name}": _ALLOWED[name] - LINKS for name in ELEMENTS - {"img"}}
 # Addresses that make a page do something; only the source of an image may hold data.
 _SCRIPT = re.compile(r"(?:java|vb)script:|data:(?!image/)", re.IGNORECASE)
 _DATA = re.compile(r"data:", re.IGNORECASE)
+_HARMLESS = ("https://", "http://", "#")  # how an address begins that is none of them
 # Browsers skip these in an address.
 _SKIPPED = re.compile(r"[\x00-\x20]+")
 _NAME = re.compile(r"\w{1,32}", re.ASCII)
@@ -110,11 +112,10 @@ class _Reader:
     def __init__(self) -> None:
         self.found: list[Problem] = []
         self.filled = False
-        self._root = True
 
     def parse(self, div: str) -> None:
         self._parser = parser = expat.ParserCreate(namespace_separator=" ")
-        parser.StartElementHandler = self._element
+        parser.StartElementHandler = self._root
         parser.CharacterDataHandler = self._text
         parser.StartDoctypeDeclHandler = self._refuse
         parser.EntityDeclHandler = self._refuse
@@ -137,15 +138,18 @@ class _Reader:
         self.filled = True
         self._parser.CharacterDataHandler = None
 
+    def _root(self, name: str, attributes: dict[str, str]) -> None:
+        self._parser.StartElementHandler = self._element
+        if name == f"{XHTML} div":
+            self._element(name, attributes)
+        else:
+            self._tell("A narrative is one div in the XHTML namespace")
+
     def _element(self, name: str, attributes: dict[str, str]) -> None:
-        if not attributes and name in _PLAIN and not self._root:
+        plain = _PLAIN.get(name)
+        if plain is not None and (not attributes or attributes.keys() <= plain):
             return
         space, _, local = name.rpartition(" ")
-        if self._root:
-            self._root = False
-            if name != f"{XHTML} div":
-                self._tell("A narrative is one div in the XHTML namespace")
-                return
         allowed = _ALLOWED.get(local) if space == XHTML else None
         if allowed is None:
             self._tell(f"The element {_shown(local)} may not stand in a narrative")
@@ -164,6 +168,8 @@ class _Reader:
 
 
 def _active(attribute: str, address: str) -> bool:
+    if address.startswith(_HARMLESS):
+        return False
     start = _SKIPPED.sub("", address)[:20]
     return bool(_SCRIPT.match(start) or (attribute != "src" and _DATA.match(start)))
 

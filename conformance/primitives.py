@@ -36,7 +36,7 @@ _text = _form(r"[ \r\n\t\S]+")
 _oid = _form(r"urn:oid:[0-2](?:\.(?:0|[1-9]\d*))+")
 _uuid = _form(r"urn:uuid:[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _date = _form(_DATE)
-_date_time = _form(rf"{_DATE}|{_DAY}T{_TIME}{_ZONE}")
+_date_time = _form(rf"{_DAY}T{_TIME}{_ZONE}|{_DATE}")  # most have a time of day
 _instant = _form(rf"{_DAY}T{_TIME}{_ZONE}")
 _time = _form(_TIME)
 

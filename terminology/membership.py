@@ -13,18 +13,21 @@ from conformance.outcome import FhirError
 from terminology.compose import PARTIAL, Budget, Part, Plan
 
 MOST = 50_000  # codes of a set that are kept as a list
+_KEPT = 1_000  # answers of a plan that are remembered, of one set
+_LONGEST = 64  # characters of a code whose answer is
 
 
 class Membership(NamedTuple):
     """A value set as sets of codes. `final`: the systems whose answer is certain when a code is
     not listed; `plan` answers for all others; `undecided`: systems that are not, or not wholly,
-    here."""
+    here; `told`: what the plan answered."""
 
     codes: Mapping[str, frozenset[str]]
     final: frozenset[str]
     drawn: frozenset[str]
     undecided: frozenset[str]
     plan: Plan
+    told: dict[tuple[str, str], bool | None]
 
     def holds(self, system: str, code: str) -> bool | None:
         """None when it cannot be told."""
@@ -33,9 +36,18 @@ class Membership(NamedTuple):
             return True
         if system in self.final or system not in self.drawn:
             return False
-        if self.plan.holds(system, self._spelled(system, code)):
-            return True
-        return None if system in self.undecided else False
+        at = system, code
+        try:
+            return self.told[at]
+        except KeyError:
+            pass
+        held = self.plan.holds(system, self._spelled(system, code))
+        answer = True if held else None if system in self.undecided else False
+        if len(code) <= _LONGEST:
+            if len(self.told) >= _KEPT:
+                self.told.clear()
+            self.told[at] = answer
+        return answer
 
     def anywhere(self, code: str) -> bool | None:
         """The same for a bare code, of whichever system."""
@@ -65,7 +77,7 @@ def membership(plan: Plan, budget: Budget) -> Membership:
     except FhirError:
         members = None
     if members is None or len(members) > MOST:
-        return Membership({}, frozenset(), drawn, undecided, plan)
+        return Membership({}, frozenset(), drawn, undecided, plan, {})
     codes: dict[str, set[str]] = {system: set() for system in drawn}
     for each in members:
         codes.setdefault(each.system, set()).add(each.concept.code)
@@ -76,6 +88,7 @@ def membership(plan: Plan, budget: Budget) -> Membership:
         drawn,
         undecided,
         plan,
+        {},
     )
 
 

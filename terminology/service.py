@@ -207,6 +207,8 @@ class Terminology:
         concept = provider.locate(code) if provider is not None else None
         if concept is None:
             return None
+        if display == concept.display:  # as nearly all are: its own is always one of them
+            return True
         texts = valid(said(concept, provider, None), None)
         if not texts:
             return None

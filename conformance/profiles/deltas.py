@@ -285,7 +285,9 @@ class Deltas:
             key, expression = each.get("key"), each.get("expression")
             if key in known or key in ELSEWHERE or not expression:
                 continue
-            yield self._held(each, owner, spot)
+            member = self._held(each, owner, spot)
+            if member is not None:
+                yield member
 
     def _keys(self, path: str) -> set[Any]:
         try:
@@ -293,7 +295,7 @@ class Deltas:
         except KeyError:
             return set()
 
-    def _held(self, constraint: Any, owner: str, spot: Spot | None) -> Member:
+    def _held(self, constraint: Any, owner: str, spot: Spot | None) -> Member | None:
         key, severity = str(constraint["key"]), str(constraint.get("severity", "error"))
         rule = self.says.invariant(key, str(constraint.get("human", "")), severity)
         primitive = spot is not None and spot.primitive
@@ -305,7 +307,7 @@ class Deltas:
         expression = errata("", str(constraint["expression"]))
         native = natives.of(expression, owner)
         if native is not None:
-            return checks.held(None, native, rule)
+            return None if native is natives.always else checks.held(None, native, rule)
         try:
             asked = held(expression, owner, keys, self.definitions, rule)
         except FhirPathError:

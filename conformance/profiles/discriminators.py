@@ -246,15 +246,15 @@ def _value(deltas: Deltas, aim: Aim, path: tuple[Step, ...]) -> Test | None:
 def _same(same: literals.Test, names: tuple[str, ...]) -> Test:
     """Whether a path of names leads to such a value, without lists in between."""
     holds = same
-    for name in reversed(names):
+    for name in reversed(names[1:]):
         holds = _within(name, holds)
-    return lambda item, run: holds(item)
+    return _within(names[0], holds) if names else lambda item, run: holds(item)
 
 
-def _within(name: str, holds: literals.Test) -> literals.Test:
+def _within(name: str, holds: literals.Test) -> Callable[..., bool]:
     stem = len(name)
 
-    def test(value: Any) -> bool:
+    def test(value: Any, _: Run | None = None) -> bool:
         if type(value) is not dict:
             return False
         found = value.get(name)

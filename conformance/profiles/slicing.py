@@ -174,6 +174,8 @@ def _unsliceable(rule: Rule) -> Items:
 
 def _checked(classify: Classify, parts: tuple[Part, ...], order: Order) -> Items:
     unmatched, behind, disordered, several = order
+    if len(parts) == 1 and parts[0].inner is None and order[:3] == (None, None, None):
+        return _checked_alone(classify, parts[0])
     amounts = tuple(
         (number, part.min, part.max, part.low, part.high)
         for number, part in enumerate(parts)
@@ -225,6 +227,30 @@ def _checked(classify: Classify, parts: tuple[Part, ...], order: Order) -> Items
                     owner,
                     run,
                 )
+
+    return check
+
+
+def _checked_alone(classify: Classify, part: Part) -> Items:
+    """The frequent case: one slice, among items that may be anything else."""
+    least, most, member, low, high, _, _ = part
+
+    def check(
+        items: list[Any], holder: Any, places: Sequence[Any], owner: dict[str, Any], run: Run
+    ) -> None:
+        count, beyond = 0, None
+        for position, item in enumerate(items):
+            if classify(item, run):
+                if count == most:
+                    beyond = places[position]
+                count += 1
+                if member is not None:
+                    member(item, holder, places[position], run)
+        if low is not None and count < least:
+            run.add(owner, None, low)
+            _explain(part, items, holder, places, run)
+        elif high is not None and most is not None and count > most:
+            run.add(holder, beyond, high)
 
     return check
 
@@ -336,6 +362,9 @@ def _by_literal(
 def _by_tests(
     tests: tuple[tuple[int, tuple[discriminators.Test, ...]], ...], default: tuple[int, ...]
 ) -> Classify:
+    if len(tests) == 1:
+        return _by_test(*tests[0], default)
+
     def classify(item: Any, run: Run) -> Sequence[int]:
         found: list[int] = []
         for number, all_of in tests:
@@ -345,5 +374,19 @@ def _by_tests(
             else:
                 found.append(number)
         return found or default
+
+    return classify
+
+
+def _by_test(
+    number: int, all_of: tuple[discriminators.Test, ...], default: tuple[int, ...]
+) -> Classify:
+    found = (number,)
+
+    def classify(item: Any, run: Run) -> Sequence[int]:
+        for test in all_of:
+            if not test(item, run):
+                return default
+        return found
 
     return classify

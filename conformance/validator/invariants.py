@@ -54,7 +54,9 @@ def _held(
     if constraint.key in NATIVE:
         return Held(NATIVE_GUARDS.get(constraint.key), NATIVE[constraint.key], rule)
     expression = errata(constraint.key, constraint.expression)
-    return held(expression, path, keys, definitions, rule)
+    found = held(expression, path, keys, definitions, rule)
+    guard = GUARDS.get(constraint.key) if path == "Observation" else None
+    return found if guard is None else found._replace(guard=guard)
 
 
 def held(
@@ -157,6 +159,8 @@ NATIVE: Mapping[str, Invariant] = {
     "ext-1": value_or_extensions,
     "ref-1": contained_is_there,
 }
+# Of rules that look further, what they need to be broken.
+GUARDS: Mapping[str, frozenset[str]] = {"obs-7": frozenset({"component"})}
 NATIVE_GUARDS: Mapping[str, frozenset[str]] = {
     "csd-1": frozenset({"concept"}),
     "dom-3": frozenset({"contained"}),

@@ -6,11 +6,11 @@ https://hl7.org/fhir/R4/structuredefinition.html#snapshot
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from conformance.definitions import Definitions, Element, TypeRef
-from conformance.fhirpath import Environment
+from conformance.fhirpath import Environment, Invariant
 from conformance.narrative import problems
 from conformance.primitives import CHECKS, EXPECTED, Check
 from conformance.validator import bindings, values
@@ -21,6 +21,7 @@ from conformance.validator.systems import NO_SYSTEMS, Systems, measured
 
 _OWN_CHILDREN = frozenset({"BackboneElement", "Element"})
 _RESOURCES = frozenset({"Resource", "DomainResource"})
+_PLANS = 256  # sets of properties that are remembered of a type
 
 
 class Part(NamedTuple):
@@ -74,11 +75,20 @@ class Node:
         self.compile().check(value, run)
 
 
+class Plan(NamedTuple):
+    """What the properties that an object has tell alone: what it breaks by them, and the
+    invariants that speak of them."""
+
+    broken: tuple[Rule, ...]
+    errors: tuple[Held, ...]
+    advice: tuple[Held, ...]
+
+
 def _closure(path: str, shape: Shape) -> Whole:
     members = {key: part.member for key, part in shape.parts.items()}
     member_of = members.get
     legal_of = {key: part.legal for key, part in shape.parts.items() if part.legal}.get
-    _, required, choices, errors, advice = shape
+    rest = _rest(shape)
 
     def check(value: dict[str, Any], run: Run) -> None:
         for key, item in value.items():
@@ -90,38 +100,96 @@ def _closure(path: str, shape: Shape) -> Whole:
                 member(item, value, key, run)
             else:
                 run.add(value, None, structure(f"`{path}` has no element {shown(key)}"))
-        for name, partner, rule in required:
-            if name not in value and partner not in value:
-                run.add(value, None, rule)
-        for keys, lacking, several in choices:
-            chosen = len(keys.intersection(value))
-            if chosen > 1:
-                _choose(keys, several, value, run)
-            elif lacking is not None and not chosen:
-                run.add(value, None, lacking)
-        for guard, holds, rule in errors:
-            if guard is not None and guard.isdisjoint(value):
-                continue
-            if not holds(value, run.environment):
-                run.add(value, None, rule)
-        if advice and run.advice is not None:
-            _advise(advice, value, run)
+        if rest is not None:
+            rest(value, run)
 
     return check
 
 
-def _choose(keys: frozenset[str], several: Rule, value: dict[str, Any], run: Run) -> None:
-    """A value and its own partner are one choice, not two."""
-    if len({key.lstrip("_") for key in keys.intersection(value)}) > 1:
-        run.add(value, None, several)
+def _rest(shape: Shape) -> Whole | None:
+    """The check of an object beside its properties: what is lacking, choices and invariants."""
+    _, required, choices, errors, advice = shape
+    if choices or advice or len(errors) + len(required) > 1:
+        return _planned(shape)
+    if errors:
+        (held,) = errors
+        return _asked(*held)
+    return _needed(*required[0]) if required else None
 
 
-def _advise(advice: Sequence[Held], value: dict[str, Any], run: Run) -> None:
-    for guard, holds, rule in advice:
+def _needed(name: str, partner: str, rule: Rule) -> Whole:
+    def check(value: dict[str, Any], run: Run) -> None:
+        if name not in value and partner not in value:
+            run.add(value, None, rule)
+
+    return check
+
+
+def _asked(guard: frozenset[str] | None, holds: Invariant, rule: Rule) -> Whole:
+    def check(value: dict[str, Any], run: Run) -> None:
         if guard is not None and guard.isdisjoint(value):
-            continue
+            return
         if not holds(value, run.environment):
             run.add(value, None, rule)
+
+    return check
+
+
+def _planned(shape: Shape) -> Whole:
+    """Most objects of a type have the same few sets of properties: what follows from those alone
+    is found once each."""
+    plans: dict[tuple[str, ...], Plan] = {}
+    plan_of = plans.get
+
+    def check(value: dict[str, Any], run: Run) -> None:
+        keys = tuple(value)
+        plan = plan_of(keys)
+        if plan is None:
+            plan = _plan(shape, frozenset(keys))
+            if shape.parts.keys() >= value.keys():  # others may be long, and any
+                if len(plans) >= _PLANS:
+                    plans.clear()
+                plans[keys] = plan
+        broken, errors, advice = plan
+        for rule in broken:
+            run.add(value, None, rule)
+        for _, holds, rule in errors:
+            if not holds(value, run.environment):
+                run.add(value, None, rule)
+        if advice and run.advice is not None:
+            for _, holds, rule in advice:
+                if not holds(value, run.environment):
+                    run.add(value, None, rule)
+
+    return check
+
+
+def _plan(shape: Shape, present: frozenset[str]) -> Plan:
+    return Plan(
+        (*_lacks(shape, present), *_chosen(shape, present)),
+        tuple(each for each in shape.errors if _spoken_of(each, present)),
+        tuple(each for each in shape.advice if _spoken_of(each, present)),
+    )
+
+
+def _lacks(shape: Shape, present: frozenset[str]) -> Iterator[Rule]:
+    for name, partner, rule in shape.required:
+        if name not in present and partner not in present:
+            yield rule
+
+
+def _chosen(shape: Shape, present: frozenset[str]) -> Iterator[Rule]:
+    for keys, lacking, several in shape.choices:
+        # A value and its own partner are one choice, not two.
+        chosen = {key.lstrip("_") for key in keys & present}
+        if len(chosen) > 1:
+            yield several
+        elif lacking is not None and not chosen:
+            yield lacking
+
+
+def _spoken_of(held: Held, present: frozenset[str]) -> bool:
+    return held.guard is None or not held.guard.isdisjoint(present)
 
 
 class Nodes:

@@ -191,6 +191,39 @@ def test_what_is_said_in_python_is_what_the_expression_says(expression, value):
     assert said(value, around) is told(value, around)
 
 
+SYSTEM_OF_A_VALUE = [
+    "$this is DateTime implies $this.toString().length() >= 10",
+    "value.ofType(Quantity).system.empty() or value.ofType(Quantity).system = 'http://u.example'",
+    "value.ofType(CodeableConcept).coding.system.empty()"
+    " or value.ofType(CodeableConcept).coding.system = 'http://u.example'",
+    "ofType(Quantity).system.empty() or ofType(Quantity).system = 'http://u.example'",
+    "ofType(CodeableConcept).coding.system.empty()"
+    " or (ofType(CodeableConcept).coding.system contains 'http://u.example')",
+]
+
+
+@pytest.mark.parametrize("expression", SYSTEM_OF_A_VALUE)
+@pytest.mark.parametrize("type_", ["Quantity", "CodeableConcept", "Period"])
+def test_what_is_said_of_a_system_in_python_is_what_the_expression_says(expression, type_):
+    said = natives.of(expression, type_)
+    told = compile_invariant(expression, type_, load())
+    around = Environment({}, {})
+    values = [
+        {},
+        {"value": 1, "system": "http://u.example"},
+        {"value": 1, "system": "http://other.example"},
+        {"value": {"system": "http://other.example"}, "coding": [{"system": "http://x.example"}]},
+        {"_system": {"id": "a"}},
+        {"system": 5},
+        {"system": None},
+        {"system": ["http://u.example"]},
+    ]
+    for value in values if said is not None else ():
+        assert said(value, around) is told(value, around), value
+    asked = expression.startswith("ofType(CodeableConcept)") and type_ == "CodeableConcept"
+    assert (said is None) is asked
+
+
 def test_a_wrong_display_is_a_warning_and_an_unknown_code_an_error():
     known = guides.profiles(guides.US_CORE_6)
     concept = {
