@@ -88,7 +88,7 @@ def _source(step: Step, part: Mapping[str, Any]) -> Source:
         raise FhirError("value", "input.type is a resource type", "Parameters.parameter")
     hosts, parsed = step.core.bulk.hosts, urlsplit(str(url))
     if parsed.scheme != "https" or not ({parsed.netloc, parsed.hostname} & hosts):
-        text = "input.url is https, of a host that the operator allows (SALUS_IMPORT_HOSTS)"
+        text = "input.url must be https, and its host one of SALUS_IMPORT_HOSTS"
         raise FhirError("value", text, "Parameters.parameter")
     return Source(str(type), str(url))
 
