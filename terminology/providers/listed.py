@@ -5,6 +5,7 @@ https://hl7.org/fhir/R4/codesystem.html
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 
@@ -49,6 +50,9 @@ class Listed:
                 found.setdefault(parent, []).append(code)
         return found
 
+    def __len__(self) -> int:
+        return len(self._concepts)
+
     def locate(self, code: str) -> Concept | None:
         return self._concepts.get(code)
 
@@ -78,9 +82,9 @@ class Listed:
 
     def _descendants(self, code: str) -> dict[str, None]:
         found: dict[str, None] = {}
-        waiting = list(self.children(code))
+        waiting = deque(self.children(code))
         while waiting:
-            each = waiting.pop(0)
+            each = waiting.popleft()
             if each not in found:
                 found[each] = None
                 waiting += self.children(each)
