@@ -46,6 +46,14 @@ def contained(reference: str, environment: Environment) -> Mapping[str, Any] | N
     return by_id.get(reference[1:])
 
 
+def share(outer: Environment, inner: Environment) -> Environment:
+    """`inner`, with the contained resources that `outer` knows: they have the same root, and a
+    resource with thousands of them is looked through once."""
+    contained("#", outer)
+    inner.kept[contained] = outer.kept[contained]
+    return inner
+
+
 def _by_id(root: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     """The contained resources by their ids, the first where two have the same; the root by "". The
     root need not be valid."""

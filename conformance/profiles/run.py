@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from conformance.fhirpath import Environment, contained
+from conformance.fhirpath.resolution import share
 from conformance.questionnaires import Budget, Form
 from conformance.validator.rules import Found, Full, Rule, Run, Whole
 
@@ -211,7 +212,10 @@ class ProfileRun(Run):
 
     def inside(self, resource: Resource, root: Any = None) -> ProfileRun:
         """The same validation inside a resource; `root` contains it, where it is contained."""
-        return self.within(Environment(resource, root or resource, self.session))
+        inner = Environment(resource, root or resource, self.session)
+        return self.within(
+            share(self.environment, inner) if root is self.environment.root else inner
+        )
 
 
 def outside(codes: Codes, asked: Asked) -> bool | None:

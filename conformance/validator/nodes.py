@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from conformance.definitions import Definitions, Element, TypeRef
 from conformance.fhirpath import Environment, Invariant
+from conformance.fhirpath.resolution import share
 from conformance.narrative import problems
 from conformance.primitives import CHECKS, EXPECTED, Check
 from conformance.validator import bindings, values
@@ -342,8 +343,13 @@ class Nodes:
             if type(type_) is not str or type_ not in types:
                 run.add(holder, at, rule)
                 return
-            root = run.environment.root if contained else value
-            node(type_).check(value, run.within(Environment(value, root)))
+            outer = run.environment
+            around = (
+                share(outer, Environment(value, outer.root))
+                if contained
+                else Environment(value, value)
+            )
+            node(type_).check(value, run.within(around))
 
         return member
 

@@ -272,3 +272,26 @@ def test_a_code_system_has_each_code_once_however_much_it_says_of_them(concepts,
     system = {"resourceType": "CodeSystem", "status": "active", "content": "complete"}
     found = VALIDATOR.validate({**system, "concept": concepts}, warnings=False)
     assert [each.key for each in found] == ([] if unique else ["csd-1"])
+
+
+def test_contained_resources_are_looked_through_once_however_many_refer_to_each_other(monkeypatch):
+    """Once for each of them would make 2,900 in one request stop the server for seconds."""
+    from conformance.fhirpath import resolution
+
+    looked = []
+    by_id = resolution._by_id
+    monkeypatch.setattr(resolution, "_by_id", lambda root: looked.append(root) or by_id(root))
+    inner = [
+        {
+            "resourceType": "Patient",
+            "id": f"p{n}",
+            "link": [{"type": "refer", "other": {"reference": f"#p{(n + 1) % 50}"}}],
+        }
+        for n in range(50)
+    ]
+    resource = {"resourceType": "Patient", "contained": inner}
+    assert VALIDATOR.validate(resource, warnings=False) == []
+    assert len(looked) == 1
+    inner[7]["link"][0]["other"]["reference"] = "#nobody"
+    wrong = VALIDATOR.validate(resource, warnings=False)
+    assert ("ref-1", "Patient.contained[7].link[0].other") in {(e.key, e.expression) for e in wrong}
