@@ -19,7 +19,7 @@ from fhir_server.audit.strangers import Strangers
 from fhir_server.batch import batch
 from fhir_server.bundle import Act
 from fhir_server.changes import Written
-from fhir_server.core import Core, Later, Step
+from fhir_server.core import Core, Later, Operation, Step
 from fhir_server.handlers import HANDLERS
 from fhir_server.indexing.registry import SearchParameters
 from fhir_server.interaction import (
@@ -254,16 +254,23 @@ def _offered(core: Core, asked: Interaction) -> None:
     if asked.code != "operation":
         return
     known = core.operations.get(asked.operation or "")
+    if known is not None and _is_on(known, asked):
+        return
+    offered = sorted(
+        f"${code}"
+        for code, each in core.operations.items()
+        if each.definition and _is_on(each, asked)
+    )
+    where = "the server" if asked.type is None else f"a {asked.type}" if asked.id else asked.type
+    text = f"There is no such operation on {where}; there are: {', '.join(offered)}"
+    raise FhirError("not-found", text)
+
+
+def _is_on(operation: Operation, asked: Interaction) -> bool:
+    """Whether an operation is where it was asked: of the server, a type, or a resource of it."""
     level = "instance" if asked.id else "type" if asked.type else "system"
-    if (
-        known is None
-        or level not in known.levels
-        or (known.types and asked.type is not None and asked.type not in known.types)
-    ):
-        codes = sorted(code for code, each in core.operations.items() if each.definition)
-        offered = ", ".join(f"${code}" for code in codes)
-        where = asked.type or "the server"
-        raise FhirError("not-found", f"There is no such operation on {where}; there are: {offered}")
+    of_type = not operation.types or asked.type is None or asked.type in operation.types
+    return level in operation.levels and of_type
 
 
 def _checked(asked: Interaction) -> dict[str, Any]:

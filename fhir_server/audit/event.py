@@ -242,7 +242,11 @@ def _what(kind: Kind, code: str, operation: str | None) -> str:
         subtype["display"] = f"${_operation(operation)}"
     made = {
         "type": {"system": balp.REST, "code": "rest"},
-        **({"subtype": [subtype, *_ALSO.get(operation or "", ())]} if code != NO_INTERACTION else {}),
+        **(
+            {"subtype": [subtype, *_ALSO.get(operation or "", ())]}
+            if code != NO_INTERACTION
+            else {}
+        ),
         "action": kind.action,
     }
     return encode(made)[1:-1].decode()

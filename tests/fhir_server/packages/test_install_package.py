@@ -144,3 +144,13 @@ def test_what_cannot_be_installed_is_said_and_nothing_is_kept(sent, status, text
 def test_what_is_missing_is_named_in_the_answer():
     answer = Serving().perform(asked(content=tgz(dependencies={"other": "1.0.0"})), ADMINISTRATOR)
     assert answer["parameter"][2:] == [{"name": "missing", "valueString": "other#1.0.0"}]
+
+
+def test_an_operation_that_is_elsewhere_is_answered_with_those_that_are_here():
+    with pytest.raises(FhirError) as refused:
+        Serving().perform(Interaction("operation", operation="validate"), ADMINISTRATOR)
+    assert refused.value.status == 404
+    before, _, offered = refused.value.issues[0].text.partition("there are: ")
+    assert before == "There is no such operation on the server; "
+    assert "$validate" not in offered.split(", ")
+    assert "$install-package" in offered.split(", ")
