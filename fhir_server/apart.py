@@ -15,9 +15,9 @@ from functools import cached_property
 from typing import NamedTuple, TypeVar
 
 from conformance.outcome import FhirError
+from conformance.patience import Patience, within
 from fhir_server.metering import Throttled
 from smart_auth.grant import Grant
-from terminology.patience import Patience, within
 
 T = TypeVar("T")
 
@@ -62,7 +62,7 @@ class Apart:
 
     async def run(self, grant: Grant, work: Callable[[], T]) -> T:
         """What the work returns, done in a thread. FhirError 413 when it takes too long (where it
-        looks at the clock: `terminology.patience`), 429 or 503 when there is too much of it."""
+        looks at the clock: `conformance.patience`), 429 or 503 when there is too much of it."""
         whose = (grant.client, grant.account or "", grant.agent or grant.name)
         await self._turn(whose)
         patience, context = Patience(self.seconds), copy_context()

@@ -10,10 +10,10 @@ from functools import cached_property
 from typing import Any
 
 from conformance.outcome import FhirError
+from conformance.patience import look
 from terminology.canonical import Canonical
 from terminology.concepts import Defined, also, defined, meanings, read, supplemented, walk, written
 from terminology.issues import refusal
-from terminology.patience import look
 from terminology.patterns import matcher
 from terminology.provider import Concept, Selection, selection, unknown_filter
 

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from conformance.outcome import FhirError
+from conformance.patience import look, present
 from terminology.canonical import Canonical, canonical
 from terminology.catalog import Resource
 from terminology.codesystem import RELATIONS, CodeSystem
 from terminology.issues import refusal
-from terminology.patience import look, present
 from terminology.provider import Concept, Provider, Selection
 from terminology.rules import Context
 

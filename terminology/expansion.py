@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
 
+from conformance.patience import look
 from terminology.asked import Asked
 from terminology.canonical import Canonical, canonical
 from terminology.catalog import Limits
@@ -20,7 +21,6 @@ from terminology.contents import Told, contains, property_uri
 from terminology.issues import refusal
 from terminology.languages import Languages
 from terminology.nesting import nested
-from terminology.patience import look
 from terminology.provider import Provider
 
 _WORD = re.compile(r"\w+")

@@ -10,8 +10,8 @@ from collections import deque
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, TypeAlias
 
+from conformance.patience import look
 from terminology.compose import Member
-from terminology.patience import look
 from terminology.provider import Provider
 
 DEEPEST = 50  # levels of an answer; a deeper hierarchy is told flat from there

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 
 from conformance.outcome import FhirError, outcome
 from conformance.packages import Packages
+from conformance.patience import look
 from terminology import capabilities, closure, expansion, lookup, mapping, validation
 from terminology.asked import Asked, Given
 from terminology.cache import Recent
@@ -23,7 +24,6 @@ from terminology.expansion import Listing
 from terminology.issues import refusal
 from terminology.languages import Languages, languages
 from terminology.membership import Membership, membership
-from terminology.patience import look
 from terminology.provider import Provider
 from terminology.rules import Context, VersionRules, pairs
 from terminology.validation import Judge, Options

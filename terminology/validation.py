@@ -13,13 +13,13 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from conformance.outcome import FhirError, Issue, outcome
+from conformance.patience import look
 from terminology.asked import Asked
 from terminology.canonical import canonical, fits
 from terminology.compose import PARTIAL, Plan
 from terminology.displays import Said, right, said, valid
 from terminology.issues import issue, message, refusal
 from terminology.languages import Languages
-from terminology.patience import look
 from terminology.provider import Concept, Provider
 from terminology.rules import Context
 

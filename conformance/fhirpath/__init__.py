@@ -7,12 +7,13 @@ from conformance.fhirpath.errata import errata
 from conformance.fhirpath.evaluate import compile_expression, evaluate
 from conformance.fhirpath.host import Host, Units
 from conformance.fhirpath.invariants import Invariant, compile_invariant
-from conformance.fhirpath.items import Environment
+from conformance.fhirpath.items import Allowance, Environment
 from conformance.fhirpath.resolution import contained, reference_type
 from conformance.fhirpath.search import Extract, ExtractFrom, Hit, compile_relative, compile_search
 from conformance.fhirpath.syntax import FhirPathError
 
 __all__ = [
+    "Allowance",
     "Environment",
     "Extract",
     "ExtractFrom",

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_UP, Decimal
 from typing import Any
 
-from conformance.fhirpath.function import Function
+from conformance.fhirpath.function import Function, require_short
 from conformance.fhirpath.host import Units
 from conformance.fhirpath.items import (
     Collection,
@@ -56,7 +56,7 @@ def calculate(
     """`left operator right`; empty when a side is. FhirPathError when it has no meaning."""
     one, other = single(left, f"`{operator}`"), single(right, f"`{operator}`")
     if operator == "&":
-        return [("System.String", _part(one) + _part(other), None)]
+        return [("System.String", _joined(_part(one), _part(other)), None)]
     if one is None or other is None:
         return []
     a, b = plain(one)[1], plain(other)[1]
@@ -89,11 +89,16 @@ def _part(item: Item | None) -> str:
     return found or ""
 
 
+def _joined(one: str, other: str) -> str:
+    require_short(len(one) + len(other))
+    return one + other
+
+
 def _apply(operator: str, a: Any, b: Any, ucum: Units | None) -> Any:
     if _numeric(a) and _numeric(b):
         return _numbers(operator, a, b)
     if isinstance(a, str) and isinstance(b, str) and operator == "+":
-        return a + b
+        return _joined(a, b)
     if isinstance(a, Temporal) and isinstance(b, Quantity) and operator in ("+", "-"):
         return later(a, b if operator == "+" else b._replace(value=-b.value))
     if isinstance(a, Quantity) and isinstance(b, Quantity):

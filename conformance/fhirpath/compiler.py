@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from conformance.fhirpath import arithmetic, boundaries, conversion, filtering, resolution, strings
 from conformance.fhirpath.equality import Lasting, distinct, equal, equivalent, order, within
-from conformance.fhirpath.function import Function, spend
+from conformance.fhirpath.function import Function
 from conformance.fhirpath.items import (
     Collection,
     Focus,
@@ -265,13 +265,16 @@ def _once(run: Run, contextual: bool) -> Run:
 _CHARACTERS = 64  # of a text that are visited at the price of an item
 
 
+_LASTING = 64  # items of what is found once that go for one
+
+
 def _counted(run: Run) -> Run:
     def counted(focus: Focus) -> Collection:
         found = run(focus)
-        price = 1 if type(found) is Lasting else 1 + len(found)
+        price = 1 + (len(found) // _LASTING if type(found) is Lasting else len(found))
         if len(found) == 1 and type(found[0][1]) is str:
             price += len(found[0][1]) // _CHARACTERS
-        spend(focus, price)
+        focus.world.spend(price)
         return found
 
     return counted

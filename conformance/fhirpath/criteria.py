@@ -22,7 +22,7 @@ from conformance.fhirpath.fields import (
     spelled,
     strings,
 )
-from conformance.fhirpath.items import Environment, Focus, World, truth
+from conformance.fhirpath.items import Allowance, Environment, Focus, World, truth
 from conformance.fhirpath.paths import Path, approach, nodes, path_of, present, text
 from conformance.fhirpath.syntax import (
     Call,
@@ -42,6 +42,50 @@ from conformance.fhirpath.types import Types
 def criterion(types: Types, tree: Node, type: str) -> Test:
     """The test that a tree makes of values of `type`. FhirPathError when it cannot be compiled."""
     return _direct(types, tree, type) or _general(types, tree, type)
+
+
+def bounded_criterion(types: Types, tree: Node, type: str) -> Test:
+    """As `criterion`, of an expression that does not come with the standard: it takes what it
+    visits from the allowance of its environment. TooMuch from the test."""
+    frequent = _is_plain(tree, _PLAIN)
+    return (_direct(types, tree, type) if frequent else None) or _bounded(types, tree, type)
+
+
+_PLAIN = 24  # parts of an expression whose direct closure is short, on whatever it is asked
+_MOST = 500_000  # items that one evaluation may visit and make
+_OUTSIDE = 1_000  # the same where nothing is to be validated
+_LINEAR = frozenset(
+    ("all", "as", "contains", "count", "empty", "exists", "first", "hasValue", "is", "length")
+) | frozenset(("not", "ofType", "startsWith", "where"))
+
+
+def _is_plain(tree: Node, most: int) -> bool:
+    """Whether a tree is small, and its functions take as long as what they are asked of is."""
+    waiting, size = [tree], 0
+    while waiting and size <= most:
+        one = waiting.pop()
+        size += 1
+        if isinstance(one, Variable) or (isinstance(one, Call) and one.name not in _LINEAR):
+            return False
+        waiting += parts(one)
+    return size <= most
+
+
+def _bounded(types: Types, tree: Node, type: str) -> Test:
+    run = Compiler(types, bounded=True).compile(tree)
+    own = types.resource(type)
+
+    def test(value: Any, environment: Environment) -> bool | None:
+        item = (types.own(value) if own else type, value, None)
+        allowance = environment.allowance or Allowance(_OUTSIDE)
+        rest = min(allowance.left, _MOST)
+        world = World(types, environment, item, budget=0, allowance=allowance, rest=rest)
+        try:
+            return truth(run(Focus([item], world)), "A criterion")
+        finally:
+            world.give_back()
+
+    return test
 
 
 def _general(types: Types, tree: Node, type: str) -> Test:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable
 from decimal import Decimal
 from functools import cached_property
+from types import NoneType
 from typing import Any
 
 from conformance.fhirpath.function import spend_of
@@ -46,6 +47,8 @@ def same_item(left: Item, right: Item, world: World | None = None) -> bool | Non
         return _same_quantity(one, other, world)
     if one is None or other is None:
         return False
+    if world is not None and not isinstance(one, _PLAIN):
+        world.spend(_size(one))
     return _deep(one, other)
 
 
@@ -75,6 +78,8 @@ def like(left: Item, right: Item, world: World | None = None) -> bool:
         return values is not None and _near(*values)
     if isinstance(one, Quantity | Temporal) or isinstance(other, Quantity | Temporal):
         return False
+    if world is not None and not isinstance(one, _PLAIN):
+        world.spend(_size(one))
     return _alike(one, other)
 
 
@@ -137,14 +142,32 @@ class Lasting(list[Item]):
         return _keys(self, self._ucum)
 
 
-def key(item: Item, ucum: Units | None = None) -> Hashable:
-    """A key that two items share when, and only when, they are equal."""
+def key(item: Item, ucum: Units | None = None, world: World | None = None) -> Hashable:
+    """A key that two items share when, and only when, they are equal. TooMuch."""
     value = plain(item)[1]
     if isinstance(value, Temporal):
         return _moment(value)
     if isinstance(value, Quantity):
         return amount(value, ucum)
+    if world is not None and not isinstance(value, _PLAIN):
+        world.spend(_size(value))
     return _frozen(value)
+
+
+def _size(value: Any) -> int:
+    """How many values one consists of."""
+    size, waiting = 0, [value]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, dict):
+            waiting += one.values()
+        elif isinstance(one, list):
+            waiting += one
+        size += 1
+    return size
+
+
+_PLAIN = (str, bool, int, Decimal, NoneType)
 
 
 def _moment(value: Temporal) -> Hashable:
@@ -155,9 +178,11 @@ def _moment(value: Temporal) -> Hashable:
     return kind, same.parts, same.fraction.rstrip("0"), zoned
 
 
-def _keys(collection: Iterable[Item], ucum: Units | None) -> set[Hashable]:
+def _keys(
+    collection: Iterable[Item], ucum: Units | None, world: World | None = None
+) -> set[Hashable]:
     """The keys of what can equal something: an item without a value equals none."""
-    return {key(item, ucum) for item in collection if plain(item)[1] is not None}
+    return {key(item, ucum, world) for item in collection if plain(item)[1] is not None}
 
 
 def _frozen(value: Any) -> Hashable:
@@ -177,22 +202,22 @@ def distinct(collection: Collection, world: World | None = None) -> Collection:
     found: dict[Hashable, Item] = {}
     ucum = units(world)
     for item in collection:
-        found.setdefault(key(item, ucum), item)
+        found.setdefault(key(item, ucum, world), item)
     return list(found.values())
 
 
 def within(item: Item, collection: Collection, world: World | None = None) -> bool:
     """Whether an equal item is among these."""
     if isinstance(collection, Lasting):
-        return key(item, units(world)) in collection.keys
+        return key(item, units(world), world) in collection.keys
     return any(same_item(item, other, world) for other in collection)
 
 
 def among(items: Collection, collection: Collection, world: World | None = None) -> list[bool]:
     """Of each item whether an equal one is in the collection."""
     ucum = units(world)
-    keys = collection.keys if isinstance(collection, Lasting) else _keys(collection, ucum)
-    return [key(item, ucum) in keys for item in items]
+    keys = collection.keys if isinstance(collection, Lasting) else _keys(collection, ucum, world)
+    return [key(item, ucum, world) in keys for item in items]
 
 
 def _same_moment(one: Temporal, other: Temporal) -> bool | None:

@@ -6,26 +6,18 @@ http://hl7.org/fhirpath/N1/
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from conformance.definitions import Definitions
 from conformance.fhirpath.checking import check
 from conformance.fhirpath.compiler import Compiler
-from conformance.fhirpath.items import Collection, Environment, Focus, Item, World
+from conformance.fhirpath.items import Allowance, Collection, Environment, Focus, Item, World
 from conformance.fhirpath.parser import parse
 from conformance.fhirpath.syntax import FhirPathError
 from conformance.fhirpath.types import fitting, types_of
 
 BUDGET = 500_000  # items that one evaluation may visit and make
 _NOTHING: Mapping[str, Any] = {}
-
-
-@dataclass(slots=True)
-class Allowance:
-    """Items that several evaluations may visit and make together."""
-
-    left: int
 
 
 def compile_expression(
@@ -52,15 +44,16 @@ def compile_expression(
     def evaluate(value: Any, environment: Environment) -> Collection:
         this: list[Item] = [(fitting(allowed, value), value, None)] if allowed else []
         context = this[0] if this else ("System.Any", None, None)
-        allowed_here = budget.left if isinstance(budget, Allowance) else budget
-        world = World(types, environment, context, budget=allowed_here, trace=trace)
+        shared = budget if isinstance(budget, Allowance) else Allowance(budget)
+        world = World(
+            types, environment, context, budget=0, trace=trace, allowance=shared, rest=shared.left
+        )
         try:
             return run(Focus(this, world))
         except (ArithmeticError, RecursionError):
             raise FhirPathError("A number is too large, or a step too deep") from None
         finally:
-            if isinstance(budget, Allowance):
-                budget.left = world.budget
+            world.give_back()
 
     return evaluate
 

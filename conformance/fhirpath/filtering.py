@@ -50,7 +50,9 @@ def _where(focus: Focus, input: Collection, criteria: Run) -> Collection:
 def _select(focus: Focus, input: Collection, projection: Run) -> Collection:
     found: Collection = []
     for i, item in enumerate(input):
-        found.extend(projection(on(focus, i, item)))
+        reached = projection(on(focus, i, item))
+        spend(focus, len(reached))
+        found.extend(reached)
     return found
 
 
@@ -62,9 +64,10 @@ def _repeat(focus: Focus, input: Collection, projection: Run) -> Collection:
     while waiting:
         reached: Collection = []
         for i, item in enumerate(waiting):
-            spend(focus)
-            for each in projection(on(focus, i, item)):
-                token = key(each, ucum)
+            projected = projection(on(focus, i, item))
+            spend(focus, 1 + len(projected))
+            for each in projected:
+                token = key(each, ucum, focus.world)
                 if token not in seen:
                     seen.add(token)
                     reached.append(each)
@@ -166,6 +169,7 @@ def _sort(focus: Focus, input: Collection, *keys: tuple[Run, bool]) -> Collectio
         return [_sort_key(focus, run, item) for run, _ in keys] if keys else [plain(item)]
 
     world = focus.world
+    world.spend(len(input) * len(input).bit_length())
     descending = [down for _, down in keys] or [False]
 
     def sorting(left: list[Item | None], right: list[Item | None]) -> int:

@@ -11,6 +11,8 @@ from typing import NamedTuple
 from conformance.fhirpath.items import Collection, Focus, Item, Run, World, truth
 from conformance.fhirpath.syntax import TooMuch
 
+LONGEST = 1_000_000  # characters that a function may make
+
 
 class Function(NamedTuple):
     """`run(focus, input, *arguments)` takes from `least` to `most` arguments: collections, or when
@@ -34,11 +36,15 @@ def holds(focus: Focus, criteria: Run, index: int, item: Item) -> bool:
 
 def spend(focus: Focus, amount: int = 1) -> None:
     """Take from what an evaluation may visit and make. TooMuch when nothing is left."""
-    spend_of(focus.world, amount)
+    focus.world.spend(amount)
 
 
 def spend_of(world: World, amount: int) -> None:
     """As `spend`."""
-    world.budget -= amount
-    if world.budget < 0:
-        raise TooMuch("The expression visits or makes too much")
+    world.spend(amount)
+
+
+def require_short(length: int) -> None:
+    """TooMuch for the length of a text that is too long to make."""
+    if length > LONGEST:
+        raise TooMuch(f"A text has at most {LONGEST} characters")

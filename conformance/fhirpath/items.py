@@ -13,9 +13,10 @@ from decimal import Decimal
 from typing import Any, TypeAlias
 
 from conformance.fhirpath.host import Host, Units
-from conformance.fhirpath.syntax import FhirPathError
+from conformance.fhirpath.syntax import FhirPathError, TooMuch
 from conformance.fhirpath.types import SYSTEM, Step, Types
 from conformance.fhirpath.values import Quantity, temporal
+from conformance.patience import look
 
 # (type, value, element): the type as in `Step.type` or System.*; the JSON value (a Temporal or
 # Quantity for those of System), None for a primitive that has none; the id and extensions of a
@@ -24,26 +25,50 @@ Item: TypeAlias = tuple[str, Any, "Mapping[str, Any] | None"]
 Collection: TypeAlias = list[Item]
 
 
+@dataclass(slots=True)
+class Allowance:
+    """Items that several evaluations may visit and make together."""
+
+    left: int
+
+    def take(self, least: int, most: int) -> int:
+        """Some of them. TooMuch where less than `least` are left; FhirError when the time of this
+        work is over."""
+        look()
+        if self.left < least:
+            raise TooMuch("The expressions visit or make too much")
+        taken = min(self.left, most)
+        self.left -= taken
+        return taken
+
+
 class Environment:
     """`resource` is %resource: the nearest resource around the value; `root` is %rootResource: the
-    one that contains it, or the same; `host` answers what lies outside of both. `kept` is what
+    one that contains it, or the same; `host` answers what lies outside of both; `allowance` is what
+    those expressions may cost together that do not come with the standard. `kept` is what
     depends on nothing else, found once however often it is asked for; so an environment serves
     while its resources do not change."""
 
-    __slots__ = ("host", "kept", "resource", "root")
+    __slots__ = ("allowance", "host", "kept", "resource", "root")
 
     def __init__(
-        self, resource: Mapping[str, Any], root: Mapping[str, Any], host: Host | None = None
+        self,
+        resource: Mapping[str, Any],
+        root: Mapping[str, Any],
+        host: Host | None = None,
+        allowance: Allowance | None = None,
     ) -> None:
         self.resource = resource
         self.root = root
         self.host = host
+        self.allowance = allowance
         self.kept: dict[object, Any] = {}
 
 
 @dataclass(slots=True)
 class World:
     """What stays the same through one evaluation. `now` is the instant of now() and today();
+    `budget` is what may still be visited before more is taken of an `allowance`, `rest` in all;
     `kept` is what depends on the context too, found once; `trace` is told what trace() names."""
 
     types: Types
@@ -53,6 +78,31 @@ class World:
     budget: int = 200_000  # items that may be visited
     kept: dict[object, Any] = field(default_factory=dict)
     trace: Callable[[str, Collection], None] | None = None
+    allowance: Allowance | None = None
+    rest: int = 0
+
+    def spend(self, amount: int) -> None:
+        """Take from what may be visited and made. TooMuch when nothing is left; FhirError when the
+        time of this work is over."""
+        self.budget -= amount
+        if self.budget < 0:
+            self._draw(-self.budget)
+
+    def give_back(self) -> None:
+        """Leave to others what was taken and not spent."""
+        if self.allowance is not None and self.budget > 0:
+            self.allowance.left += self.budget
+            self.budget = 0
+
+    def _draw(self, lacking: int) -> None:
+        if self.allowance is None or self.rest < lacking:
+            raise TooMuch("The expression visits or makes too much")
+        taken = self.allowance.take(lacking, min(self.rest, lacking + _PORTION))
+        self.rest -= taken
+        self.budget += taken
+
+
+_PORTION = 2_000  # items that are taken at once: about 1 ms, after which the clock is looked at
 
 
 def units(world: World | None) -> Units | None:

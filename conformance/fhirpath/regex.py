@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 
 import re2
 
+from conformance.fhirpath.function import require_short
 from conformance.fhirpath.syntax import FhirPathError, TooMuch
 
 MAX_PATTERN = 2_000  # characters of a regular expression
-LONGEST = 10_000_000  # characters that a function may make
 _PLAIN = 1_000  # characters of a text that is searched by going back, at most
 _STEPS = 100_000  # of going back that cost no more than the linear way: about 1 ms at worst
 _FORCED = 2_000_000  # where there is no linear way: about 20 ms at worst
@@ -64,8 +64,7 @@ class Pattern:
             nonlocal made
             part = str(found.expand(template))
             made += len(part)
-            if made > LONGEST:
-                raise FhirPathError(f"A text has at most {LONGEST} characters")
+            require_short(made)
             return part
 
         try:

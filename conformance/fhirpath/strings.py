@@ -12,9 +12,9 @@ import json
 import re
 from collections.abc import Callable
 
-from conformance.fhirpath.function import Function, spend
+from conformance.fhirpath.function import Function, require_short, spend
 from conformance.fhirpath.items import Collection, Focus, boolean, integer, number, string, text
-from conformance.fhirpath.regex import LONGEST, Pattern, pattern
+from conformance.fhirpath.regex import Pattern, pattern
 from conformance.fhirpath.syntax import FhirPathError
 
 _CHARACTERS = 64  # of a text that are read at the price of an item
@@ -30,7 +30,7 @@ def _pair(
         one, other = text(input, what), text(argument, what)
         if one is None or other is None:
             return []
-        spend(focus, len(one) // _CHARACTERS)
+        spend(focus, (len(one) + len(other)) // _CHARACTERS)
         return answer(one, other)
 
     return run
@@ -61,7 +61,8 @@ def _replace(focus: Focus, input: Collection, old: Collection, new: Collection) 
     value, old_text, new_text = (text(each, "replace()") for each in (input, old, new))
     if value is None or old_text is None or new_text is None:
         return []
-    _require_short(len(value) + value.count(old_text) * len(new_text))
+    spend(focus, len(value) // _CHARACTERS)
+    require_short(len(value) + value.count(old_text) * len(new_text))
     return string(value.replace(old_text, new_text))
 
 
@@ -101,11 +102,6 @@ def _priced(focus: Focus, source: str, value: str) -> Pattern:
     return found
 
 
-def _require_short(length: int) -> None:
-    if length > LONGEST:
-        raise FhirPathError(f"A text has at most {LONGEST} characters")
-
-
 def _to_chars(focus: Focus, input: Collection) -> Collection:
     value = text(input, "toChars()") or ""
     spend(focus, len(value))
@@ -125,7 +121,8 @@ def _join(focus: Focus, input: Collection, separator: Collection | None = None) 
     parts = [item[1] for item in input if item[1] is not None]
     if any(not isinstance(part, str) for part in parts):
         raise FhirPathError("join() takes strings")
-    _require_short(sum(map(len, parts)) + len(by) * len(parts))
+    spend(focus, len(parts) // 8)
+    require_short(sum(map(len, parts)) + len(by) * len(parts))
     return string(by.join(parts)) if input else []
 
 
@@ -158,11 +155,15 @@ _UNESCAPE: dict[str, Callable[[str], str]] = {
 }
 
 
+_WIDER = 12  # times as long as a text is at most what encodes or escapes it
+
+
 def _coded(what: str, table: dict[str, Callable[[str], str]]) -> Callable[..., Collection]:
     """encode() and its kind: the argument names the form; empty when the form is unknown or the
     text is not in it."""
 
     def answer(value: str, form: str) -> Collection:
+        require_short(len(value) * _WIDER)
         change = table.get(form)
         if change is None:
             return []

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple, cast
 
 from conformance.definitions import Definitions
 from conformance.fhirpath import (
-    Environment,
     FhirPathError,
     compile_expression,
     compile_invariant,
@@ -149,7 +148,8 @@ class Contexts:
             if "%extension" in each:
                 continue
             try:
-                if not compile_invariant(each, path, self._definitions)(holder, run.environment):
+                meets = compile_invariant(each, path, self._definitions, bounded=True)
+                if meets(holder, run.environment) is False:
                     return False
             except FhirPathError:
                 continue
@@ -159,8 +159,10 @@ class Contexts:
         resource = cast(dict[str, Any], run.environment.resource)
         type_ = str(resource.get("resourceType"))
         try:
-            find = compile_expression(expression, type_, self._definitions)
-            found = find(resource, Environment(resource, resource, cast(ProfileRun, run).session))
+            session = cast(ProfileRun, run).session
+            allowance = session.allowance
+            find = compile_expression(expression, type_, self._definitions, budget=allowance)
+            found = find(resource, session.around(resource, resource))
         except FhirPathError:
             return True
         return any(value is holder or beside is holder for _, value, beside in found)

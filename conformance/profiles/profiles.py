@@ -11,7 +11,6 @@ from collections.abc import Iterable, Mapping
 from typing import Literal, NamedTuple
 
 from conformance.definitions import Definitions
-from conformance.fhirpath import Environment
 from conformance.fhirpath.host import Units
 from conformance.outcome import Issue
 from conformance.profiles import terms
@@ -87,7 +86,7 @@ class Profiles:
         errors: list[Found] = []
         advice: list[Found] = []
         session = Session(self.shelf, self.codes, resource, resolve, self.units)
-        environment = Environment(resource, resource, session)
+        environment = session.around(resource, resource)
         told = advice if warnings else None
         run = ProfileRun(environment, errors, told, limit, session, [])
         more: list[Issue] = []

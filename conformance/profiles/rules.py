@@ -121,6 +121,12 @@ class Says:
         return self._rule("not-supported", text, None, "warning")
 
 
+def too_costly(rule: Rule) -> Rule:
+    """What is said where it takes too long to tell whether a rule is broken."""
+    text = f"This was not checked, since that would take too long: {rule.text}"
+    return Rule("warning", "too-costly", text, rule.key)
+
+
 def listed(names: Sequence[str]) -> str:
     """Names in a sentence."""
     shown = list(names[:_LISTED])

@@ -8,10 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
-from conformance.fhirpath import Environment, contained
+from conformance.fhirpath import Allowance, Environment, contained
 from conformance.fhirpath.resolution import share
+from conformance.patience import look
 from conformance.questionnaires import Budget, Form
 from conformance.validator.rules import Found, Full, Rule, Run, Whole
+
+# What the invariants of profiles may visit and make in one validation: some 3 s of work.
+_STEPS = 2_000_000
 
 Resource: TypeAlias = dict[str, Any]
 Resolve: TypeAlias = Callable[[str], Resource | None]
@@ -86,6 +90,7 @@ class Session:
     __slots__ = (
         "_around",
         "_outside",
+        "allowance",
         "asked",
         "budget",
         "bundle",
@@ -119,6 +124,7 @@ class Session:
         # Questionnaires by their canonical, so that many responses read each once.
         self.asked: dict[str, tuple[Resource | None, Form]] = {}
         self.budget = Budget()
+        self.allowance = Allowance(_STEPS)
         self._outside = resolve
         self._around: dict[str, Resource] | None = None
 
@@ -151,7 +157,11 @@ class Session:
         """Whether a resource or element conforms to a profile."""
         if type(value) is not dict:
             return None
-        return self.conforms(value, canonical, Environment(value, value, self))
+        return self.conforms(value, canonical, self.around(value, value))
+
+    def around(self, resource: Resource, root: Resource) -> Environment:
+        """What surrounds the values of a resource in this validation."""
+        return Environment(resource, root, self, self.allowance)
 
     # Conformance of one value to one profile
 
@@ -161,6 +171,7 @@ class Session:
         key = (id(value), canonical)
         if key in self.memo:
             return self.memo[key]
+        look()
         profile = self.shelf.compiled(canonical)
         if profile is None:
             self.memo[key] = None
@@ -170,7 +181,7 @@ class Session:
         if type(own) is str and not self.shelf.is_a(own, profile.type):
             self.memo[key] = False
         elif profile.check is not None:
-            environment = Environment(value, value, self) if type(own) is str else around
+            environment = self.around(value, value) if type(own) is str else around
             self.memo[key] = self.quietly(profile.check, value, environment)
         return self.memo[key]
 
@@ -212,7 +223,7 @@ class ProfileRun(Run):
 
     def inside(self, resource: Resource, root: Any = None) -> ProfileRun:
         """The same validation inside a resource; `root` contains it, where it is contained."""
-        inner = Environment(resource, root or resource, self.session)
+        inner = self.session.around(resource, root or resource)
         return self.within(
             share(self.environment, inner) if root is self.environment.root else inner
         )

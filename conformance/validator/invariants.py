@@ -54,17 +54,17 @@ def _held(
     if constraint.key in NATIVE:
         return Held(NATIVE_GUARDS.get(constraint.key), NATIVE[constraint.key], rule)
     expression = errata(constraint.key, constraint.expression)
-    found = held(expression, path, keys, definitions, rule)
+    holds = compile_invariant(expression, path, definitions)
     guard = GUARDS.get(constraint.key) if path == "Observation" else None
-    return found if guard is None else found._replace(guard=guard)
+    return Held(_guard(expression, holds, keys) if guard is None else guard, holds, rule)
 
 
 def held(
     expression: str, path: str, keys: Mapping[str, str], definitions: Definitions, rule: Rule
 ) -> Held:
-    """An expression of the elements at `path`, as `compiled` has them. FhirPathError when it
-    cannot be read."""
-    holds = compile_invariant(expression, path, definitions)
+    """An expression of a profile of the elements at `path`, as `compiled` has them: it costs no
+    more than the allowance of its environment. FhirPathError when it cannot be read."""
+    holds = compile_invariant(expression, path, definitions, bounded=True)
     return Held(_guard(expression, holds, keys), holds, rule)
 
 

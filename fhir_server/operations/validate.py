@@ -5,7 +5,7 @@ https://hl7.org/fhir/R4/resource-operation-validate.html
 
 from __future__ import annotations
 
-import asyncio
+from functools import partial
 from typing import Any, NamedTuple
 
 from conformance.json import encode, parse
@@ -16,6 +16,7 @@ from fhir_server.changes import absent
 from fhir_server.conforming import held
 from fhir_server.core import Operation, Step
 from fhir_server.interaction import Interaction, Parameters, Resource, Result
+from fhir_server.terminologies import worked
 from fhir_server.vocabulary import Key
 
 _HEAVY = 256 * 1024  # bytes of a body that is validated in a thread of its own
@@ -54,11 +55,9 @@ async def run(step: Step, asked: Interaction) -> Result:
 async def _validated(
     step: Step, known: Profiles, resource: Resource, asked: tuple[str, ...], apart: bool
 ) -> list[Issue]:
-    """The issues, found in a thread where that is asked."""
-    limit = step.core.limits.issues
-    if not apart:
-        return known.validate(resource, asked, limit=limit)
-    return await asyncio.to_thread(known.validate, resource, asked, limit=limit)
+    """The issues, found in a thread where that is asked. FhirError 413, 429, 503."""
+    work = partial(known.validate, resource, asked, limit=step.core.limits.issues)
+    return await worked(step, work) if apart else work()
 
 
 def _asked(asked: Interaction) -> _Asked:

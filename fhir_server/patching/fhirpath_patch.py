@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from conformance.definitions import Definitions
-from conformance.fhirpath import Environment, FhirPathError, compile_expression
-from conformance.fhirpath.evaluate import Allowance
+from conformance.fhirpath import Allowance, Environment, FhirPathError, compile_expression
 from conformance.fhirpath.items import Collection, Item
 from conformance.fhirpath.parser import parse
 from conformance.fhirpath.syntax import Member, This

@@ -6,8 +6,9 @@ import pytest
 
 from conformance.definitions import load
 from conformance.fhirpath import Environment, FhirPathError, compile_expression
+from conformance.fhirpath.function import LONGEST
 from conformance.fhirpath.items import plain
-from conformance.fhirpath.regex import LONGEST, pattern
+from conformance.fhirpath.regex import pattern
 from terminology import ucum
 
 DEFINITIONS = load()

@@ -6,10 +6,10 @@ from threading import Event
 import pytest
 
 from conformance.outcome import FhirError
+from conformance.patience import look
 from fhir_server.apart import Apart
 from smart_auth.grant import Grant
 from terminology.compose import Budget
-from terminology.patience import look
 
 ONE, TWO, THREE = (Grant(name, client=name) for name in ("one", "two", "three"))
 

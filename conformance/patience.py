@@ -1,7 +1,7 @@
-"""How long the work on one request of terminology may go on: it looks at the clock itself, since a
-thread cannot be stopped from outside.
+"""How long the work on one request of terminology or validation may go on: it looks at the clock
+itself, since a thread cannot be stopped from outside.
 
-https://hl7.org/fhir/R4/terminology-service.html
+https://hl7.org/fhir/R4/security.html
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from contextvars import ContextVar, copy_context
 from time import monotonic
 from typing import TypeVar
 
-from terminology.issues import refusal
+from conformance.outcome import FhirError
 
 T = TypeVar("T")
 
@@ -37,7 +37,7 @@ class Patience:
         """FhirError when the time is over."""
         if monotonic() > self._until:
             text = f"The request takes more than {self.seconds:g} seconds of work; ask for less"
-            raise refusal("too-costly", text=text)
+            raise FhirError("too-costly", text)
 
 
 _PATIENCE: ContextVar[Patience] = ContextVar("patience", default=Patience(float("inf")))  # noqa: B039
