@@ -19,7 +19,7 @@ from conformance.outcome import FhirError, Issue, outcome
 from fhir_server.audit.event import Caller
 from fhir_server.bulk import job as jobs
 from fhir_server.bulk.imports import PIECE, keep_pieces
-from fhir_server.bulk.job import BODY, ERRORS, Job, Load, Progress, Source
+from fhir_server.bulk.job import BODY, ERRORS, TOLD, Job, Load, Progress, Source
 from fhir_server.interaction import Interaction, Preferences
 from fhir_server.server import Server
 from fhir_server.storage.store import Transaction, Unavailable
@@ -27,6 +27,8 @@ from smart_auth.grant import Grant
 
 LINES = 100  # of a batch
 BYTES = 4 * 1024 * 1024  # of a batch, about
+IN_VAIN = 10_000  # lines that became nothing: more, and most of all, and an import is given up
+_ISSUES = 10  # that are told of one line
 _PAUSE = 0.05  # seconds between two looks at a file that is being fetched
 _MINIMAL = Preferences("minimal")
 
@@ -64,13 +66,16 @@ class Importing:
         gone; Unavailable."""
         progress = self.job.progress
         if progress.place >= len(self.load.sources):
-            await self._keep(replace(progress, phase="done"), [])
+            await self._keep(_done(progress), [])
             return
         source = self.load.sources[progress.place]
         if source.url and not progress.chunk:
             await self._fetch(source)
             return
         lines, at, ended = await self._lines(progress)
+        if lines and (number := _number(progress)) >= self.server.core.bulk.import_lines:
+            text = f"Input {progress.place + 1} has too many lines: none was read after {number}"
+            progress, lines, ended = _noted(progress, text), [], True
         refused, counts = await self._batch(source, lines, at) if lines else ([], {})
         after = (at, _number(progress) + len(lines))
         made = replace(
@@ -82,7 +87,12 @@ class Importing:
         )
         if ended:
             made = replace(made, place=progress.place + 1, chunk=0, after=None)
-        await self._keep(made, refused, progress.place if ended else None)
+        if given_up := _in_vain(made):
+            text = f"The import was given up after {made.work} lines: most of them became nothing"
+            made = _done(_noted(made, text))
+        over = ended or given_up
+        told = refused[: max(0, TOLD - progress.failures)]
+        await self._keep(made, told, progress.place if over else None)
 
     async def _keep(
         self, progress: Progress, refused: list[bytes], read: int | None = None
@@ -225,6 +235,25 @@ def _number(progress: Progress) -> int:
     return int(progress.after[1] or 0) if progress.after else 0
 
 
+def _in_vain(progress: Progress) -> bool:
+    """Whether most lines, and many, were refused or empty. Such a file costs next to nothing to
+    send, packed, and all the same to read and to tell of."""
+    nothing = progress.work - sum(map(sum, progress.counts.values()))
+    return nothing > IN_VAIN and 2 * nothing > progress.work
+
+
+def _done(progress: Progress) -> Progress:
+    """Its end; it is said how many more lines were refused than there are outcomes."""
+    if progress.failures > TOLD:
+        text = f"{progress.failures} lines were refused, of which the first {TOLD} are told"
+        progress = _noted(progress, text)
+    return replace(progress, phase="done")
+
+
+def _noted(progress: Progress, text: str) -> Progress:
+    return replace(progress, issues=(*progress.issues, ("error", "too-costly", text)))
+
+
 def _mismatch(source: Source, line: _Line) -> FhirError | None:
     if line.resource is None or source.type in (None, line.resource["resourceType"]):
         return None
@@ -258,7 +287,7 @@ def _issues(response: dict[str, Any]) -> list[Issue] | None:
 
 def _told(number: int, issues: Any) -> bytes:
     """An OperationOutcome that begins with the number of the line."""
-    told = [each._replace(text=f"Line {number}: {each.text}") for each in issues]
+    told = [each._replace(text=f"Line {number}: {each.text}") for each in issues[:_ISSUES]]
     return encode(outcome(told)) + b"\n"
 
 

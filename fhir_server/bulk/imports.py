@@ -6,7 +6,7 @@ type and url): https://github.com/smart-on-fhir/bulk-import/blob/master/import.m
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, MutableMapping
 from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
@@ -26,6 +26,8 @@ from fhir_server.storage.store import EVENTS, Transaction
 from smart_auth.grant import Grant
 
 PIECE = 1024 * 1024  # bytes of a body that are kept as one
+_RATIO = 100  # of a body unpacked to what was sent; resources pack to a tenth or a thirtieth
+_FREE = 1024 * 1024  # bytes unpacked that may be of any ratio
 _MOST_INPUTS = 1_000
 _WRITING = "cu"
 
@@ -117,13 +119,37 @@ def takes(operation: str | None, media: str) -> bool:
 async def received(server: Server, headers: Mapping[bytes, bytes], receive: Receive) -> Content:
     """Lines that were sent, kept in pieces until the job has read them. FhirError 400, 413."""
     limits, id = server.core.limits, jobs.new_id()
-    stream = unpacked(receive, headers, limits.binary, limits.body_seconds)
+    sent = _Sent(receive)
+    stream = sent.bounded(unpacked(sent, headers, limits.binary, limits.body_seconds))
     try:
         count = await keep_pieces(server, id, 0, stream)
     except BaseException:
         await server.store.transaction(partial(jobs.remove, id=id), write=True)
         raise
     return Content(NDJSON, b"", spool=(id, count))
+
+
+class _Sent:
+    """A body as it is sent, and how many bytes that were."""
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._bytes = 0
+
+    async def __call__(self) -> MutableMapping[str, Any]:
+        message = await self._receive()
+        self._bytes += len(message.get("body", b""))
+        return message
+
+    async def bounded(self, stream: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        """What it unpacks to. FhirError 413 when that is out of proportion."""
+        total = 0
+        async for part in stream:
+            total += len(part)
+            if total > max(_FREE, _RATIO * self._bytes):
+                text = f"A body unpacks to at most {_RATIO} times what is sent: pack it less"
+                raise FhirError("too-costly", text, status=413)
+            yield part
 
 
 async def keep_pieces(server: Server, id: str, place: int, stream: AsyncIterator[bytes]) -> int:

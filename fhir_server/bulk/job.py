@@ -25,6 +25,7 @@ _JOBS = "bulk.job"
 _LIST = "bulk.list"
 BODY = "-body"  # the pieces of a body that waits to be imported
 ERRORS = "-errors"  # lines of the file of what was refused
+TOLD = 10_000  # lines of an import that are told when they were refused; more are counted
 _END = "\U0010ffff"
 _RUNNING_SECONDS = 7 * 24 * 3600  # a job that has not come further for so long is forgotten
 SECOND = 1_000_000

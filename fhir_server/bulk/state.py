@@ -26,15 +26,16 @@ async def _stands(grant: str) -> bool:
 
 @dataclass(slots=True)
 class Bulk:
-    """`jobs` of one client and `total` of all are kept at a time; `lines` of a file; `seconds` that
-    a finished job is kept; `hosts` that files to import are fetched from, by `fetch` (of a URL, at
-    most so many bytes; FhirError); `stands`: whether the grant of this id still counts. `begun` is
-    set when there is something to do; `polled` says of a job when its status may be asked again
-    (seconds of the monotonic clock)."""
+    """`jobs` of one client and `total` of all are kept at a time; `lines` of a file; `import_lines`
+    of one that is imported, about; `seconds` that a finished job is kept; `hosts` that files to
+    import are fetched from, by `fetch` (of a URL, at most so many bytes; FhirError); `stands`:
+    whether the grant of this id still counts. `begun` is set when there is something to do;
+    `polled` says of a job when its status may be asked again (seconds of the monotonic clock)."""
 
     jobs: int = 8
     total: int = 100
     lines: int = 50_000
+    import_lines: int = 5_000_000
     seconds: int = 24 * 3600
     hosts: frozenset[str] = frozenset()
     fetch: Callable[[str, int], AsyncIterator[bytes]] = _nowhere

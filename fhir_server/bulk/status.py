@@ -14,7 +14,7 @@ from conformance.json import encode
 from conformance.outcome import FhirError
 from fhir_server.bulk import job as jobs
 from fhir_server.bulk.download import ERROR_FILE, missing
-from fhir_server.bulk.job import BLOCKS, DELETED, ERRORS, File, Job
+from fhir_server.bulk.job import BLOCKS, DELETED, ERRORS, TOLD, File, Job
 from fhir_server.bulk.standing import open_to, require_standing
 from fhir_server.core import Operation, Step
 from fhir_server.interaction import Interaction, Result
@@ -88,7 +88,7 @@ async def _manifest(step: Step, job: Job) -> dict[str, Any]:
             deleted.append({"type": "Bundle", "url": url})
         else:
             output.append(_item(file, base, count if open_to(step, job, file) else None))
-    errors = len(job.progress.issues) + len(gone) + job.progress.failures
+    errors = len(job.progress.issues) + len(gone) + min(job.progress.failures, TOLD)
     error = [{"type": "OperationOutcome", "url": f"{base}/{ERROR_FILE}", "count": errors}]
     open_to_all = job.grant.unrestricted and not job.grant.client and not job.grant.id
     by = {"outputOrganizedBy": PATIENT} if job.wanted and job.wanted.organized else {}
@@ -117,8 +117,9 @@ def _item(file: File, base: str, count: int | None) -> dict[str, Any]:
 
 
 async def forget(step: Step, asked: Interaction) -> Result:
-    """202: the job and its list are gone. FhirError 404."""
+    """202: the job and its list are gone. FhirError 403, 404."""
     job = await _own(step, asked)
+    require_standing(job, step.grant)
     await jobs.remove(step.tx, job.id)
     step.core.bulk.polled.pop(job.id, None)
     return Result(202, described="forgotten")

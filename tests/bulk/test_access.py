@@ -179,6 +179,8 @@ def test_a_token_that_opens_less_than_the_one_that_asked_gets_nothing(clinic, no
     later = grant(now, client="warehouse", reach=None)
     assert clinic.ask(later, "GET", place).status == status
     assert clinic.ask(later, "GET", file).status == status
+    assert clinic.ask(later, "DELETE", place).status == (202 if status == 200 else status)
+    assert clinic.ask(ALL, "GET", place).status == (404 if status == 200 else 200)
 
 
 def test_patients_whom_a_user_reaches_no_longer_are_left_out(clinic):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 import pytest
 
+from conformance.outcome import FhirError
 from tests.bulk.world import ASYNC, below, lines, manifest, work
 from tests.security.clinic import EVERYBODY, grant
 from tests.security.people import observation, reference, resource
@@ -78,6 +80,89 @@ def test_what_is_refused_is_told_with_its_line(clinic):
     assert error["count"] == 4
     assert sorted(text.split(":")[0] for text in texts) == ["Line 2", "Line 3", "Line 4", "Line 6"]
     assert not [text for text in texts if "nonsense" in text or "list" in text.split(":")[1]]
+
+
+def test_of_many_refused_lines_the_first_are_told_and_all_are_counted(clinic, monkeypatch):
+    for module in ("importing", "status"):
+        monkeypatch.setattr(f"fhir_server.bulk.{module}.TOLD", 150)
+    made = [resource(f"Patient/n{n}") for n in range(300)]
+    status = begin(clinic, ndjson(*made) + b"1\n" * 250)
+    work(clinic)
+    told = manifest(clinic, WRITER, status)
+    texts = refusals(clinic, told)
+    assert told["output"] == [{"type": "Patient", "count": 300}]
+    assert told["error"][0]["count"] == len(texts) == 151
+    assert texts[0] == "250 lines were refused, of which the first 150 are told"
+    assert [text.split(":")[0] for text in texts[1:]] == [f"Line {n}" for n in range(301, 451)]
+
+
+@pytest.mark.parametrize("line", [b"1\n", b"\n", b'{"resourceType":"Nothing"}\n'])
+def test_an_import_whose_lines_become_nothing_is_given_up(clinic, monkeypatch, line):
+    monkeypatch.setattr("fhir_server.bulk.importing.IN_VAIN", 250)
+    status = begin(clinic, ndjson(resource("Patient/first")) + line * 2000)
+    work(clinic)
+    told = manifest(clinic, WRITER, status)
+    assert told["output"] == [{"type": "Patient", "count": 1}]
+    text = "The import was given up after 300 lines: most of them became nothing"
+    assert refusals(clinic, told)[0] == text
+    assert left(clinic) <= {"-errors"}
+    fair = ndjson(*(resource(f"Patient/n{n}") for n in range(300))) + line * 299
+    status = begin(clinic, fair)
+    work(clinic)
+    assert text not in refusals(clinic, manifest(clinic, WRITER, status))
+
+
+def test_a_file_has_at_most_so_many_lines(clinic):
+    clinic.server.core.bulk.import_lines = 200
+    made = [resource(f"Patient/n{n}") for n in range(350)]
+    text = "Input 1 has too many lines: none was read after 200"
+    for count, errors in ((200, []), (350, [text])):
+        status = begin(clinic, ndjson(*made[:count]))
+        work(clinic)
+        told = manifest(clinic, WRITER, status)
+        assert told["output"] == [{"type": "Patient", "count": 200}]
+        assert refusals(clinic, told) == errors
+        assert left(clinic) == set()
+
+
+def test_few_issues_of_a_line_are_told(clinic):
+    status = begin(clinic, ndjson(resource("Patient/x", **{f"no{n}": 1 for n in range(50)})))
+    work(clinic)
+    assert 1 < len(refusals(clinic, manifest(clinic, WRITER, status))) <= 10
+
+
+def test_a_body_that_unpacks_out_of_proportion_is_refused():
+    from fhir_server.bulk import imports
+
+    def unpacks(sent: bytes, unpacked: int) -> int:
+        async def receive():
+            return {"body": sent}
+
+        async def stream():
+            await body()
+            for _ in range(unpacked // 1024):
+                yield bytes(1024)
+
+        async def read():
+            return sum([len(part) async for part in body.bounded(stream())])
+
+        body = imports._Sent(receive)
+        return asyncio.run(read())
+
+    assert unpacks(b"x" * 20, 1024 * 1024) == 1024 * 1024
+    assert unpacks(b"x" * 20_480, 2000 * 1024) == 2000 * 1024
+    with pytest.raises(FhirError) as refused:
+        unpacks(b"x" * 20_480, 2001 * 1024)
+    assert (refused.value.status, refused.value.issues[0].code) == (413, "too-costly")
+
+
+def left(clinic) -> set[str]:
+    """What is kept of jobs beside them."""
+
+    async def look(tx):
+        return {each.key.split("/")[1] for each in await tx.range("bulk.list", "", "~")}
+
+    return clinic._runner.run(clinic.store.transaction(look))
 
 
 def test_many_lines_come_in_batches_and_none_is_lost_between_pieces(clinic, monkeypatch):
