@@ -70,6 +70,7 @@ async def _page(visit: Visit, signed: Signed) -> Response:
         profile=profile,
         text=text,
         judged=judged,
+        empty=posted and judged is None,
         lines=list(_lines(judged)) if judged else [],
         words=_WORDS,
         most=BYTES // 1024,

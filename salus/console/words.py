@@ -10,12 +10,15 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from markupsafe import Markup, escape
+
 from smart_auth.consent import REST, Tick
 from smart_auth.kinds import CLINICAL
 from smart_auth.model import DAY, HOUR, MINUTE, SECOND
 
 _CAPITALS = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _UNITS = ((DAY, "day"), (HOUR, "hour"), (MINUTE, "minute"), (SECOND, "second"))
+_CODE = re.compile(r"`([^`]+)`")
 _FEW = 10  # seconds
 
 
@@ -89,8 +92,15 @@ SAID: Mapping[str, str] = {
     "saved-half": "Your password is saved. Sign in with it, and with your second factor.",
 }
 
+
+def coded(text: str) -> Markup:
+    """A text whose parts between backticks are code."""
+    return Markup(_CODE.sub(r"<code>\1</code>", str(escape(text))))
+
+
 FILTERS: Mapping[str, Callable[[Any], str]] = {
     "label": label,
+    "coded": coded,
     "ticks": ticks,
     "type_words": type_words,
     "lasting": lasting,

@@ -7,6 +7,7 @@ import re
 
 import pytest
 
+from salus.console.words import coded
 from tests.salus.console.test_accessible import (
     CHROMIUM,
     SHEET,
@@ -64,12 +65,31 @@ def test_issues_are_beside_their_lines(server):
         need_no_scripts({"validated": answer.text})
 
 
+def test_who_is_signed_in_finds_the_page_in_the_header(server):
+    with server.browser("may") as browser:
+        assert '<a href="/validate">Validate</a>' in browser.get("/account").text
+
+
+def test_an_empty_form_is_answered_with_what_to_do(server):
+    with server.browser("may") as browser:
+        answer = sent(browser, "  ")
+        assert "There is nothing to validate: paste a resource, or choose a file." in answer.text
+        assert "There is nothing to validate" not in sent(browser, TEXT).text
+
+
+def test_names_in_what_is_said_are_code_and_nothing_of_them_is_markup(server):
+    with server.browser("may") as browser:
+        text = sent(browser, '{"resourceType": "Patient", "foo": 1}').text
+        assert "<code>Patient</code> has no element <code>foo</code>" in text
+    assert str(coded("`a<b>` & `c`")) == "<code>a&lt;b&gt;</code> &amp; <code>c</code>"
+
+
 def test_a_file_counts_before_the_text_and_a_profile_is_held_to(server):
     with server.browser("may") as browser:
         observation = b'{"resourceType": "Observation", "status": "final", "code": {"text": "x"}}'
         assert "0 errors" in sent(browser, TEXT, observation).text
         answer = sent(browser, "", observation, profile=VITAL_SIGNS)
-        assert "`Observation.subject` is required" in answer.text
+        assert "<code>Observation.subject</code> is required" in answer.text
 
 
 def test_what_was_sent_is_text_and_no_markup(server):
