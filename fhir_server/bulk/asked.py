@@ -16,6 +16,7 @@ from fhir_server.core import Step
 from fhir_server.interaction import Interaction, Parameters, pairs
 from fhir_server.owners import PATIENT, naming
 from fhir_server.search import params
+from fhir_server.search.nearest import shown
 from fhir_server.search.references import literal
 from fhir_server.search.results import context
 from fhir_server.storage.store import EVENTS
@@ -171,7 +172,7 @@ def _types(step: Step, level: str, named: list[str], lenient: bool) -> tuple[str
             continue
         if not lenient or type not in core.definitions.types:
             where = {"system": "here", "type": "of all patients", "instance": "of a Group"}[level]
-            text = f"_type names something that is not exported {where}"
+            text = f"`{shown(type)}` in _type is nothing that is exported {where}"
             raise FhirError("value", text, status=400)
         types.remove(type)
     if not types:

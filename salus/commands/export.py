@@ -25,16 +25,20 @@ from salus.tls import trusting
 
 _SECONDS = 300.0  # for one answer
 _PREFER = {"Prefer": "respond-async", "Accept": "application/fhir+json"}
+_MANIFEST = "manifest.json"
+_KINDS = ("output", "deleted", "error")  # of files in a manifest
 _BUSY = frozenset({429, 502, 503, 504})  # statuses that may pass by waiting
 
 
 class Asked(NamedTuple):
-    """What to export: below `path` of the FHIR base ("", Patient, Group/1), to a folder."""
+    """What to export: below `path` of the FHIR base ("", Patient, Group/1), to a folder, of which
+    an earlier export may be replaced."""
 
     path: str
     types: tuple[str, ...]
     since: str | None
     folder: Path
+    overwrite: bool = False
 
 
 def export(
@@ -44,6 +48,9 @@ def export(
     output: Annotated[
         Path, option("-o", "--output", help="Folder for the files; made if it is not there.")
     ] = Path("export"),
+    overwrite: Annotated[
+        bool, option("--overwrite", help="Replace the earlier export in that folder.")
+    ] = False,
     of: Annotated[
         str, option(help="Whose data: Patient for all patients, Group/ID [everything].")
     ] = "",
@@ -75,10 +82,13 @@ def export(
 
       salus export -o ./all
 
+      salus export -o ./all --overwrite
+
       salus export Patient Observation --of Group/ward -o ./ward --url https://fhir.example/fhir
     """
-    asked = Asked(of.strip("/"), tuple(types or ()), since, output)
+    asked = Asked(of.strip("/"), tuple(types or ()), since, output, overwrite)
     with explained():
+        _require_empty(asked)
         settings = read_settings(data=data, keys=keys)
         where = goal(settings, url, data is not None, token, ca)
         if where is None:
@@ -98,6 +108,7 @@ def _exported(where: Goal, asked: Asked, console: Console) -> bool:
             place = _begun(client, where.url, asked)
             manifest = _waited(client, place, console)
             _require_same_place(where.url, manifest)
+            _cleared(asked.folder)
             complete = _fetched(client, manifest, asked.folder, console)
             client.delete(place)
         except httpx.HTTPError as error:
@@ -136,9 +147,35 @@ def _waited(client: httpx.Client, place: str, console: Console) -> dict[str, Any
 def _require_same_place(base: str, manifest: dict[str, Any]) -> None:
     """Our token goes to no other host. Problem."""
     here = urlsplit(base)[:2]
-    for each in (e for kind in ("output", "deleted", "error") for e in manifest.get(kind, ())):
+    for each in (e for kind in _KINDS for e in manifest.get(kind, ())):
         if urlsplit(each["url"])[:2] != here:
             raise Problem(f"The server sends us elsewhere for a file: {each['url']}")
+
+
+def _require_empty(asked: Asked) -> None:
+    """Files of two moments are not mixed, and none is lost unasked. Problem."""
+    if not asked.overwrite and (asked.folder / _MANIFEST).exists():
+        raise Problem(
+            f"{asked.folder} has an export already: name another folder, or --overwrite it"
+        )
+
+
+def _cleared(folder: Path) -> None:
+    """Remove what the manifest of an earlier export names, and then that."""
+    try:
+        manifest = json.loads((folder / _MANIFEST).read_bytes())
+    except FileNotFoundError:
+        return
+    except ValueError:
+        raise Problem(f"{folder / _MANIFEST} is no manifest: name another folder") from None
+    for each in (e for kind in _KINDS for e in manifest.get(kind, ())):
+        (folder / _name(each["url"])).unlink(missing_ok=True)
+    (folder / _MANIFEST).unlink()
+
+
+def _name(url: str) -> str:
+    """That of the file in the folder."""
+    return Path(url.rpartition("/")[2]).name
 
 
 def _fetched(
@@ -146,7 +183,7 @@ def _fetched(
 ) -> bool:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     files = [*manifest["output"], *manifest.get("deleted", ()), *manifest.get("error", ())]
-    _write(folder / "manifest.json", json.dumps(manifest, indent=2).encode())
+    _write(folder / _MANIFEST, json.dumps(manifest, indent=2).encode())
     complete = not manifest.get("error")
     columns = (
         TextColumn("{task.description}"),
@@ -171,7 +208,7 @@ def _fetched(
 
 def _file(client: httpx.Client, url: str, folder: Path, counted: Any) -> int:
     """Fetch one file; how many lines it has."""
-    name = Path(url.rpartition("/")[2]).name
+    name = _name(url)
     partial, lines = folder / f"{name}.part", 0
     with client.stream("GET", url, headers={"Accept": "application/fhir+ndjson"}) as answer:
         if answer.status_code != 200:
