@@ -5,6 +5,7 @@ https://hl7.org/fhir/R4/testscript.html
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
 from salus.problem import Problem
-from salus.terminal import command, explained, group, listing, option, out
+from salus.terminal import command, err, explained, group, listing, option, out
 
 if TYPE_CHECKING:
     from conformance.testscript import Engine, Part, Run, Script
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
 
 app = group("conformance", "Run TestScripts against a FHIR server.")
 
+_NO_TOKEN = (
+    "No token was shown. If the server wants one: --token, SALUS_TOKEN, --client with --key; for a "
+    "server of your own SALUS_DATA and SALUS_KEYS"
+)
 _COLOURS = {"pass": "green", "fail": "red", "error": "magenta", "skip": "dim"}
 
 Suites = Annotated[
@@ -35,7 +40,12 @@ Suites = Annotated[
 ]
 Token = Annotated[
     str | None,
-    option(help="Access token to show [SALUS_TOKEN].", envvar="SALUS_TOKEN", show_envvar=False),
+    option(
+        help="Access token to show [SALUS_TOKEN; the operator's own, where we can read the "
+        "server's data and keys].",
+        envvar="SALUS_TOKEN",
+        show_envvar=False,
+    ),
 ]
 Headers = Annotated[
     list[str] | None, option(help="Header for every request, NAME: VALUE; repeatable.")
@@ -102,6 +112,8 @@ def run(
 
     with explained():
         scripts = named(suites, fixtures or ())
+        if url is not None and not (token or client or _authorized(header or ())):
+            token = _own(url)
         asked = Asked(
             url, token, client, key, scope, tuple(header or ()), tuple(destination or ()), ca
         )
@@ -118,6 +130,8 @@ def run(
         reports.write(runs)
     _print(runs, reports)
     if not succeeded(runs):
+        if url is not None and not (token or client or _authorized(header or ())):
+            err.print(_NO_TOKEN, highlight=False, soft_wrap=True)
         raise typer.Exit(1)
 
 
@@ -130,6 +144,22 @@ def list_suites() -> None:
     listing(("Suite", "Tests", "What it is about"), rows)
     if out.is_terminal:
         out.print(f"{sum(int(tests) for _, tests, _ in rows)} tests in all: [bold]core[/]")
+
+
+def _own(url: str) -> str | None:
+    """The operator's token, where the server at an address has the data folder of the settings and
+    that and its keys are ours to read; elsewhere whoever asks must name one."""
+    from salus.load.command import own_token
+    from salus.operator.running import serves
+    from salus.settings import read_settings
+
+    settings = read_settings()
+    ours = not settings.open and serves(settings, url)
+    return own_token(settings) if ours else None
+
+
+def _authorized(headers: Sequence[str]) -> bool:
+    return any(each.lower().startswith("authorization:") for each in headers)
 
 
 def _pairs(given: Sequence[str]) -> dict[str, str]:
@@ -191,12 +221,33 @@ def _print(runs: Sequence[Run], reports: Reports) -> None:
                 _because(each, part)
         if each.outcome == "skip":
             out.print(f"[dim]skipped[/] {escape(each.script.title)}: {escape(each.note)}")
-    counted = totals(list(runs))
-    out.print(
-        f"[bold]{counted.passed} passed, {counted.failed} failed, {counted.skipped} skipped[/]"
+    for line in _written(reports.written):
+        out.print(line, highlight=False, soft_wrap=True)
+    counted, undone = totals(list(runs)), _undone(runs)
+    verdict = f"{counted.passed} passed, {counted.failed} failed, {counted.skipped} skipped"
+    if undone:
+        verdict += f"; [red]{undone} of them not done, since a setup did not hold[/]"
+    out.print(f"[bold]{verdict}[/]", soft_wrap=True)
+
+
+def _undone(runs: Sequence[Run]) -> int:
+    """The tests that were skipped because what should come before them did not succeed."""
+    return sum(
+        part.outcome == "skip"
+        for run in runs
+        if any(each.kind == "setup" and each.outcome in ("fail", "error") for each in run.parts)
+        for part in run.tests
     )
-    for path in reports.written:
-        out.print(f"written: {escape(str(path))}", highlight=False, soft_wrap=True)
+
+
+def _written(paths: Sequence[Path]) -> Iterator[str]:
+    """A line for each folder with several files, and for each other file."""
+    in_folder = Counter(each.parent for each in paths if each.suffix == ".json")
+    for folder, count in in_folder.items():
+        yield f"written: {count} TestReports in {escape(str(folder))}"
+    for each in paths:
+        if each.suffix != ".json":
+            yield f"written: {escape(str(each))}"
 
 
 def _because(run: Run, part: Part) -> None:

@@ -54,7 +54,7 @@ def goal(
     target = url or (f"{here}/fhir" if here else settings.fhir_base)
     if token is None and not settings.open:
         ours = _belongs(settings, target) if named else serves(settings, target)
-        token = _own_token(settings) if ours else None
+        token = own_token(settings) if ours else None
     return Goal(target, token, ca or settings.tls_cert)
 
 
@@ -81,7 +81,7 @@ def load_into(
     """Load files into a server, or into the data folder of the settings where `goal` is None.
     LoadError, StoreError."""
     found = files(paths)
-    aside = failed or Path(f"{_stem(paths[0])}.failed.ndjson")
+    aside = failed or Path(f"{_stem(paths)}.failed.ndjson")
     if aside.resolve() in {path.resolve() for path in found}:
         raise LoadError(f"{aside} is to be loaded; name another file for failures with --failed")
     try:
@@ -122,7 +122,7 @@ async def _over_http(goal: Goal, in_flight: int) -> AsyncIterator[Target]:
         yield target
 
 
-def _own_token(settings: Settings) -> str:
+def own_token(settings: Settings) -> str:
     """A token of the operator's for a server on this machine whose data and keys we can read, so
     that whoever may read everything anyway need not ask for one. Problem."""
     asked = IssueToken(client=None, scope="system/*.cruds", minutes=_MINUTES)
@@ -169,6 +169,8 @@ def _summary(report: Report, failed: Path, console: Console) -> None:
 
 def _remarks(report: Report, failed: Path) -> Iterator[tuple[str, str]]:
     """What was not stored and what to do, each with its mark."""
+    for each in report.first:
+        yield "Not stored:", each
     if report.failures:
         yield "Failures:", f"{failed} has them, with the reasons; mend it and load that file"
     for each in report.unreadable:
@@ -179,5 +181,8 @@ def _remarks(report: Report, failed: Path) -> Iterator[tuple[str, str]]:
         yield "Interrupted:", "run the same command again: it goes on where it stopped"
 
 
-def _stem(path: Path) -> str:
-    return path.resolve().name.removesuffix(".gz").rsplit(".", 1)[0]
+def _stem(paths: Sequence[Path]) -> str:
+    """What the file of failures is named for: the file or folder, if it is one."""
+    if len(paths) > 1:
+        return "salus-load"
+    return paths[0].resolve().name.removesuffix(".gz").rsplit(".", 1)[0]

@@ -21,6 +21,8 @@ from salus.load.requests import Refused, Request, content, requests
 from salus.load.sources import Line, LoadError, Unreadable, lines
 from salus.load.targets import Answer, Target, Unauthorized, entry_answers, reasons
 
+_TOLD = 3  # failures that are told at the end
+_REASON = 500  # characters of their reasons
 IN_FLIGHT = 4  # requests at once, after the seeds
 
 
@@ -38,7 +40,8 @@ class Failure(NamedTuple):
 @dataclass(slots=True)
 class Report:
     """What a load did; `seconds` of wall-clock time. `stopped`: why it ended before its end;
-    `unreadable`: a sentence for each file that could not be read to its end."""
+    `unreadable`: a sentence for each file that could not be read to its end; `first`: some of the
+    failures, with their reasons."""
 
     files: int = 0
     lines: int = 0
@@ -48,6 +51,7 @@ class Report:
     stopped: str | None = None
     interrupted: bool = False
     unreadable: list[str] = field(default_factory=list)
+    first: list[str] = field(default_factory=list)
 
     @property
     def begun(self) -> bool:
@@ -175,6 +179,9 @@ class _Run:
         self, line: Line, entry: int | None, status: int | None, why: list[str], content: bytes
     ) -> None:
         self.report.failures += 1
+        if len(self.report.first) < _TOLD:
+            at = f"{line.path}, line {line.number}{'' if entry is None else f', entry {entry}'}"
+            self.report.first.append(f"{at}: {' '.join(why)[:_REASON]}")
         self.failed.add(Failure(str(line.path), line.number, entry, status, why, _raw(content)))
 
 

@@ -145,6 +145,35 @@ def test_what_is_asked_wrongly_is_explained(tmp_path):
         assert (done.returncode, why in done.stderr) == (2, True), (arguments, done.stderr)
 
 
+def test_the_operator_s_own_server_is_asked_with_a_token_of_the_operator(secured, tmp_path):
+    own = {"SALUS_DATA": str(secured.data), "SALUS_KEYS": str(secured.keys)}
+    done = salus("run", "delete", "--url", secured.url, cwd=tmp_path, **own)
+    assert (done.returncode, done.stderr) == (0, "")
+
+    none = {"SALUS_DATA": str(tmp_path / "d"), "SALUS_KEYS": str(tmp_path / "k")}
+    done = salus("run", "delete", "--url", secured.url, "--report", "r", cwd=tmp_path, **none)
+    assert done.returncode == 1
+    assert "No token was shown. If the server wants one: --token, SALUS_TOKEN," in done.stderr
+    *_, written, verdict = done.stdout.splitlines()
+    assert written == "written: 1 TestReports in r"
+    assert re.fullmatch(r"0 passed, \d+ failed, \d+ skipped(; \d+ of them not done.*)?", verdict)
+
+
+def test_tests_that_a_setup_kept_from_being_done_are_told_in_the_last_line(served, tmp_path):
+    script = {
+        "resourceType": "TestScript",
+        "name": "Kept",
+        "setup": {"action": [{"operation": {"url": "Patient/1", "sourceId": "nowhere"}}]},
+        "test": [{"name": "one", "action": [{"assert": {"response": "okay"}}]}],
+    }
+    (tmp_path / "s.json").write_text(json.dumps(script))
+    done = salus("run", "s.json", "--url", served.url, "--token", served.token, cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stdout.splitlines()[-1] == (
+        "0 passed, 0 failed, 1 skipped; 1 of them not done, since a setup did not hold"
+    )
+
+
 def test_a_backend_service_asks_for_its_own_token(secured, tmp_path):
     backend = secured.backend("tester", "system/*.cruds")
     (tmp_path / "key.jwk").write_text(json.dumps(backend.key.as_dict(private=True)))

@@ -173,6 +173,7 @@ def test_what_the_server_refuses_is_told_and_the_rest_is_stored(home):
         told = salus(home, "load", "a.ndjson", "--url", server.fhir)
 
         assert total(server, "Patient?_summary=count") == 1
+    assert "Not stored: a.ndjson, line 2: Patient.gender: " in told.stdout
     (failed,) = map(json.loads, (home / "a.failed.ndjson").read_text().splitlines())
     assert told.returncode == 1
     assert (failed["line"], failed["content"]["gender"]) == (2, "f")
