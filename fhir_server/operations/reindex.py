@@ -19,6 +19,7 @@ from fhir_server.indexing.states import NOTHING
 from fhir_server.interaction import Interaction, Result
 from fhir_server.search.added import Added, Collected, Refusal, collect
 from fhir_server.search.guests import failed
+from fhir_server.search.nearest import shown
 from fhir_server.storage.store import EVENTS
 
 
@@ -71,12 +72,13 @@ def _named(step: Step, asked: _Asked, found: Collected) -> list[str]:
         return every
     for type in asked.types:
         if type not in every:
-            raise FhirError("not-found", "`type` names a type that is not indexed by $reindex")
+            raise FhirError("not-found", f"`{shown(type)}` is no type that $reindex indexes")
     types = {*asked.types}
     for url in asked.parameters:
         speaking = {type for type in every if url in _urls(step, type, found)}
         if not speaking:
-            raise FhirError("not-found", "`parameter` is the url of a search parameter in use here")
+            text = "No search parameter in use here has that url: $reindex without any lists them"
+            raise FhirError("not-found", text)
         types |= speaking
     return sorted(types)
 

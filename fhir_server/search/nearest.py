@@ -18,5 +18,5 @@ def shown(name: str) -> str:
 
 def nearest(name: str, names: Iterable[str]) -> str:
     """`; did you mean ...?` with up to three names that are spelled alike, or nothing."""
-    found = get_close_matches(name[:_LENGTH], list(names), n=3, cutoff=0.6)
+    found = get_close_matches(name[:_LENGTH], list(names), n=3, cutoff=0.67)
     return f"; did you mean {' or '.join(f'`{each}`' for each in found)}?" if found else ""

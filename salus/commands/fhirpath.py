@@ -6,6 +6,7 @@ http://hl7.org/fhirpath/N1/, https://hl7.org/fhir/R4/fhirpath.html
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -18,8 +19,10 @@ from salus.reading import unpacked
 from salus.terminal import explained, option
 
 if TYPE_CHECKING:
+    from conformance.fhirpath import FhirPathError
     from conformance.fhirpath.items import Collection, Item
 
+_NO_ELEMENT = re.compile(r"`(\w+)` is not an element of ")  # as the compiler says it
 _STANDARD_INPUT = "-"
 
 
@@ -86,10 +89,20 @@ def _evaluated(expression: str, resource: _Resource, strict: bool) -> Collection
         return run(body, Environment(body, body, Surroundings(definitions, body)))
     except FhirPathError as error:
         shown = f"{error}"
-        if error.offset is not None:
+        offset = _offset(error, expression)
+        if offset is not None:
             line = " ".join(expression.split("\n"))
-            shown += f"\n  {line}\n  {' ' * error.offset}^"
+            shown += f"\n  {line}\n  {' ' * offset}^"
         raise Problem(shown) from error
+
+
+def _offset(error: FhirPathError, expression: str) -> int | None:
+    """Where it is in the expression; a name that no type has, where that stands only once."""
+    named = _NO_ELEMENT.match(f"{error}")
+    if error.offset is not None or named is None:
+        return error.offset
+    places = [each.start() for each in re.finditer(rf"\b{named[1]}\b", expression)]
+    return places[0] if len(places) == 1 else None
 
 
 def _trace(name: str, items: Collection) -> None:

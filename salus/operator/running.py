@@ -23,11 +23,11 @@ def needs_data(settings: Settings) -> None:
     """Problem where the data folder holds nothing: a folder that was misspelt is not made."""
     if (settings.data / LOCK).is_file():
         return
-    running = ", ".join(map(str, sorted(served())))
-    known = f" (servers run on {running})" if running else ""
+    running = sorted(map(str, served()))
+    told = "".join(f"\n  a server runs on {each}" for each in running)
     raise Problem(
-        f"There is no data in {settings.data}{known}: name another folder with --data or "
-        f"SALUS_DATA, or start a server with `{called()} serve`"
+        f"There is no data in {settings.data}: name another folder with --data or SALUS_DATA, or "
+        f"start a server with `{called()} serve`{told}"
     )
 
 

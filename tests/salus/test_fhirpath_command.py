@@ -64,6 +64,17 @@ def test_a_file_may_be_packed_and_one_that_is_not_there_is_named(file, tmp_path)
     assert (done.exit_code, done.stderr) == (2, f"salus: There is no {tmp_path / 'no.json'}\n")
 
 
+def test_a_name_that_no_type_has_is_shown_with_its_place(file):
+    done = run("Patient.name.givn", file, "--strict")
+    assert done.stderr.splitlines() == [
+        "salus: `givn` is not an element of HumanName",
+        "  Patient.name.givn",
+        "               ^",
+    ]
+    done = run("name.givn | name.givn", file, "--strict")
+    assert done.stderr == "salus: `givn` is not an element of HumanName\n"
+
+
 def test_results_are_json_when_asked_for(file):
     done = run("name.given | managingOrganization", file, "--json")
     assert [json.loads(each) for each in done.stdout.splitlines()] == [

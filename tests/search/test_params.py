@@ -104,6 +104,7 @@ def test_the_self_link_shows_what_was_used_and_not_how_it_was_formatted() -> Non
 # --- strict and lenient --------------------------------------------------------------------------
 
 UNKNOWN = [
+    ("race=x", "`race` is not a search parameter of Patient"),
     ("nme=x", "`nme` is not a search parameter of Patient; did you mean `name`?"),
     ("name=", "`name` has no value"),
     ("_text=x", "`_text` is not supported; search a string parameter with :contains"),
