@@ -21,6 +21,7 @@ from salus.terminal import command, err, explained, group, listing, option, out
 
 if TYPE_CHECKING:
     from conformance.testscript import Engine, Part, Run, Script
+    from salus.selftest.asked import Asked
     from salus.selftest.reports import Reports
 
 app = group("conformance", "Run TestScripts against a FHIR server.")
@@ -112,11 +113,8 @@ def run(
 
     with explained():
         scripts = named(suites, fixtures or ())
-        if url is not None and not (token or client or _authorized(header or ())):
-            token = _own(url)
-        asked = Asked(
-            url, token, client, key, scope, tuple(header or ()), tuple(destination or ()), ca
-        )
+        asked = Asked(url, token, client, key, scope, header or (), destination or (), ca)
+        asked = asked._replace(token=_own(url) if url and _is_nobody(asked) else token)
         reports = Reports(report, junit, html)
         reports.check()
         with target(asked) as found:
@@ -130,9 +128,7 @@ def run(
         reports.write(runs)
     _print(runs, reports)
     if not succeeded(runs):
-        if url is not None and not (token or client or _authorized(header or ())):
-            err.print(_NO_TOKEN, highlight=False, soft_wrap=True)
-        raise typer.Exit(1)
+        raise _failed(asked)
 
 
 @command(app, "list")
@@ -158,8 +154,17 @@ def _own(url: str) -> str | None:
     return own_token(settings) if ours else None
 
 
-def _authorized(headers: Sequence[str]) -> bool:
-    return any(each.lower().startswith("authorization:") for each in headers)
+def _is_nobody(asked: Asked) -> bool:
+    """Whether the server is not told who asks."""
+    authorized = any(each.lower().startswith("authorization:") for each in asked.headers)
+    return not (asked.token or asked.client or authorized)
+
+
+def _failed(asked: Asked) -> typer.Exit:
+    """The end of a run of which something failed."""
+    if asked.url is not None and _is_nobody(asked):
+        err.print(_NO_TOKEN, highlight=False, soft_wrap=True)
+    return typer.Exit(1)
 
 
 def _pairs(given: Sequence[str]) -> dict[str, str]:
