@@ -146,6 +146,9 @@ def _meeting(fields: Fields) -> Callable[[Visit], Awaitable[Visit]]:
 
     async def met(visit: Visit) -> Visit:
         signed = await sessions.current(visit.authority, visit.cookie)
+        known = signed is not None and signed.complete
+        if fields is not forms.form and not known and visit.request.method == "POST":
+            return replace(visit, signed=signed)  # nothing long is read of who is not signed in
         met = replace(await _sent(visit, fields), signed=signed)
         if visit.request.method == "POST":
             shown = met.sent.get("csrf", "")

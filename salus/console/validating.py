@@ -8,25 +8,26 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from email.message import Message
-from email.parser import BytesParser
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import NamedTuple
 
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
+from conformance.outcome import FhirError
 from conformance.packages import Packages
+from conformance.patience import within
 from fhir_server.packages.guides import Current
+from salus.console import multipart
 from salus.console.page import Visit, render, signed_page
 from salus.judging import Judged, Remark, judge
-from smart_auth import forms
 from smart_auth.errors import OAuthError
 from smart_auth.sessions import Signed
 
 VALIDATE = "/validate"
 BYTES = 1024 * 1024  # of what is sent
+_SECONDS = 10.0  # of a validation
 _LINES = 20_000  # that are shown
 _PROFILE = 1000  # characters of a canonical url
 _WORDS = {
@@ -62,7 +63,11 @@ async def _page(visit: Visit, signed: Signed) -> Response:
     judged = None
     if text.strip():
         asked = [profile] if profile else []
-        judged = await asyncio.to_thread(judge, current.profiles, text.encode(), asked)
+        work = partial(judge, current.profiles, text.encode(), asked)
+        try:
+            judged = await asyncio.to_thread(within, _SECONDS, work)
+        except FhirError as error:
+            raise OAuthError("invalid_request", str(error), status=error.status) from None
     return render(
         visit,
         "validate",
@@ -104,21 +109,7 @@ def _lines(judged: Judged) -> Iterator[Line]:
 
 async def fields(request: Request) -> dict[str, str]:
     """The fields of the form, with the content of its file. OAuthError 413 for more than BYTES."""
-    body = await forms.body(request, BYTES)
-    kind = request.headers.get("content-type", "")
-    if not kind.lower().startswith("multipart/form-data;"):
-        raise OAuthError("invalid_request", "Send the form as multipart/form-data")
-    parsed = BytesParser().parsebytes(b"Content-Type: " + kind.encode() + b"\r\n\r\n" + body)
-    parts = parsed.get_payload() if parsed.is_multipart() else []
-    found: dict[str, str] = {}
-    for part in parts if isinstance(parts, list) else ():
-        if not isinstance(part, Message):
-            continue
-        name = part.get_param("name", header="content-disposition")
-        if isinstance(name, str):
-            content = part.get_payload(decode=True)
-            found[name] = content.decode("utf-8", "replace") if isinstance(content, bytes) else ""
-    return found
+    return await multipart.fields(request, BYTES)
 
 
 router.get(VALIDATE)(signed_page(_page, VALIDATE))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from time import monotonic
 
 import pytest
 
@@ -105,6 +106,16 @@ def test_a_forged_form_and_one_that_is_too_large_are_refused(server):
         csrf = re.search(r'name="csrf" value="([^"]+)"', browser.get("/validate").text)[1]
         answer = browser.client.post("/validate", data={"csrf": csrf, "text": TEXT})
         assert answer.status_code == 400
+
+
+def test_what_is_sent_by_nobody_is_not_read(server):
+    with server.browser() as nobody:
+        begun = monotonic()
+        body = b"--b0\r\nContent-Disposition: form-data; " + b'a="x";' * 150_000 + b"\r\n\r\nx\r\n"
+        kind = {"content-type": "multipart/form-data; boundary=b0"}
+        answer = nobody.client.post("/validate", content=body, headers=kind)
+        assert "<h1>Sign in</h1>" in answer.text or answer.headers["location"].startswith("/")
+        assert monotonic() - begun < 5
 
 
 def test_nothing_that_was_sent_is_kept(server):
