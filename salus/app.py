@@ -348,6 +348,7 @@ def _bulk(settings: Settings) -> Bulk:
         settings.bulk_jobs,
         settings.bulk_total,
         settings.bulk_lines,
+        settings.import_lines,
         settings.bulk_hours * 3600,
         hosts,
         Fetching(hosts),

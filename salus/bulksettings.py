@@ -26,6 +26,9 @@ class BulkSettings(BaseSettings):
     bulk_hours: int = Field(
         default=24, ge=1, le=720, description="how long a finished export or import is kept"
     )
+    import_lines: int = Field(
+        default=5_000_000, ge=1_000, description="lines of one file, or body, that is imported"
+    )
     import_hosts: Listed = Field(
         default=(),
         description="hosts that $import may fetch files from (https), as HOST or HOST:PORT, "
