@@ -124,7 +124,7 @@ class Deltas:
         yield from self._amount(child, base, tuple(each.key for each in allowed), path)
         for spot in allowed:
             yield from self._items(child, spot, many, path)
-        if child.slices:
+        if child.slices or (child.element.get("slicing") or {}).get("rules") == "closed":
             yield from slicing.compiled(self, child, base, allowed, path)
 
     def _allowed(self, child: Branch, spots: tuple[Spot, ...]) -> tuple[Spot, ...]:

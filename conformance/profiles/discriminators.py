@@ -76,6 +76,9 @@ def literal_key(
     path = steps(str(discriminator.get("path", "")))
     if len(path) != 1 or path[0].kind != "name":
         return None
+    base = deltas.definitions.children(spot.owner).get(path[0].text)
+    if base is not None and base.max != 1:
+        return None  # any of several values may be it
     found = aimed(deltas, part, spot, path).literal
     return (path[0].text, found.value) if found and type(found.value) is str else None
 

@@ -100,7 +100,10 @@ class Says:
 
     def unmatched(self, path: str, names: Sequence[str]) -> Rule:
         """An item that is of no slice where the slicing is closed."""
-        return self._rule("structure", f"`{path}` may only have the slices {listed(names)}")
+        allowed = (
+            f"only have the slices {listed(names)}" if names else "not be used: it has no slice"
+        )
+        return self._rule("structure", f"`{path}` may {allowed}")
 
     def several(self, path: str) -> Rule:
         """An item that is of two slices."""

@@ -54,6 +54,39 @@ def test_slices_are_counted_closed_and_ordered(structure, codes, found):
     assert errors(categories(*codes), structure) == found
 
 
+def by_given():
+    return profile(
+        "mine",
+        "Patient",
+        ("Patient.name", {"slicing": slicing("value", "given", "closed")}),
+        ("Patient.name:g", {"min": 1, "max": "1"}),
+        ("Patient.name:g.given", {"min": 1, "fixedString": "Bo"}),
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        (["Bo"], []),
+        (["Jo"], [["structure", "Patient.name[0]"], ["required", "Patient"]]),
+        ([], [["structure", "Patient.name[0]"], ["required", "Patient"]]),
+    ],
+)
+def test_a_primitive_that_repeats_tells_a_slice_by_any_of_its_values(given, found):
+    person = patient(name=[{"family": "x", **({"given": given} if given else {})}])
+    assert errors(person, by_given()) == found
+
+
+def test_a_closed_slicing_without_a_slice_allows_nothing():
+    structure = profile(
+        "mine", "Patient", ("Patient.identifier", {"slicing": slicing("value", "system", "closed")})
+    )
+    assert errors(patient(identifier=[{"value": "1"}]), structure) == [
+        ["structure", "Patient.identifier[0]"]
+    ]
+    assert errors(patient(), structure) == []
+
+
 def test_an_item_of_two_slices_is_an_error():
     both = {"coding": [*coding("a")["coding"], *coding("b")["coding"]]}
     found = errors(observation(category=[both]), by_code())
