@@ -13,6 +13,8 @@ import copy
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeAlias
 
+from conformance.patience import look
+
 Element: TypeAlias = dict[str, Any]
 Structure: TypeAlias = Mapping[str, Any]
 Resolve: TypeAlias = Callable[[str], Structure | None]
@@ -75,6 +77,7 @@ def with_snapshot(structure: Structure, resolve: Resolve, depth: int = DEPTH) ->
     base = _known(structure.get("baseDefinition", ""), resolve, depth)
     tree = _Tree(base, resolve, depth)
     for element in structure.get("differential", {}).get("element", ()):
+        look()
         tree.constrain(element)
     return {**structure, "snapshot": {"element": list(tree.elements(str(structure["type"])))}}
 

@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple
 
 from conformance.definitions import Definitions
 from conformance.fhirpath.host import Units
+from conformance.fhirpath.syntax import TooMuch
 from conformance.outcome import Issue
 from conformance.profiles import terms
 from conformance.profiles.extensions import Rules
@@ -36,6 +37,11 @@ class Policy(NamedTuple):
 
 
 USUAL = Policy()
+_UNFINISHED = Issue(
+    "warning",
+    "too-costly",
+    "Not all was checked against profiles, since that would take too long: validate less at once",
+)
 
 
 class Profiles:
@@ -103,6 +109,8 @@ class Profiles:
             more = self._more(session, places, limit)
         except Full:
             full = True
+        except TooMuch:
+            more = [_UNFINISHED]
         return _told(errors, advice, more, places, limit, full)
 
     def having(self, library: Library, codes: Codes) -> Profiles:

@@ -10,12 +10,13 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from conformance.fhirpath import Allowance, Environment, contained
 from conformance.fhirpath.resolution import share
-from conformance.patience import look
 from conformance.questionnaires import Budget, Form
 from conformance.validator.rules import Found, Full, Rule, Run, Whole
 
-# What the invariants of profiles may visit and make in one validation: some 3 s of work.
+# What the slices and invariants of profiles may visit and make in one validation: some 3 s of work.
 _STEPS = 2_000_000
+_ASKED = 10  # what it costs to ask whether a value conforms to a profile
+_DEEPEST = 40  # such questions inside one another
 
 Resource: TypeAlias = dict[str, Any]
 Resolve: TypeAlias = Callable[[str], Resource | None]
@@ -89,6 +90,7 @@ class Session:
 
     __slots__ = (
         "_around",
+        "_depth",
         "_outside",
         "allowance",
         "asked",
@@ -125,6 +127,7 @@ class Session:
         self.asked: dict[str, tuple[Resource | None, Form]] = {}
         self.budget = Budget()
         self.allowance = Allowance(_STEPS)
+        self._depth = 0
         self._outside = resolve
         self._around: dict[str, Resource] | None = None
 
@@ -163,15 +166,23 @@ class Session:
         """What surrounds the values of a resource in this validation."""
         return Environment(resource, root, self, self.allowance)
 
+    def spend(self, steps: int) -> None:
+        """Take from what this validation may do. TooMuch when nothing is left; FhirError when its
+        time is over."""
+        self.allowance.take(steps, steps)
+
     # Conformance of one value to one profile
 
     def conforms(self, value: Resource, canonical: str, around: Environment) -> bool | None:
         """Whether an object conforms to a profile: asked once each, and answered yes where the
-        question is met again inside itself. None for an unknown profile."""
+        question is met again inside itself. None for an unknown profile, and where one question
+        leads to another too often to be told. TooMuch."""
         key = (id(value), canonical)
         if key in self.memo:
             return self.memo[key]
-        look()
+        if self._depth >= _DEEPEST:
+            return None
+        self.spend(_ASKED)
         profile = self.shelf.compiled(canonical)
         if profile is None:
             self.memo[key] = None
@@ -182,7 +193,11 @@ class Session:
             self.memo[key] = False
         elif profile.check is not None:
             environment = self.around(value, value) if type(own) is str else around
-            self.memo[key] = self.quietly(profile.check, value, environment)
+            self._depth += 1
+            try:
+                self.memo[key] = self.quietly(profile.check, value, environment)
+            finally:
+                self._depth -= 1
         return self.memo[key]
 
     def quietly(self, check: Whole, value: Resource, environment: Environment) -> bool:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol, TypeAlias
 
 from conformance.definitions import Definitions
+from conformance.patience import look
 from conformance.profiles.deltas import Deltas
 from conformance.profiles.extensions import Defined, defined
 from conformance.profiles.rules import Says
@@ -60,6 +61,7 @@ class Profile:
     def check(self) -> Whole | None:
         """What the profile asks of an object beyond its type; None: nothing."""
         if not self._compiled and self.tree is not None:
+            look()
             deltas = Deltas(
                 self._shelf.definitions, self._shelf.nodes, self._shelf, Says(self.label), self._pin
             )
@@ -137,6 +139,7 @@ class Shelf:
         return at == of
 
     def _structure(self, canonical: str) -> Mapping[str, Any] | None:
+        look()
         found = self._library.find("StructureDefinition", canonical)
         if found is None or found.get("kind") == "logical":
             return None

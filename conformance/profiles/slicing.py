@@ -7,11 +7,12 @@ https://hl7.org/fhir/R4/profiling.html#slicing
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, cast
 
 from conformance.definitions import Element
 from conformance.profiles import checks, discriminators
 from conformance.profiles.rules import Says
+from conformance.profiles.run import ProfileRun
 from conformance.profiles.tree import Branch, type_code
 from conformance.validator.rules import Member, Rule, Run, Whole
 
@@ -365,7 +366,10 @@ def _by_tests(
     if len(tests) == 1:
         return _by_test(*tests[0], default)
 
+    price = 2 * len(tests)
+
     def classify(item: Any, run: Run) -> Sequence[int]:
+        cast(ProfileRun, run).session.spend(price)
         found: list[int] = []
         for number, all_of in tests:
             for test in all_of:

@@ -116,6 +116,9 @@ def bound(binding: Bound) -> Member:
     return member
 
 
+_HELD = 10  # steps of a validation that it takes to hold a value to a profile
+
+
 def resource_type(path: str, types: tuple[str, ...], says: Says) -> Member:
     """The value is a resource of one of these types."""
     rule = says.other_type(path, types)
@@ -131,6 +134,7 @@ def profiled(path: str, profiles: tuple[str, ...], shelf: Shelf, says: Says) -> 
     unknown = says.unknown_profile(path, canonical)
 
     def member(value: Any, holder: Any, at: Any, run: Run) -> None:
+        cast(ProfileRun, run).session.spend(_HELD)
         profile = shelf.compiled(canonical)
         if profile is None:
             run.add(holder, at, unknown)

@@ -10,7 +10,7 @@ from conformance.packages import Packages
 from conformance.patience import within
 from conformance.profiles import Profiles
 from tests.conformance.listed_codes import ListedCodes
-from tests.conformance.small import OWN, Library, profile
+from tests.conformance.small import OWN, Library, profile, slicing
 
 PERSON = {"resourceType": "Patient", "name": [{"given": [f"n{each}" for each in range(400)]}]}
 FAIR = "name.given.all($this in %resource.name.given)"
@@ -58,6 +58,59 @@ def test_the_invariants_of_one_validation_share_what_they_may_cost():
     told = issues(*[f"{NESTED} or {n} = 0" for n in range(1, 61)])
     assert [each[:2] for each in told] == [("warning", "too-costly")] * 60
     assert monotonic() - begun < 30
+
+
+def extensions(depth):
+    inner = {"extension": [extensions(depth - 1)]} if depth else {"valueString": "x"}
+    return {"url": "u", **inner}
+
+
+def doubling(levels):
+    """Each profile of an extension slices those inside into two of the next level."""
+    for level in range(levels):
+        parts = [
+            (
+                f"Extension.extension:{name}",
+                {"type": [{"code": "Extension", "profile": [f"{OWN}c{level + 1}{name}"]}]},
+            )
+            for name in "ab"
+        ]
+        sliced = ("Extension.extension", {"slicing": slicing("profile", "$this")})
+        for name in "ab":
+            yield profile(f"c{level}{name}", "Extension", sliced, *parts)
+
+
+def test_profiles_that_double_at_each_level_end_with_the_time_of_the_validation():
+    held = {"type": [{"code": "Extension", "profile": [f"{OWN}c0a"]}]}
+    library = Library(*doubling(14), profile("mine", "Patient", ("Patient.extension", held)))
+    person = {"resourceType": "Patient", "extension": [extensions(12)]}
+    begun = monotonic()
+    known = Profiles(load(), library, ListedCodes(Packages()))
+    with pytest.raises(FhirError, match="seconds of work"):
+        within(0.5, lambda: known.validate(person, [OWN + "mine"]))
+    assert monotonic() - begun < 5
+
+
+def test_many_slices_of_many_items_end_with_a_warning():
+    parts = [
+        part
+        for n in range(300)
+        for part in (
+            (f"Patient.identifier:s{n}", {"min": 0}),
+            (
+                f"Patient.identifier:s{n}.type",
+                {"patternCodeableConcept": {"coding": [{"code": f"c{n}"}]}},
+            ),
+        )
+    ]
+    sliced = ("Patient.identifier", {"slicing": slicing("value", "type")})
+    library = Library(profile("mine", "Patient", sliced, *parts))
+    person = {"resourceType": "Patient", "identifier": [{"type": {"coding": [{"code": "z"}]}}] * 9}
+    known = Profiles(load(), library, ListedCodes(Packages()))
+    costly = ("warning", "too-costly")
+    assert costly not in [(e.severity, e.code) for e in known.validate(person, [OWN + "mine"])]
+    person["identifier"] *= 500
+    assert costly in [(e.severity, e.code) for e in known.validate(person, [OWN + "mine"])]
 
 
 def test_the_time_of_a_validation_ends_its_invariants():
