@@ -10,6 +10,9 @@ from typing import Any
 from conformance.outcome import FhirError, Issue
 from fhir_server.core import Core
 
+# What was not looked at to its end is not known to be valid, and so is not let through.
+_UNCHECKED = "too-costly"
+
 
 def conform(core: Core, resource: dict[str, Any], told: bool) -> list[Issue]:
     """What profiles say of a resource whose base was checked: warnings, where the policy only
@@ -21,9 +24,10 @@ def conform(core: Core, resource: dict[str, Any], told: bool) -> list[Issue]:
     strict = policy.types.get(type, policy.usual) == "enforce"
     enforced = [each for each, mode in modes.items() if mode == "enforce"]
     if enforced or strict:
-        found = _found(core, resource, enforced, told)
-        if any(each.severity == "error" for each in found):
+        found = _found(core, resource, enforced, True)
+        if any(each.severity == "error" or each.code == _UNCHECKED for each in found):
             raise FhirError("invalid", "The resource is not valid", status=422, issues=found)
+        found = found if told else []
     elif not told or policy.types.get(type, policy.usual) == "off":
         return []
     else:

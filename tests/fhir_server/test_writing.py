@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from conformance.json import encode
 from conformance.outcome import FhirError
 from conformance.packages import Packages, read
 from fhir_server.audit.event import Caller
@@ -16,6 +17,9 @@ from fhir_server.server import Server
 from fhir_server.storage.memory import MemoryStore
 from fhir_server.writing import Writing, writing
 from smart_auth.grant import Grant
+from tests.conformance.small import OWN, profile
+from tests.conformance.test_packages import guide
+from tests.conformance.test_profile_budgets import NESTED, PERSON
 from tests.security.clinic import core
 from tests.shared import shared
 
@@ -36,9 +40,9 @@ def guides():
 def created(guides):
     """Creates a resource under a policy: the issues that are told, or the refusal's."""
 
-    def create(words, resource=PATIENT, prefer=TOLD):
+    def create(words, resource=PATIENT, prefer=TOLD, known=guides):
         policy = writing(words.split())
-        server = Server(MemoryStore(), replace(core(), guides=guides, writing=policy))
+        server = Server(MemoryStore(), replace(core(), guides=known, writing=policy))
         asked = Interaction("create", resource["resourceType"], resource=resource, prefer=prefer)
         caller = Caller(Grant.open(), "127.0.0.1", "here")
         try:
@@ -100,6 +104,21 @@ def test_what_claims_nothing_and_what_meets_its_claim_is_stored(created):
 def test_a_claim_that_nobody_knows_is_stored_with_a_warning(created):
     patient = {"resourceType": "Patient", "meta": {"profile": ["http://clinic.example/x"]}}
     assert created("enforce", patient)[0] == 201
+
+
+def test_what_is_too_costly_to_check_is_not_let_through_where_it_is_enforced(created):
+    """A rule that nobody can evaluate would else be a way past every other rule."""
+    rule = {"key": "own-1", "severity": "error", "human": "A rule", "expression": NESTED}
+    costly = profile("costly", "Patient", ("Patient", {"constraint": [rule]}))
+    known = Guides()
+    known.current = Current(Packages([read(guide(encode(costly)))]))
+    claims = {**PERSON, "meta": {"profile": [OWN + "costly"]}}
+
+    assert created("enforce", claims, Preferences(), known)[0] == 422
+    assert created("enforce Patient=warn", claims, Preferences(), known)[0] == 201
+    fair, wrong = ({**claims, "name": [{"given": [name]}]} for name in ("a", "zz"))
+    assert created("enforce", fair, Preferences(), known) == (201, [])
+    assert created("enforce", wrong, Preferences(), known) == (422, [("error", "Patient")])
 
 
 def test_a_policy_is_read_from_words():
