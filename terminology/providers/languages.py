@@ -5,13 +5,14 @@ https://hl7.org/fhir/R4/valueset-languages.html, https://www.rfc-editor.org/rfc/
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from itertools import product
 
 from terminology.provider import Concept, Designation, Property, Selection, unknown_filter
 from terminology.providers import filters
 from terminology.providers.contents import content
+from terminology.providers.endless import Endless
 from terminology.providers.tags import Tag, described, tag
 
 SYSTEM = "urn:ietf:bcp:47"
@@ -28,7 +29,7 @@ _PARTS: Mapping[str, Callable[[Tag], str]] = {
 }
 
 
-class Languages:
+class Languages(Endless):
     """Any tag by grammar and registry; languages alone and what they are combined with."""
 
     url = SYSTEM
@@ -51,19 +52,6 @@ class Languages:
             raise unknown_filter(self.url, property, op)
         test = filters.test_of(self.url, property, op, value)
         return filters.open_selection(self.locate, property, test)
-
-    def subsumes(self, ancestor: str, descendant: str) -> bool:
-        return False
-
-    def expand(self) -> Iterable[Concept] | None:
-        """There is no end of them."""
-        return None
-
-    def children(self, code: str) -> Sequence[str]:
-        return ()
-
-    def parents(self, code: str) -> Sequence[str]:
-        return ()
 
 
 @lru_cache(maxsize=2048)

@@ -6,12 +6,13 @@ https://www.rfc-editor.org/rfc/rfc6838#section-4.2, https://www.rfc-editor.org/r
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from functools import cached_property
 
 from terminology.provider import Concept, Property, Selection, unknown_filter
 from terminology.providers import filters
 from terminology.providers.contents import content
+from terminology.providers.endless import Endless
 
 SYSTEM = "urn:ietf:bcp:13"
 
@@ -40,7 +41,7 @@ def wrong(code: str) -> str | None:
     return None
 
 
-class MimeTypes:
+class MimeTypes(Endless):
     """Any code by the grammar; those of the list have the property `registered`."""
 
     url = SYSTEM
@@ -67,16 +68,3 @@ class MimeTypes:
             raise unknown_filter(self.url, property, op)
         test = filters.test_of(self.url, property, op, value)
         return filters.open_selection(self.locate, property, test)
-
-    def subsumes(self, ancestor: str, descendant: str) -> bool:
-        return False
-
-    def expand(self) -> Iterable[Concept] | None:
-        """There is no end of them: parameters and types of one's own."""
-        return None
-
-    def children(self, code: str) -> Sequence[str]:
-        return ()
-
-    def parents(self, code: str) -> Sequence[str]:
-        return ()

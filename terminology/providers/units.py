@@ -5,15 +5,15 @@ https://hl7.org/fhir/R4/terminologies-systems.html (Using UCUM with FHIR)
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
 from terminology import ucum
 from terminology.provider import Concept, Designation, Property, Selection, unknown_filter
 from terminology.providers import filters
+from terminology.providers.endless import Endless
 
 
-class Units:
+class Units(Endless):
     """Any unit by the grammar. `canonical` is the unit that all of its kind are measured in."""
 
     url = ucum.SYSTEM
@@ -38,19 +38,6 @@ class Units:
             raise unknown_filter(self.url, property, op)
         test = filters.test_of(self.url, property, op, value)
         return filters.open_selection(self.locate, property, test)
-
-    def subsumes(self, ancestor: str, descendant: str) -> bool:
-        return False
-
-    def expand(self) -> Iterable[Concept] | None:
-        """There is no end of them."""
-        return None
-
-    def children(self, code: str) -> Sequence[str]:
-        return ()
-
-    def parents(self, code: str) -> Sequence[str]:
-        return ()
 
 
 @lru_cache(maxsize=2048)
