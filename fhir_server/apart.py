@@ -95,7 +95,8 @@ class Apart:
         waiting = _Waiting(whose, asyncio.get_running_loop().create_future())
         self._line.append(waiting)
         try:
-            await asyncio.wait_for(asyncio.shield(waiting.turn), self._wait)
+            async with asyncio.timeout(self._wait):
+                await asyncio.shield(waiting.turn)
         except BaseException as error:
             if waiting in self._line:
                 self._line.remove(waiting)

@@ -98,7 +98,8 @@ class Finisher:
         while True:
             try:
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(begun.wait(), _TICK_SECONDS)
+                    async with asyncio.timeout(_TICK_SECONDS):
+                        await begun.wait()
                 begun.clear()
                 await self.finish_all()
             except Exception as error:  # the next tick tries again

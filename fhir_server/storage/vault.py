@@ -246,7 +246,8 @@ class Vault:
                 await asyncio.to_thread(self._tend)
                 asked.clear()
                 try:
-                    await asyncio.wait_for(asked.wait(), min(TICK_SECONDS, self._cache_seconds / 8))
+                    async with asyncio.timeout(min(TICK_SECONDS, self._cache_seconds / 8)):
+                        await asked.wait()
                 except TimeoutError:
                     continue
         finally:

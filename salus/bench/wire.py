@@ -207,7 +207,8 @@ async def drive(
     sample.loader_seconds = time.process_time() - cpu
     for connection in made:
         connection.sample, connection.stopping = None, True
-    await asyncio.wait_for(asyncio.gather(*(each.ended for each in made)), 60)
+    async with asyncio.timeout(60):
+        await asyncio.gather(*(each.ended for each in made))
     return sample
 
 

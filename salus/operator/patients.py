@@ -105,9 +105,8 @@ async def _foreseen(product: Product, shown: requests.Erased) -> requests.Erased
     """With what others would lose, where there is the time to look at all of it."""
     server = product.server
     try:
-        seen = await asyncio.wait_for(
-            foresee(server.store, server.core, shown.id), PATIENCE_SECONDS
-        )
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            seen = await foresee(server.store, server.core, shown.id)
     except (TimeoutError, TooCostly):
         return shown
     return replace(
@@ -126,7 +125,8 @@ async def _finished(ending: Ending, shown: requests.Erased) -> requests.Erased:
     for erasing in (each for each in known if each.patient == shown.id):
         task = asyncio.create_task(ending.finisher.finish(erasing))
         with suppress(TimeoutError):
-            done = await asyncio.wait_for(asyncio.shield(task), PATIENCE_SECONDS)
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                done = await asyncio.shield(task)
     final = datetime.fromtimestamp(ending.finisher.backups_end(), UTC).date().isoformat()
     if done is None:
         return replace(shown, finished=False, remains=_REMAINS, final=final)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 
 import pytest
 
@@ -129,5 +130,62 @@ def test_the_events_of_others_stay_when_a_work_looks_at_them_and_fails(open_sqli
             )
             assert await store.transaction(lambda tx: tx.size()) == 12
             assert list(store.check()) == []
+
+    told(story)
+
+
+def test_who_leaves_while_the_file_is_rebuilt_takes_nothing_from_who_writes(open_sqlite):
+    """The connection is the rebuilding thread's until that is done, whoever waits for it."""
+
+    async def story():
+        async with open_sqlite() as store:
+            begun, go = threading.Event(), threading.Event()
+
+            def held():
+                begun.set()
+                go.wait(10)
+
+            def job(conn):
+                conn.create_scalar_function("held", held)
+                conn.execute("SELECT held()").fetchall()
+
+            before = asyncio.create_task(_Work(store, 0).done())
+            rebuilding = asyncio.create_task(store._lane.alone(job))
+            await asyncio.to_thread(begun.wait, 10)
+            rebuilding.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await rebuilding
+            writing = asyncio.create_task(_Work(store, 1).done())
+            await asyncio.sleep(0.05)
+            assert not writing.done()
+            go.set()
+            assert [await before, await writing] == [(1, "1"), (2, "2")]
+            assert list(store.check()) == []
+
+    told(story)
+
+
+def test_who_leaves_while_what_was_before_is_committed_leaves_nobody_without_an_answer(
+    open_sqlite, monkeypatch
+):
+    async def story():
+        begun, go = threading.Event(), threading.Event()
+        commit = lane.Lane._commit_here
+
+        def held(self):
+            begun.set()
+            go.wait(10)
+            commit(self)
+
+        monkeypatch.setattr(lane.Lane, "_commit_here", held)
+        async with open_sqlite() as store, asyncio.timeout(10):
+            writing = [asyncio.create_task(_Work(store, n).done()) for n in range(5)]
+            rebuilding = asyncio.create_task(store._lane.alone(lambda conn: None))
+            await asyncio.to_thread(begun.wait, 10)
+            rebuilding.cancel()
+            await asyncio.sleep(0.05)
+            go.set()
+            assert len(await asyncio.gather(*writing)) == 5
+            assert len(await ids(store)) == 5
 
     told(story)

@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from time import monotonic
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import apsw
 
@@ -86,6 +86,13 @@ class Lane:
         if self._closed:
             raise StoreError("The store is closed")
         await self._turn()
+        running = self._loop.create_task(self._by_itself(job))
+        running.add_done_callback(_looked_at)
+        # Who asked may leave; the connection is the thread's until the job is done.
+        return await asyncio.shield(running)
+
+    async def _by_itself(self, job: Callable[[apsw.Connection], T]) -> T:
+        """The job, in a turn that was given."""
         try:
             await self._finish()
             return await self._thread.run(partial(job, self._conn))
@@ -325,3 +332,9 @@ class Lane:
         else:
             self._busy = False
             self._idle.set()
+
+
+def _looked_at(task: asyncio.Task[Any]) -> None:
+    """Nobody need wait for it: what it raised is not left unseen."""
+    if not task.cancelled():
+        task.exception()
