@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-import socket
 import ssl
 import subprocess
 import sys
@@ -14,6 +13,8 @@ from pathlib import Path
 
 import httpx
 
+from tests.ports import free_port
+
 
 class Living:
     """`salus serve --open` on folders of its own. `process` is the one process that serves."""
@@ -21,7 +22,7 @@ class Living:
     def __init__(self, folder: Path, **environment: str) -> None:
         self.data, self.keys = folder / "data", folder / "keys"
         self.log = folder / "server.log"
-        self.port = _free_port()
+        self.port = free_port()
         self.environment = {**_clean(os.environ), **environment}
         self.process: subprocess.Popen[bytes] | None = None
         self.began = 0  # where in the log its last start is
@@ -95,12 +96,6 @@ class Living:
 
     def trusted(self) -> ssl.SSLContext | bool:
         return ssl.create_default_context(cafile=self.verify) if self.verify else True
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _clean(environment: os._Environ[str]) -> dict[str, str]:

@@ -5,14 +5,13 @@ https://hl7.org/fhir/R4/http.html#transaction
 
 from salus.load.run import Load, Report, load
 from salus.load.sources import LoadError, files
-from salus.load.targets import HttpTarget, ServerTarget, Target
+from salus.load.targets import HttpTarget, Target
 
 __all__ = [
     "HttpTarget",
     "Load",
     "LoadError",
     "Report",
-    "ServerTarget",
     "Target",
     "files",
     "load",

@@ -19,10 +19,9 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from fhir_server.audit.event import Caller
 from salus.load.run import Load, Report, load
 from salus.load.sources import LoadError, files
-from salus.load.targets import HttpTarget, ServerTarget, Target
+from salus.load.targets import HttpTarget, Target
 from salus.operator.ask import ask
 from salus.operator.requests import IssueToken, Token
 from salus.operator.running import address, holder, serves
@@ -131,7 +130,9 @@ def own_token(settings: Settings) -> str:
 
 @contextlib.asynccontextmanager
 async def _in_process(settings: Settings) -> AsyncIterator[Target]:
+    from fhir_server.audit.event import Caller
     from salus.app import open_server
+    from salus.load.inside import ServerTarget
 
     async with open_server(settings) as server:
         caller = Caller(Grant.operator("salus load"), "127.0.0.1", settings.base_url)

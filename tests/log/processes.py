@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -13,6 +12,7 @@ from pathlib import Path
 import httpx
 
 from fhir_server.log.note import Verifier
+from tests.ports import free_port
 
 # `salus audit` with the commands of this package alone: it starts in a fraction of the time.
 _COMMAND = (
@@ -27,9 +27,7 @@ class Process:
     def __init__(self, folder: Path, *arguments: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.arguments, self.output = arguments, folder / "output"
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = int(probe.getsockname()[1])
+        self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.client = httpx.Client(base_url=self.url, trust_env=False, verify=False, timeout=20)
         self.process: subprocess.Popen[bytes] | None = None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
 import ssl
 
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -13,15 +12,14 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from salus import tls
 from salus.log.http import Answer, application
 from salus.log.serving import Listening, serving
+from tests.ports import free_port
 from tests.salus.test_tls import certificate
 
 
 def test_a_renewed_certificate_is_served_without_a_restart(tmp_path, monkeypatch):
     monkeypatch.setattr(tls, "LOOK_SECONDS", 0.05)
     cert, key, first = certificate(tmp_path)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     app = application({"/": {"GET": lambda asked: Answer(200, "here\n")}}, print)
     told: list[str] = []
     seen: list[bytes] = []

@@ -4,7 +4,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ import pytest
 
 from conformance.json import encode
 from salus.demo import clinic
+from tests.ports import free_port
 
 SECONDS = 60
 
@@ -35,12 +35,6 @@ def salus(home, *arguments):
         cwd=home,
         check=False,
     )
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 class Served:
