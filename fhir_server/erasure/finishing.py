@@ -83,6 +83,17 @@ class Done(NamedTuple):
     unread: int = 0
     left: int = 0
 
+    def after(self, before: Done | None) -> Done:
+        """All that was done, where an earlier time had to leave something as it was."""
+        if before is None:
+            return self
+        return self._replace(
+            changed=before.changed + self.changed,
+            removed=before.removed + self.removed,
+            redacted=before.redacted + self.redacted,
+            results=before.results + self.results,
+        )
+
 
 class Finisher:
     """Finishes what waits: `finish` on demand, `run` in the background, `resume` at the start."""
@@ -125,7 +136,7 @@ class Finisher:
         async with self._one:
             known = self._done.get((erasing.patient, erasing.at))
             if known is None or known.left:
-                known = await self._finish(erasing)
+                known = (await self._finish(erasing)).after(known)
                 if len(self._done) >= _REMEMBERED:
                     self._done.clear()
                 self._done[erasing.patient, erasing.at] = known

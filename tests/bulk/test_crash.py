@@ -108,7 +108,7 @@ def interrupted(server: Living, kills: int, step: int) -> str:
 @pytest.mark.parametrize(
     ("tier", "kills", "step"),
     [
-        ("bench60", 2, 1_500),
+        ("bench60", 1, 3_000),
         pytest.param("full615", 5, 15_000, marks=pytest.mark.slow),
     ],
 )

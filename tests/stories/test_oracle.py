@@ -52,7 +52,8 @@ def resources(server: Living) -> int:
         return client.get("", params={"_summary": "count"}).json()["total"]
 
 
-@pytest.fixture(scope="module", params=["bench60", "us80"])
+# The second one in `make soak`: loading it takes a minute.
+@pytest.fixture(scope="module", params=["bench60", pytest.param("us80", marks=pytest.mark.slow)])
 def hospital(request, tmp_path_factory):
     yield from _loaded(request.param, tmp_path_factory)
 
