@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import threading
 
 import pytest
@@ -178,6 +179,7 @@ def test_who_leaves_while_what_was_before_is_committed_leaves_nobody_without_an_
             commit(self)
 
         monkeypatch.setattr(lane.Lane, "_commit_here", held)
+        monkeypatch.setattr(lane, "QUICK_SECONDS", 0)
         async with open_sqlite() as store, asyncio.timeout(10):
             writing = [asyncio.create_task(_Work(store, n).done()) for n in range(5)]
             rebuilding = asyncio.create_task(store._lane.alone(lambda conn: None))
@@ -187,5 +189,46 @@ def test_who_leaves_while_what_was_before_is_committed_leaves_nobody_without_an_
             go.set()
             assert len(await asyncio.gather(*writing)) == 5
             assert len(await ids(store)) == 5
+
+    told(story)
+
+
+def test_a_quick_commit_wakes_no_thread_and_a_slow_disk_makes_it_wake_one(open_sqlite, monkeypatch):
+    async def story():
+        async with open_sqlite() as store:
+            mine, threads = threading.get_ident(), []
+            commit = store._lane._commit_here
+
+            def noted():
+                threads.append(threading.get_ident())
+                commit()
+
+            monkeypatch.setattr(store._lane, "_commit_here", noted)
+            await _Work(store, 0).done()
+            store._lane._usual = 2 * lane.QUICK_SECONDS  # as after commits that took so long
+            await _Work(store, 1).done()
+            for number in range(2, 40):  # until it is told that the disk is quick again
+                await _Work(store, number).done()
+            monkeypatch.setattr(lane, "FEW", 1)
+            await _Work(store, 40).done()
+            assert (threads[0], threads[-2]) == (mine, mine)
+            assert mine not in (threads[1], threads[-1])
+            assert len(await ids(store)) == 41
+
+    told(story)
+
+
+def test_the_log_of_writes_is_moved_into_the_file_once_it_is_long(open_sqlite, monkeypatch):
+    monkeypatch.setattr(lane, "CHECKPOINT", 30)
+
+    async def story():
+        async with open_sqlite() as store:
+            pages = []
+            for number in range(60):
+                await _Work(store, number).done()
+                pages.append(store._lane._pages)
+            assert max(pages[1:]) < 60
+            assert sum(after < before for before, after in itertools.pairwise(pages)) > 3
+            assert list(store.check()) == []
 
     told(story)

@@ -1,9 +1,10 @@
 """The write lane: one transaction after another on one connection, and one COMMIT for many.
 
 The work of a transaction runs on the event loop, in the task of its caller. When nobody waits any
-more, or the batch is full, a thread commits, and everything in the batch is answered. Meanwhile the
-next batch gathers: commits grow with the load. The lane stays occupied while a work awaits
-something else, so works should not.
+more, or the batch is full, it is committed, and everything in it is answered. A commit that is
+quick is made at once, since waking a thread, which then waits for the interpreter, costs more; for
+others a thread is woken, and meanwhile the next batch gathers: commits grow with the load. The lane
+stays occupied while a work awaits something else, so works should not.
 
 A work that fails after it wrote takes the batch with it: the others run again, and for a while each
 work runs inside a SAVEPOINT of its own (https://www.sqlite.org/lang_savepoint.html). Not always: it
@@ -16,6 +17,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from time import monotonic
 from typing import Any, TypeVar
@@ -32,6 +34,9 @@ T = TypeVar("T")
 
 BATCH = 128  # transactions in one commit
 BATCH_SECONDS = 0.010  # after which no further one joins
+QUICK_SECONDS = 0.002  # a commit that usually takes less is made on the event loop
+FEW = 4_000  # rows that such a commit changes at most
+CHECKPOINT = 4_000  # pages in the write-ahead log after which they are moved into the main file
 SWEEP_SECONDS = 60  # between two sweeps of expired records
 CAREFUL = 1_000  # works that run inside savepoints after one failed that had written
 
@@ -61,6 +66,10 @@ class Lane:
         self._closed = False
         self._committed = (shared.sequence, shared.event)
         self._edge: dict[int, bytes] = {}
+        self._usual = 0.0  # seconds that a commit takes, the last ones above all
+        self._changes = 0  # of the connection before this transaction
+        self._pages = 0  # in the write-ahead log
+        conn.set_wal_hook(self._note_pages)
 
     async def run(self, work: Callable[[Reach], Awaitable[T]]) -> T:
         """Run a work when its turn comes; what it returned, once it is durable."""
@@ -217,7 +226,7 @@ class Lane:
                 self._conn.execute("BEGIN IMMEDIATE")
             except apsw.Error as error:
                 raise unavailable(error) from error
-            self._begun = monotonic()
+            self._begun, self._changes = monotonic(), self._conn.total_changes()
 
     def _withdraw(self) -> None:
         """Undo the running work; SQLite itself may have undone the whole batch, on a full disk."""
@@ -266,7 +275,10 @@ class Lane:
                 records.sweep(Reach(self._conn, self._shared), self._shared.clock())
             if self._conn.in_transaction:
                 self._edge = log.write(self._conn, self._shared.leaves)
-                await self._thread.run(self._commit_here)
+                if self._is_quick():
+                    self._commit_here()
+                else:
+                    await self._thread.run(self._commit_here)
         except Exception as error:
             cause = unavailable(error) if isinstance(error, apsw.Error) else error
             if self._conn.in_transaction:
@@ -274,9 +286,27 @@ class Lane:
             self._lose(batch, cause)
         else:
             self._keep(batch)
+            if self._pages >= CHECKPOINT:
+                await self._thread.run(self._checkpoint_here)
+
+    def _is_quick(self) -> bool:
+        """Whether committing is not worth waking a thread: on a disk that stalls it soon is."""
+        rows = self._conn.total_changes() - self._changes
+        return self._usual < QUICK_SECONDS and rows < FEW
 
     def _commit_here(self) -> None:
+        began = monotonic()
         self._conn.execute("COMMIT")
+        self._usual += (monotonic() - began - self._usual) / 8
+
+    def _checkpoint_here(self) -> None:
+        """What cannot be moved now, since somebody reads, is the next time."""
+        with suppress(apsw.Error):
+            self._conn.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+
+    def _note_pages(self, _conn: apsw.Connection, _name: str, pages: int) -> int:
+        self._pages = pages
+        return apsw.SQLITE_OK
 
     def _append(self) -> list[asyncio.Future[None]]:
         """Write the events that wait; whose they are."""

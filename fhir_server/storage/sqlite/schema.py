@@ -28,7 +28,8 @@ CIPHER = "page.cipher"  # in the data folder: which one its pages are under; abs
 BUSY_MILLISECONDS = 10_000  # how long a connection waits for a lock
 
 # What every connection is set to: (pragma, the writer's value, a reader's value). Sizes in KiB are
-# negative. The automatic checkpoint counts pages; it runs inside COMMIT, which has its own thread.
+# negative. The automatic checkpoint counts pages and runs inside COMMIT; where there is a lane,
+# that does it instead, once what was committed is answered.
 PRAGMAS: tuple[tuple[str, str | int, str | int], ...] = (
     ("busy_timeout", BUSY_MILLISECONDS, BUSY_MILLISECONDS),
     ("cache_size", -65_536, -16_384),
