@@ -37,12 +37,12 @@ _NEXT = "not done: what was before it did not hold"
 
 
 class Unfit(Exception):
-    """The server does not claim what a script needs. `required`: the script is not run, rather
-    than failed."""
+    """A script is not run: the server does not claim what it needs, or it cannot be read. `outcome`
+    is that of its tests."""
 
-    def __init__(self, text: str, required: bool) -> None:
+    def __init__(self, text: str, outcome: Outcome) -> None:
         super().__init__(text)
-        self.required = required
+        self.outcome = outcome
 
 
 def base_profiles() -> Validate:
@@ -99,14 +99,13 @@ class Engine:
             parts.append(part)
             told(script, part)
 
-        note = ""
+        note = "" if script.tests else "it has no test"
         try:
-            note = self._fit(script, wire)
+            note = self._fit(script, wire) or note
         except Unfit as unfit:
             note = str(unfit)
-            outcome: Outcome = "skip" if unfit.required else "fail"
             for each in script.tests:
-                done(_not_run(each, outcome, note))
+                done(_not_run(each, unfit.outcome, note))
         else:
             bench = self._bench(script, wire)
             _Play(script, wire, self._target, bench, self._limits.actions).play(done)
@@ -125,6 +124,8 @@ class Engine:
 
     def _fit(self, script: Script, wire: Wire) -> str:
         """What could not be looked at. Unfit where a server lacks what is needed."""
+        if script.fault:
+            raise Unfit(script.fault, "error")
         notes = []
         for need in script.resource.get("metadata", {}).get("capability", ()):
             if not need.get("required") and not need.get("validated"):
@@ -138,7 +139,7 @@ class Engine:
             lacking = missing(statement, self._claimed(base, wire))
             if lacking:
                 said = f"The server does not claim {', '.join(lacking[:5])}"
-                raise Unfit(said, required=not need.get("validated"))
+                raise Unfit(said, "fail" if need.get("validated") else "skip")
         return "; ".join(dict.fromkeys(notes))
 
     def _claimed(self, base: str, wire: Wire) -> Mapping[str, Any]:
@@ -148,7 +149,7 @@ class Engine:
                 try:
                     _, answer = wire.exchange(Request("GET", f"{base}/metadata", headers))
                 except ActionError as error:
-                    raise Unfit(str(error), required=False) from None
+                    raise Unfit(str(error), "fail") from None
                 self._claims[base] = answer.resource or {}
             return self._claims[base]
 

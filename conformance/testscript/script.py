@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import unquote
 
+from conformance.definitions import load
 from conformance.json import parse
 from conformance.outcome import FhirError
 from conformance.testscript.message import ActionError
@@ -29,12 +30,13 @@ class ScriptError(Exception):
 
 class Script(NamedTuple):
     """`group` is the folder below the suite; `shelves` are the folders where fixtures may be, and
-    nowhere else."""
+    nowhere else. `fault` says why a file of a suite is none, and fails its only test."""
 
     resource: dict[str, Any]
     place: str
     group: str = ""
     shelves: tuple[Path, ...] = ()
+    fault: str = ""
 
     @property
     def name(self) -> str:
@@ -51,8 +53,9 @@ class Script(NamedTuple):
 
 
 def suite(path: Path, fixtures: Sequence[Path] = ()) -> tuple[Script, ...]:
-    """The scripts of a file, or of a folder and those below, by name. `fixtures` are more folders
-    in which fixtures are looked for. ScriptError."""
+    """The scripts of a file, or of a folder and those below, by name; files of a folder that cannot
+    be read are among them, each with its fault. `fixtures` are more folders in which fixtures are
+    looked for. ScriptError."""
     if path.is_file():
         resource = _read(path)
         if resource.get("resourceType") != "TestScript":
@@ -137,9 +140,25 @@ def _scripts(folder: Path, fixtures: Sequence[Path]) -> Iterator[Script]:
     if len(paths) > MOST_FILES:
         raise ScriptError(f"{folder} holds more than {MOST_FILES} files")
     for path in paths:
-        read = _told(path)
-        if read is not None and read.get("resourceType") == "TestScript":
+        try:
+            read = _read(path)
+        except ScriptError as error:
+            yield _faulty(path, folder, str(error))
+            continue
+        type = read.get("resourceType")
+        if type == "TestScript":
             yield _script(path, folder, read, fixtures)
+        elif type is not None and type not in load().types:
+            # Perhaps a TestScript that is misspelt. Other resources are fixtures, other JSON is not
+            # ours.
+            yield _faulty(path, folder, f"{path}: {str(type)[:64]} is no resource type of R4")
+
+
+def _faulty(path: Path, root: Path, fault: str) -> Script:
+    """A file that cannot be run, as a script with one test: what is lost is counted."""
+    name = path.relative_to(root).as_posix()
+    resource = {"resourceType": "TestScript", "name": name, "test": [{"name": "can be read"}]}
+    return _script(path, root, resource, ())._replace(fault=fault)
 
 
 def _script(path: Path, root: Path, resource: dict[str, Any], fixtures: Sequence[Path]) -> Script:

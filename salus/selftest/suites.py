@@ -13,12 +13,17 @@ from conformance.suites import CORE, shipped
 from conformance.testscript import Script, ScriptError, suite
 from salus.problem import Problem
 
+_TOLD = 5  # scripts that are named
+
 
 def named(names: Sequence[str], fixtures: Sequence[Path] = ()) -> list[Script]:
     """The scripts of all names, each once. Problem."""
     found: list[Script] = []
     for name in names:
         found += [each for each in _of(name, fixtures) if each not in found]
+    if not any(each.tests for each in found):
+        said = ", ".join(each.place for each in found[:_TOLD])
+        raise Problem(f"Nothing was run: there is no test in {said}")
     return found
 
 

@@ -7,10 +7,12 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 
+import conformance.suites
 from conformance.definitions import load
 from conformance.json import parse
 from conformance.suites import shipped
@@ -129,8 +131,24 @@ def test_a_token_and_headers_are_sent_and_never_shown(tmp_path):
         assert TOKEN not in text and "another-secret" not in text
 
 
+def test_a_broken_file_of_a_folder_is_named_and_the_exit_code_says_so(served, tmp_path):
+    suites = tmp_path / "suites"
+    suites.mkdir()
+    shipped_file = Path(conformance.suites.__file__).with_name("delete.json")
+    (suites / "delete.json").write_bytes(shipped_file.read_bytes())
+    asked = ("run", "suites", "--url", served.url, "--token", served.token)
+    done = salus(*asked, cwd=tmp_path)
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "5 passed, 0 failed, 0 skipped")
+    (suites / "bad.json").write_text("{")
+    done = salus(*asked, cwd=tmp_path)
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (1, "5 passed, 1 failed, 0 skipped")
+    assert "bad.json: can be read" in done.stdout and "This is not JSON" in done.stdout
+
+
 def test_what_is_asked_wrongly_is_explained(tmp_path):
+    (tmp_path / "min.json").write_text('{"resourceType":"TestScript","name":"NoTests"}')
     for arguments, why in (
+        (("run", "min.json"), "Nothing was run: there is no test in min.json"),
         (("run", "nothing"), "nothing is no file, no folder and no suite"),
         (("run", "core", "--url", "localhost"), "it begins with http(s)://"),
         (("run", "core", "--url", "http://u:p@x.example/fhir"), "use --token"),

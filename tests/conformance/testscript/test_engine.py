@@ -271,6 +271,39 @@ def test_fixtures_are_found_near_the_script_and_nowhere_else(tmp_path):
         suite(tmp_path / "empty")
 
 
+def test_what_cannot_be_read_in_a_folder_fails_and_is_named(tmp_path):
+    good = '{"resourceType":"TestScript","name":"good","test":[{"name":"one","action":[]}]}'
+    (tmp_path / "fixtures").mkdir()
+    for name, text in (
+        ("good.json", good),
+        ("fixtures/patient.json", '{"resourceType":"Patient"}'),
+        ("package.json", '{"name":"no resource"}'),
+        ("notes.txt", "no file of a suite"),
+        ("bad.json", '{"resourceType":"TestScript",'),
+        ("bad.xml", '<TestScript xmlns="http://hl7.org/fhir"><name'),
+        ("misspelt.json", good.replace("TestScript", "TestScirpt")),
+    ):
+        (tmp_path / name).write_text(text)
+    served = Served()
+    runs = {each.name: play(each, served) for each in suite(tmp_path)}
+    assert {name: run.outcome for name, run in runs.items()} == {
+        "good": "pass",
+        "bad.json": "error",
+        "bad.xml": "error",
+        "misspelt.json": "error",
+    }
+    assert totals(list(runs.values())) == (1, 3, 0)
+    assert served.lines == []
+    assert "This is not JSON" in runs["bad.json"].tests[0].reason
+    assert "TestScirpt is no resource type of R4" in runs["misspelt.json"].tests[0].reason
+    assert not Validator(load()).validate(report_of(runs["bad.xml"]), warnings=False)
+
+
+def test_a_script_without_tests_is_skipped_and_says_why():
+    run = play(script(test=[]))
+    assert (run.outcome, run.note) == ("skip", "it has no test")
+
+
 def test_reports_say_what_came_of_it():
     run = play(
         script(
