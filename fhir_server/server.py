@@ -179,10 +179,15 @@ class Server:
                 await self._recording.record(self.audited(asked, caller, result))
             return result
         digest = once.digest(asked) if asked.once else b""
+        guides, index = self.core.guides, self.core.index
+        installed = stirred = False  # by this request: what another takes up may come before it
 
         async def work(tx: Transaction) -> Result:
+            nonlocal installed, stirred
+            touched, stirs = guides.touched, index.stirs
             before = await once.before(tx, asked.once, digest) if asked.once else None
             result = before or await act(tx)
+            installed, stirred = guides.touched != touched, index.stirs != stirs
             for each in self.audited(asked, caller, result):
                 await tx.record(each)
             if asked.once and before is None:
@@ -190,17 +195,18 @@ class Server:
             return result
 
         result = await self.store.transaction(work, write=True)
-        if self.core.guides.stale:
-            await self.core.guides.load(self.store)
-        if self.core.index.stirred:
-            await self._take_up()
+        if installed or guides.stale or stirred or index.stirred:
+            # Also for whoever asked and went away meanwhile.
+            await asyncio.shield(asyncio.ensure_future(self._take_up(installed)))
         return result
 
-    async def _take_up(self) -> None:
-        """Let what was changed of search parameters have its effect before the answer; where that
-        cannot be now, it is done in the background."""
-        if self.parameters is not None:
-            with suppress(StoreError):
+    async def _take_up(self, installed: bool) -> None:
+        """Let what was changed of packages and search parameters have its effect before the answer;
+        where that cannot be now, it is done with a later write, or in the background."""
+        with suppress(StoreError):
+            if installed or self.core.guides.stale:
+                await self.core.guides.load(self.store)
+            if self.parameters is not None:
                 await self.parameters.settle()
 
     async def _later(self, act: Act, later: Later) -> Result:

@@ -39,7 +39,7 @@ async def watch(
         )
     if now and resource is not None:
         await _require_single(step, id, resource)
-    step.core.index.stirred = True
+    step.core.index.stir()
 
 
 async def _require_single(step: Step, id: str, resource: Mapping[str, Any]) -> None:

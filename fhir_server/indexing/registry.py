@@ -68,6 +68,7 @@ class SearchParameters:
                 await self._store.transaction(self._reconcile, write=True)
             except BaseException:
                 index.stirred = True
+                self._wake.set()
                 raise
         self._wake.set()
 

@@ -57,7 +57,7 @@ async def run(step: Step, asked: Interaction, plan: _Plan) -> Result:
         await installed.write_piece(step.tx, upload, pieces, data)
         pieces += 1
     await installed.commit(step.tx, plan.package, upload, pieces)
-    step.core.guides.stale = True
+    step.core.guides.touch()
     return Result(200, _told(plan), described=f"installed {plan.package.label}")
 
 

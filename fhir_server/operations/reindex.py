@@ -40,7 +40,7 @@ async def run(step: Step, asked: Interaction) -> Result:
     types = _named(step, _given(asked), found)
     began = [type for type in types if await _begin(step, type)]
     if began:
-        core.index.stirred = True
+        core.index.stir()
     parts = await _told(step, found)
     body = encode({"resourceType": "Parameters", **({"parameter": parts} if parts else {})})
     return Result(200, body, described=f"rebuild of {len(began)} types" if began else None)

@@ -55,12 +55,14 @@ class Current:
 
 
 class Guides:
-    """Holds the snapshot that is current. `stale`: whether a write may have changed what is
-    installed; whoever commits it then loads. `damaged`: packages that are installed and cannot be
-    opened, name#version."""
+    """Holds the snapshot that is current. `touch` says that a write may have changed what is
+    installed; once that is committed, whoever did it loads. `stale`: something was touched and not
+    loaded since; `touched`: how often. `damaged`: packages that are installed and cannot be opened,
+    name#version."""
 
     def __init__(self) -> None:
         self.stale = False
+        self.touched = 0
         self.damaged: tuple[str, ...] = ()
         self.current = Current(Packages())
         self._heard: list[Heard] = []
@@ -71,27 +73,39 @@ class Guides:
         self._heard.append(heard)
         heard(self.current)
 
+    def touch(self) -> None:
+        self.stale = True
+        self.touched += 1
+
     async def load(self, store: Store) -> None:
         """Go by what is installed in a store: packages that are known already are not read again,
-        and those that are damaged are left out, so that a server starts without them."""
+        and those that are damaged are left out, so that a server starts without them. StoreError,
+        after which they are stale as before."""
         async with self._one:
             self.stale = False
-            known = {each.digest: each for each in self.current.packages.packages}
-            found: list[Package] = []
-            damaged: list[str] = []
-            for entry in await store.transaction(entries):
-                try:
-                    package = known.get(entry.digest) or await _opened(store, entry)
-                except PackageError:
-                    damaged.append(entry.label)
-                else:
-                    found.append(package)
-            self.damaged = tuple(damaged)
-            packages = Packages(found)
-            if packages.digest != self.current.packages.digest:
-                self.current = Current(packages)
-                for heard in self._heard:
-                    heard(self.current)
+            try:
+                await self._load(store)
+            except BaseException:
+                self.stale = True
+                raise
+
+    async def _load(self, store: Store) -> None:
+        known = {each.digest: each for each in self.current.packages.packages}
+        found: list[Package] = []
+        damaged: list[str] = []
+        for entry in await store.transaction(entries):
+            try:
+                package = known.get(entry.digest) or await _opened(store, entry)
+            except PackageError:
+                damaged.append(entry.label)
+            else:
+                found.append(package)
+        self.damaged = tuple(damaged)
+        packages = Packages(found)
+        if packages.digest != self.current.packages.digest:
+            self.current = Current(packages)
+            for heard in self._heard:
+                heard(self.current)
 
 
 async def _opened(store: Store, entry: Entry) -> Package:

@@ -108,8 +108,9 @@ class Edition:
 class Index:
     """The entries of resources and the parameters that ask for them. `base_url` is this server's
     own, without a slash at its end; dates without an offset are read in `timezone`. `edition` is
-    another object after each `adopt`. `stirred`: something was written, perhaps not yet for good,
-    that may change what is indexed."""
+    another object after each `adopt`. `stir` says that something was written, perhaps not yet for
+    good, that may change what is indexed. `stirred`: that was not taken up since; `stirs`: how often
+    it was said."""
 
     def __init__(self, definitions: Definitions, base_url: str, timezone: tzinfo) -> None:
         self.definitions = definitions
@@ -118,8 +119,13 @@ class Index:
         self.version = _version(definitions, timezone)
         self.edition = Edition({})
         self.stirred = False
+        self.stirs = 0
         self._own: dict[str, Mapping[str, Parameter]] = {}
         self._compiled: dict[str, _Writers] = {}
+
+    def stir(self) -> None:
+        self.stirred = True
+        self.stirs += 1
 
     def parameters(self, type: str) -> Mapping[str, Parameter]:
         """The search parameters of a resource type that answer now, by code; empty for what is no

@@ -12,6 +12,7 @@ import pytest
 from conformance.outcome import FhirError
 from fhir_server.interaction import Interaction
 from fhir_server.search.guests import FAILED, MOST
+from fhir_server.search.index import Index
 from fhir_server.storage.store import Match
 from smart_auth.grant import Grant, Scope
 from tests.indexing.world import (
@@ -54,6 +55,24 @@ def test_a_posted_parameter_finds_what_was_stored_before_it(with_store):
         assert await served.races() == counted(PATIENTS)
         missing = await served.total("Patient", ("race:missing", "true"))
         assert missing == sum(race_of(number) is None for number in PATIENTS)
+
+    with_store(story)
+
+
+def test_a_posted_parameter_is_known_by_its_answer_though_another_request_settles_meanwhile(
+    with_store, monkeypatch
+):
+    stir = Index.stir
+
+    def stirred(self):
+        stir(self)
+        self.stirred = False  # as it is while another's settling waits for its turn
+
+    monkeypatch.setattr(Index, "stir", stirred)
+
+    async def story(store):
+        served = await _building(store)
+        assert await served.refusal("Patient", ("race", "2106-3")) == INCOMPLETE
 
     with_store(story)
 

@@ -6,6 +6,8 @@ import pytest
 
 from conformance.outcome import FhirError
 from fhir_server.interaction import Content, Interaction
+from fhir_server.packages import Guides
+from fhir_server.storage.store import Unavailable
 from tests.fhir_server.packages.serving import Serving
 from tests.packages import NAME, PROFILE, profile, tgz
 from tests.security.clinic import grant
@@ -154,3 +156,33 @@ def test_an_operation_that_is_elsewhere_is_answered_with_those_that_are_here():
     assert before == "There is no such operation on the server; "
     assert "$validate" not in offered.split(", ")
     assert "$install-package" in offered.split(", ")
+
+
+def test_a_package_is_in_force_though_another_request_took_up_what_was_there_just_before(
+    monkeypatch,
+):
+    """What another loads before this one is committed has nothing of it."""
+    touch = Guides.touch
+
+    def touched(self):
+        touch(self)
+        self.stale = False  # as after that load
+
+    monkeypatch.setattr(Guides, "touch", touched)
+    serving = Serving()
+    serving.perform(asked(parameters()), ADMINISTRATOR)
+    assert installed(serving) is not None
+
+
+def test_what_could_not_be_taken_up_is_with_the_next_write(monkeypatch):
+    serving, guides = Serving(), Guides._load
+
+    async def away(self, store):
+        raise Unavailable("on purpose")
+
+    monkeypatch.setattr(Guides, "_load", away)
+    serving.perform(asked(parameters()), ADMINISTRATOR)
+    assert installed(serving) is None
+    monkeypatch.setattr(Guides, "_load", guides)
+    serving.create({"resourceType": "Patient"})
+    assert installed(serving) is not None
