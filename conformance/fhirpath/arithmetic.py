@@ -27,13 +27,14 @@ from conformance.fhirpath.items import (
     units,
 )
 from conformance.fhirpath.syntax import FhirPathError
-from conformance.fhirpath.values import CALENDAR, Quantity, Temporal, product, same_unit
+from conformance.fhirpath.values import CALENDAR, Quantity, Temporal, factors, product, same_unit
 
 Number = Decimal | int
 
 # Beyond this power of ten a decimal is not turned into an integer or rounded: it would fill memory.
 _LARGEST = 1_000
-_BITS, _DIGITS = 63, 18  # of an integer
+_DIGITS = 18  # of an integer
+_LEAST, _MOST = -(2**31), 2**31 - 1  # Integers; a sum beyond is empty
 _CONTEXT = decimal.Context(
     prec=60,
     rounding=ROUND_HALF_UP,
@@ -120,9 +121,7 @@ def _numbers(operator: str, a: Number, b: Number) -> Number | None:
         return None
     if isinstance(a, int) and isinstance(b, int) and operator in _INTEGERS:
         found = _INTEGERS[operator](a, b)
-        if found.bit_length() > _BITS:
-            raise FhirPathError("An integer is too large")
-        return found
+        return found if _LEAST <= found <= _MOST else None
     return _DECIMALS[operator](Decimal(a), Decimal(b))
 
 
@@ -155,11 +154,7 @@ _DECIMALS: dict[str, Callable[[Decimal, Decimal], Number]] = {
 
 def _quantities(operator: str, a: Quantity, b: Quantity, ucum: Units | None) -> Quantity | None:
     if operator in ("+", "-"):
-        values = same_unit(a, b, ucum)
-        if values is None or (values[0] != a.value and a.unit != b.unit):
-            return None
-        found = _numbers(operator, *values)
-        return None if found is None else a._replace(value=found)
+        return _sum(operator, a, b, ucum)
     if operator == "/":
         values = same_unit(a, b, ucum)
         if values is not None:
@@ -170,6 +165,21 @@ def _quantities(operator: str, a: Quantity, b: Quantity, ucum: Units | None) -> 
         found = _numbers(operator, a.value, b.value)
         return None if found is None else Quantity(found, unit)
     raise FhirPathError(f"`{operator}` cannot be applied to these quantities")
+
+
+def _sum(operator: str, a: Quantity, b: Quantity, ucum: Units | None) -> Quantity | None:
+    """In the more granular unit of the two."""
+    scales = factors(a, b, ucum)
+    if scales is None:
+        return None
+    finest = min(scales)
+    values = [
+        each.value if scale == finest else _CONTEXT.multiply(each.value, _divide(scale, finest))
+        for each, scale in zip((a, b), scales, strict=True)
+    ]
+    found = _numbers(operator, *values)
+    unit = a if scales[0] == finest else b
+    return None if found is None else unit._replace(value=found)
 
 
 # --- calendar ------------------------------------------------------------------------------------

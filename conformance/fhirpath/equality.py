@@ -15,7 +15,15 @@ from conformance.fhirpath.function import spend_of
 from conformance.fhirpath.host import Units
 from conformance.fhirpath.items import Collection, Item, World, plain, units
 from conformance.fhirpath.syntax import FhirPathError
-from conformance.fhirpath.values import Quantity, Temporal, amount, compare, same_unit, utc
+from conformance.fhirpath.values import (
+    Quantity,
+    Temporal,
+    amount,
+    compare,
+    definite,
+    same_unit,
+    utc,
+)
 
 _DATES = ("System.Date", "System.DateTime")
 _LONGEST = 1_000  # items of a list inside one item that are compared in any order
@@ -74,6 +82,8 @@ def like(left: Item, right: Item, world: World | None = None) -> bool:
     if isinstance(one, Temporal) and isinstance(other, Temporal):
         return one.type == other.type and compare(one, other) == 0
     if isinstance(one, Quantity) and isinstance(other, Quantity):
+        if one.calendar != other.calendar:
+            one, other = definite(one), definite(other)
         values = same_unit(one, other, units(world))
         return values is not None and _near(*values)
     if isinstance(one, Quantity | Temporal) or isinstance(other, Quantity | Temporal):

@@ -102,6 +102,8 @@ CALENDAR = {
     "second": "s",
     "millisecond": "ms",
 }
+# UCUM's year and month, the mean ones.
+_MEAN = {"year": "a", "month": "mo"}
 _DURATIONS = {
     "wk": Decimal(604_800_000),
     "d": Decimal(86_400_000),
@@ -146,6 +148,31 @@ def same_unit(
     return one[0], other[0]
 
 
+def factors(
+    left: Quantity, right: Quantity, ucum: Units | None = None
+) -> tuple[Decimal, Decimal] | None:
+    """What one of each unit is in a unit of both; None when the units do not compare, and for a
+    scale whose zero is not that of the other (`Cel` and `K`)."""
+    units = _unit(left), _unit(right)
+    if units[0] == units[1]:
+        return Decimal(1), Decimal(1)
+    for scale in _SCALES:
+        if units[0] in scale and units[1] in scale:
+            return scale[units[0]], scale[units[1]]
+    one, other = (_factor(each, ucum) for each in (left, right))
+    if one is None or other is None or one[1] != other[1]:
+        return None
+    return one[0], other[0]
+
+
+def _factor(quantity: Quantity, ucum: Units | None) -> tuple[Decimal, str] | None:
+    found = [_canonical(quantity._replace(value=each), ucum) for each in (0, 1, 2)]
+    if found[0] is None or found[1] is None or found[2] is None or found[0][0] != 0:
+        return None
+    # Logarithmic units do not double.
+    return found[1] if found[2][0] == 2 * found[1][0] else None
+
+
 def product(left: Quantity, right: Quantity, operator: str, ucum: Units | None) -> str | None:
     """The unit of a product (`.`) or quotient (`/`); None when it cannot be told."""
     units = _unit(left), _unit(right)
@@ -159,6 +186,13 @@ def product(left: Quantity, right: Quantity, operator: str, ucum: Units | None) 
         return None
     composed = operator.join("1" if each == "1" else f"({each})" for each in units)
     return composed if ucum.canonical(Decimal(1), composed) else None
+
+
+def definite(quantity: Quantity) -> Quantity:
+    """The same as a duration of UCUM, which a calendar one is equivalent to."""
+    if not quantity.calendar:
+        return quantity
+    return Quantity(quantity.value, CALENDAR[quantity.unit] or _MEAN[quantity.unit])
 
 
 def _canonical(quantity: Quantity, ucum: Units | None) -> tuple[Decimal, str] | None:
