@@ -22,6 +22,7 @@ from terminology.compose import Budget, Plan, plan
 from terminology.displays import said, valid
 from terminology.expansion import Listing
 from terminology.issues import refusal
+from terminology.lacking import Lacking, lacking
 from terminology.languages import Languages, languages
 from terminology.membership import Membership, membership
 from terminology.provider import Provider
@@ -61,6 +62,7 @@ class Terminology:
         self._listings: Recent[_Key, Listing] = Recent(_OWN_SETS)
         self._members: dict[str, Membership | None] = {}
         self._systems: dict[str, Provider | None] = {}
+        self._lacking: dict[str, Lacking] = {}
 
     def having(self, resources: Iterable[Resource]) -> Terminology:
         """The same with resources (CodeSystem, ValueSet, ConceptMap) that only it sees."""
@@ -185,6 +187,15 @@ class Terminology:
         if made is None:
             return None
         return made.anywhere(code) if system is None else made.holds(system, code)
+
+    def lacking(self, value_set: str) -> Lacking:
+        """What is not here of a value set whose codes cannot be told."""
+        found = self._lacking.get(value_set)
+        if found is None:
+            if len(self._lacking) >= self.limits.sets:
+                self._lacking.clear()
+            found = self._lacking[value_set] = lacking(value_set, Context(self.catalog))
+        return found
 
     def known(self, system: str, code: str) -> bool | None:
         """Whether a code system has a code; None when the system, or all of it, is not here."""

@@ -7,6 +7,7 @@ https://hl7.org/fhir/R4/profiling.html
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
 from conformance.definitions import Definitions, Element
@@ -225,7 +226,8 @@ class Deltas:
         """A binding with what is said when it is broken."""
         value_set = self._pin("ValueSet", value_set)
         broken = self.says.unbound(path, value_set, required)
-        return Bound(value_set, kind, required, broken, self.says.unsure(path, value_set))
+        unsure = partial(self.says.unsure, path, value_set)
+        return Bound(value_set, kind, required, broken, unsure)
 
     def targets(self, branch: Branch) -> tuple[str, ...]:
         """What a Reference may lead to."""

@@ -7,7 +7,7 @@ https://hl7.org/fhir/R4/validation.html
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Literal, NamedTuple
 
 from conformance.definitions import Definitions
@@ -26,6 +26,7 @@ from conformance.validator.places import Places
 from conformance.validator.rules import Found, Full, Rule
 
 _INDEX = re.compile(r"\[\d+\]")
+_LONGEST = 200  # characters of a canonical that an issue repeats
 
 
 class Policy(NamedTuple):
@@ -84,8 +85,8 @@ class Profiles:
         """What is wrong with a resource, nothing if it is valid: errors, and with `warnings` also
         what is only advised. At most `limit` issues, errors first, and then one that says that
         there are more. `resolve` finds resources outside of this one by their references. Without
-        `claims` what the resource itself claims in meta.profile does not count; `checked`: the
-        base was checked already."""
+        `claims` what the resource itself claims in meta.profile counts as far as `profiles` name
+        it; `checked`: the base was checked already."""
         type_ = resource.get("resourceType")
         if type(type_) is not str or type_ not in self._nodes.types:
             return [Issue("error", "structure", "`resourceType` must name a type of FHIR R4")]
@@ -102,7 +103,9 @@ class Profiles:
             if not checked:
                 self._nodes.node(type_).check(resource, run)
             asked = tuple(profiles)
-            self._conform(resource, run, asked, _claimed(resource) if claims else [])
+            own = _claimed(resource)
+            demanded = set(asked) if claims else set(asked).difference(own)
+            self._conform(resource, run, asked, own if claims else [], demanded)
             self._sweep.visit(type_).look(resource, run, type_)
             self._place(run, places)
             terms.ask(run)
@@ -131,12 +134,18 @@ class Profiles:
         """A resource within another: what it says it conforms to."""
         type_ = resource.get("resourceType")
         if type(type_) is str and type_ in self._nodes.types:
-            self._conform(resource, run, (), _claimed(resource))
+            self._conform(resource, run, (), _claimed(resource), frozenset())
             self._sweep.visit(type_).look(resource, run, type_)
 
     def _conform(
-        self, resource: Resource, run: ProfileRun, asked: tuple[str, ...], claimed: list[str]
+        self,
+        resource: Resource,
+        run: ProfileRun,
+        asked: tuple[str, ...],
+        claimed: list[str],
+        demanded: Collection[str],
     ) -> None:
+        """Hold a resource to profiles. Not to know one is an error if it was `demanded`."""
         type_ = resource["resourceType"]
         if type_ in self.checks:
             run.session.later.append(resource)
@@ -149,7 +158,9 @@ class Profiles:
         for canonical in dict.fromkeys(wanted):
             profile = self.shelf.compiled(canonical)
             if profile is None:
-                run.add(resource, None, _unknown(canonical, canonical in asked))
+                run.add(
+                    resource, None, _not_found(canonical) if canonical in demanded else _UNKNOWN
+                )
             elif not self.shelf.is_a(type_, profile.type):
                 run.add(resource, None, _of_other_type(profile.label, profile.type))
             elif profile.check is not None and profile.label not in done:
@@ -197,13 +208,21 @@ def _rules(policy: Policy) -> Rules:
     return Rules(unknown=unknown._replace(severity=policy.unknown_extensions))
 
 
-def _unknown(canonical: str, asked: bool) -> Rule:
-    which = "was asked for" if asked else "the resource claims in meta.profile"
+_UNKNOWN = Rule(
+    "warning",
+    "not-found",
+    "A profile that the resource claims in meta.profile is not known here, or its definition cannot"
+    " be read, so it was not checked: install its package",
+)
+
+
+def _not_found(canonical: str) -> Rule:
+    """Of a profile that was asked for: it is the request that is wrong, not the resource."""
     text = (
-        f"A profile that {which} is not known here, or its definition cannot be read, so it was not"
-        " checked: install its package"
+        f"The profile {canonical[:_LONGEST]} that was asked for is not known here, or its definition"
+        " cannot be read, so nothing was checked against it: correct its url, or install its package"
     )
-    return Rule("warning", "not-found", text)
+    return Rule("error", "not-found", text)
 
 
 def _of_other_type(label: str, type_: str) -> Rule:

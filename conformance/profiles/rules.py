@@ -64,9 +64,16 @@ class Says:
         text = f"`{path}` has no code of {value_set}: use one of it unless none fits"
         return self._rule("code-invalid", text, None, "warning")
 
-    def unsure(self, path: str, value_set: str) -> Rule:
-        """A binding that could not be asked."""
-        text = f"`{path}` could not be checked against {value_set}: install the package that has it"
+    def unsure(self, path: str, value_set: str, lacking: Sequence[str]) -> Rule:
+        """A binding that could not be asked, since something is not here: the set itself, or what
+        that is made of."""
+        text = f"`{path}` could not be checked against {value_set}"
+        if value_set in lacking:
+            text += ": install the package that has it"
+        elif lacking:
+            text += f", which needs {listed(lacking, ' and ')}: no package here has all of that"
+        else:
+            text += ", whose definition does not tell which codes are in it"
         return self._rule("not-found", text, None, "warning")
 
     def invariant(self, key: str, human: str, severity: str) -> Rule:
@@ -130,9 +137,9 @@ def too_costly(rule: Rule) -> Rule:
     return Rule("warning", "too-costly", text, rule.key)
 
 
-def listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[str], between: str = " or ") -> str:
     """Names in a sentence."""
     shown = list(names[:_LISTED])
     more = [f"{len(names) - _LISTED} others"] if len(names) > _LISTED else []
     parts = [f"`{each}`" if "/" not in each else each for each in shown] + more
-    return " or ".join(parts)
+    return between.join(parts)

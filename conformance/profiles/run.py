@@ -5,7 +5,7 @@ https://hl7.org/fhir/R4/validation.html
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from conformance.fhirpath import Allowance, Environment, contained
@@ -22,6 +22,16 @@ Resource: TypeAlias = dict[str, Any]
 Resolve: TypeAlias = Callable[[str], Resource | None]
 
 
+class Lacking(Protocol):
+    """Canonicals of what a value set needs and nobody here knows, or not all of."""
+
+    @property
+    def sets(self) -> Sequence[str]: ...
+
+    @property
+    def systems(self) -> Sequence[str]: ...
+
+
 class Codes(Protocol):
     """What validation asks of a terminology. None: it cannot be told."""
 
@@ -29,6 +39,9 @@ class Codes(Protocol):
         self, value_set: str, system: str | None, code: str, version: str | None = None
     ) -> bool | None:
         """Whether a code is of a value set; without a system, in any of the set's systems."""
+
+    def lacking(self, value_set: str) -> Lacking:
+        """What is not here of a value set of which it cannot be told."""
 
     def known(self, system: str, code: str) -> bool | None:
         """Whether a code system has a code."""
@@ -67,13 +80,14 @@ class Shelf(Protocol):
 
 
 class Bound(NamedTuple):
-    """A binding as it is asked for: `broken` is said of what is outside of the set."""
+    """A binding as it is asked for: `broken` is said of what is outside of the set, `unsure` of
+    what cannot be told since some value sets or code systems are not here."""
 
     value_set: str
     kind: str  # code, Coding, CodeableConcept or Quantity
     required: bool
     broken: Rule
-    unsure: Rule
+    unsure: Callable[[Sequence[str]], Rule]
 
 
 class Asked(NamedTuple):

@@ -7,6 +7,7 @@ https://hl7.org/fhir/R4/validation.html
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from conformance.definitions import Definitions, Element
@@ -98,7 +99,8 @@ class Sweep:
         says = Says(f"FHIR {CORE_VERSION}")
         value_set = f"{binding.value_set}|{CORE_VERSION}"
         broken = says.unbound(element.path, value_set, required)
-        return Bound(value_set, code, required, broken, says.unsure(element.path, value_set))
+        unsure = partial(says.unsure, element.path, value_set)
+        return Bound(value_set, code, required, broken, unsure)
 
     def _resources(self, contained: bool) -> Look:
         enter = self._around.enter

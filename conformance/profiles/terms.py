@@ -33,7 +33,19 @@ def _binding(asked: Asked, run: ProfileRun) -> None:
     if answer:
         run.add(asked.holder, asked.at, bound.broken)
     elif answer is None:
-        run.add(asked.holder, asked.at, bound.unsure)
+        lacking = run.session.codes.lacking(bound.value_set)
+        systems = _systems(asked.value).intersection(lacking.systems) or lacking.systems
+        run.add(asked.holder, asked.at, bound.unsure((*lacking.sets, *sorted(systems))))
+
+
+def _systems(value: Any) -> set[str]:
+    """The code systems that a coded value names."""
+    if type(value) is not dict:
+        return set()
+    codings = value.get("coding")
+    of = codings if type(codings) is list else [value]
+    named = (each.get("system") for each in of if type(each) is dict)
+    return {each for each in named if type(each) is str}
 
 
 def _coding(coding: dict[str, Any], run: ProfileRun) -> None:

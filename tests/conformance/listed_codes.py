@@ -4,6 +4,7 @@ enough of a terminology for tests of validation that are about other things."""
 from functools import cache
 
 from conformance.definitions import load
+from terminology.lacking import Lacking
 
 
 class ListedCodes:
@@ -23,6 +24,9 @@ class ListedCodes:
         if system not in lists:
             return False
         return None if lists[system] is None else code in lists[system]
+
+    def lacking(self, value_set):
+        return Lacking((value_set,) if self._packages.find("ValueSet", value_set) is None else ())
 
     def known(self, system, code):
         concepts = self._systems(system)

@@ -343,13 +343,19 @@ def test_malformed_resources_are_told_of_and_break_nothing():
         assert errors(observation(category=category), structure) != []
 
 
-def test_a_profile_whose_definition_cannot_be_read_is_a_warning():
+def test_a_profile_whose_definition_cannot_be_read_is_a_warning_unless_it_was_asked_for():
     broken = profile("mine", "Patient") | {"baseDefinition": "http://example.org/nowhere"}
     known = Profiles(load(), Library(broken), ListedCodes(Packages()))
-    (issue,) = [
-        each for each in known.validate(patient(), [OWN + "mine"]) if each.code == "not-found"
-    ]
-    assert issue.severity == "warning"
+    claiming, mine = patient(meta={"profile": [OWN + "mine"]}), [OWN + "mine"]
+
+    def severities(*asked, **how):
+        return [each.severity for each in known.validate(*asked, **how) if each.code == "not-found"]
+
+    assert severities(patient(), mine) == ["error"]
+    assert severities(claiming, mine) == ["error"]
+    assert severities(claiming) == ["warning"]
+    # As on a write, where the policy chooses among the claims of the resource.
+    assert severities(claiming, mine, claims=False) == ["warning"]
 
 
 def test_a_constraint_that_cannot_be_evaluated_is_a_warning():

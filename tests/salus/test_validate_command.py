@@ -56,6 +56,25 @@ def test_a_package_brings_its_profiles(file):
     assert run(claiming, "--package", package).exit_code == 1
 
 
+def test_a_binding_that_cannot_be_told_names_what_is_missing(file):
+    package = shared("packages/hl7.fhir.us.core-6.1.0.tgz")
+    race = PROFILE.replace("patient", "race")
+    coded = '{"system": "urn:oid:2.16.840.1.113883.6.238", "code": "2106-3"}'
+    parts = (
+        f'[{{"url": "ombCategory", "valueCoding": {coded}}}, {{"url": "text", "valueString": "a"}}]'
+    )
+    path = file(
+        f'{{"resourceType": "Patient", "extension": [{{"url": "{race}", "extension": {parts}}}]}}'
+    )
+    answer = run(path, "--package", package)
+    assert (
+        "omb-race-category|6.1.0, which needs"
+        " http://cts.nlm.nih.gov/fhir/ValueSet/2.16.840.1.114222.4.11.836 and"
+        " http://cts.nlm.nih.gov/fhir/ValueSet/2.16.840.1.113762.1.4.1021.102: no package here has"
+        " all of that"
+    ) in answer.output
+
+
 def test_a_profile_nobody_knows_is_a_problem(file):
     answer = run(file('{"resourceType": "Patient"}'), "--profile", PROFILE)
     assert answer.exit_code == 2

@@ -113,8 +113,21 @@ def test_a_stored_profile_counts_for_whoever_may_read_and_search_it(clinic):
 def test_for_all_others_it_is_as_if_it_were_not_there(clinic, caller):
     hidden = validated(clinic, caller, basic())
     absent = validated(clinic, caller, basic(), MINE.replace("named", "naned"))
-    assert hidden.body == absent.body
-    assert told(hidden) == [("warning", "not-found", "Basic")]
+    assert hidden.body == absent.body.replace(b"naned", b"named")
+    assert told(hidden) == [("error", "not-found", "Basic")]
+    claimed = validated(clinic, caller, basic(meta={"profile": [MINE]}), None)
+    assert told(claimed) == [("warning", "not-found", "Basic")]
+
+
+def test_a_profile_that_is_asked_for_and_nobody_knows_is_named(clinic):
+    answer = validated(clinic, READER, basic(), MINE.replace("named", "naned"))
+    (issue,) = [each for each in answer.json["issue"] if each["code"] == "not-found"]
+    assert (issue["severity"], issue["diagnostics"]) == (
+        "error",
+        "The profile http://clinic.example/StructureDefinition/naned that was asked for is not known"
+        " here, or its definition cannot be read, so nothing was checked against it: correct its"
+        " url, or install its package",
+    )
 
 
 def test_a_stored_value_set_decides_only_for_whoever_may_use_it(clinic):
@@ -157,5 +170,5 @@ def test_a_request_draws_in_a_bounded_number_of_definitions(clinic):
             }
         )
     assert told(validated(clinic, READER, basic(), f"{MINE}-0")) == [
-        ("warning", "not-found", "Basic")
+        ("error", "not-found", "Basic")
     ]

@@ -276,6 +276,21 @@ def test_what_is_not_wholly_here_decides_nothing():
     assert codes(here.expand(asked(url=listed["url"]))) == ["x"]
 
 
+def test_what_a_set_needs_and_nobody_here_has_is_named():
+    absent, inner, above = (f"http://example.org/{name}" for name in ("absent", "inner", "above"))
+    sets = [
+        value_set(inner, {"valueSet": [absent]}, {"system": SYSTEM}),
+        value_set(above, {"valueSet": [inner]}, {"system": OTHER, "concept": [{"code": "x"}]}),
+    ]
+    assert CORE.having(sets).lacking(above) == ((absent,), (SYSTEM,))
+    assert CORE.having([*sets, NEW, value_set(absent)]).lacking(above) == ((), ())
+    assert CORE.having([*sets, {**NEW, "content": "fragment"}]).lacking(inner) == (
+        (absent,),
+        (SYSTEM,),
+    )
+    assert CORE.lacking(absent) == ((absent,), ())
+
+
 def test_a_bare_code_is_in_a_set_by_whichever_system():
     assert (
         CORE.member("http://hl7.org/fhir/ValueSet/administrative-gender|4.0.1", None, "male")
