@@ -45,7 +45,7 @@ def writing(words: Iterable[str]) -> Writing:
         name, bar, value = word.rpartition("=")
         mode = next((each for each in MODES if each == value), None)
         if mode is None:
-            raise ValueError(f"{word} does not end in off, warn or enforce")
+            raise ValueError(f"has `{word}`, which does not end in off, warn or enforce")
         if not bar:
             usual = mode
         elif ":" in name:

@@ -25,10 +25,24 @@ class ValidationSettings(BaseSettings):
     @field_validator("validate_profiles")
     @classmethod
     def _readable(cls, words: tuple[str, ...]) -> tuple[str, ...]:
-        writing(words)
+        for type in writing(words).types:
+            _require_type(type)
         return words
 
     @property
     def writing(self) -> Writing:
         """The policy."""
         return writing(self.validate_profiles)
+
+
+def _require_type(name: str) -> None:
+    """ValueError for what is no type of R4: of what is misspelt nothing would be enforced."""
+    from conformance.definitions import load  # commands that need none start without
+    from fhir_server.search.nearest import nearest
+
+    types = load().types
+    if name not in types:
+        raise ValueError(
+            f"names `{name}`, which is no resource type of R4, and no profile, whose url it would "
+            f"name in full{nearest(name, types)}"
+        )

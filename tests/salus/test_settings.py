@@ -220,3 +220,24 @@ def test_lists_are_separated_by_commas_in_variables(monkeypatch):
     assert settings.jwks_hosts == ("127.0.0.1:9", "keys.internal")
     assert listed["SALUS_TRUSTED_PROXY"] == "10.0.0.0/8,127.0.0.1"
     assert listed["SALUS_TLS_CERT"] == ""
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("warn,Pateint=enforce", "names `Pateint`, .* did you mean `Patient`"),
+        ("us-core-patient=enforce", "names `us-core-patient`, .* whose url it would name in full"),
+        ("warn,Patient:enforce", "has `Patient:enforce`, which does not end in off, warn or"),
+    ],
+)
+def test_a_policy_for_profiles_that_would_enforce_nothing_is_refused(monkeypatch, given, said):
+    monkeypatch.setenv("SALUS_VALIDATE_PROFILES", given)
+    with pytest.raises(SettingsError, match=f"SALUS_VALIDATE_PROFILES {said}"):
+        read_settings()
+
+
+def test_a_policy_for_types_and_profiles_is_read(monkeypatch):
+    monkeypatch.setenv("SALUS_VALIDATE_PROFILES", "off,Patient=enforce,http://a.example/p=warn")
+    policy = read_settings().writing
+    assert (policy.usual, policy.types) == ("off", {"Patient": "enforce"})
+    assert policy.profiles == {"http://a.example/p": "warn"}
