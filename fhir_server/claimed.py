@@ -10,6 +10,7 @@ from typing import Any
 from conformance.outcome import FhirError, Issue
 from fhir_server.core import Core
 
+MOST = 100  # profiles that a resource which is written may claim
 # What was not looked at to its end is not known to be valid, and so is not let through.
 _UNCHECKED = "too-costly"
 
@@ -19,7 +20,7 @@ def conform(core: Core, resource: dict[str, Any], told: bool) -> list[Issue]:
     warns, and only if they are `told`. FhirError 422 where it enforces."""
     policy = core.writing
     type = resource["resourceType"]
-    claimed = resource.get("meta", {}).get("profile", ())
+    claimed = _claimed(resource)
     modes = {each: policy.of(type, each) for each in claimed}
     strict = policy.types.get(type, policy.usual) == "enforce"
     enforced = [each for each, mode in modes.items() if mode == "enforce"]
@@ -36,6 +37,15 @@ def conform(core: Core, resource: dict[str, Any], told: bool) -> list[Issue]:
     if told and (warned or not found):
         found += [_as_warning(each) for each in _found(core, resource, warned, told)]
     return list(dict.fromkeys(found))
+
+
+def _claimed(resource: dict[str, Any]) -> list[str]:
+    """FhirError 422 for more than anybody means."""
+    claimed = resource.get("meta", {}).get("profile", ())
+    if len(claimed) > MOST:
+        text = f"A resource claims at most {MOST} profiles"
+        raise FhirError("too-costly", text, f"{resource['resourceType']}.meta.profile", status=422)
+    return [each for each in claimed if isinstance(each, str)]  # others have extensions only
 
 
 def _found(core: Core, resource: dict[str, Any], profiles: list[str], told: bool) -> list[Issue]:

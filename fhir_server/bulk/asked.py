@@ -197,8 +197,13 @@ def may_export(step: Step, type: str) -> bool:
 
 def _filters(step: Step, values: list[str], lenient: bool) -> list[tuple[str, str]]:
     """The searches, each tried. FhirError 400, 403."""
+    most = step.core.limits.parameters
+    texts = [part for value in values for part in _QUERY.split(value)]
+    if len(texts) > most or sum(map(len, texts)) > step.core.limits.url:
+        text = f"_typeFilter has at most {most} searches, and {step.core.limits.url} characters"
+        raise FhirError("too-costly", text, status=413)
     found = []
-    for text in (part for value in values for part in _QUERY.split(value)):
+    for text in texts:
         type, mark, query = text.partition("?")
         if not mark or type not in step.core.definitions.types:
             raise FhirError("value", "_typeFilter is searches such as Patient?active=true")
@@ -226,6 +231,9 @@ _SHOWING = frozenset(
 
 def _elements(step: Step, values: list[str]) -> tuple[str, ...]:
     found = [each.strip() for value in values for each in value.split(",")]
+    most = step.core.limits.values
+    if len(found) > most:
+        raise FhirError("too-costly", f"_elements names at most {most} elements", status=413)
     types = step.core.definitions.types
     for each in found:
         type, dot, _ = each.partition(".")

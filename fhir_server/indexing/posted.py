@@ -13,7 +13,7 @@ from conformance.json import parse
 from conformance.outcome import FhirError
 from fhir_server import access
 from fhir_server.core import Step
-from fhir_server.indexing.sources import TYPE, is_active, posted
+from fhir_server.indexing.sources import TYPE, is_active, posted, require_usable
 from fhir_server.search.defined import Source, define
 from fhir_server.storage.store import Version
 
@@ -55,6 +55,8 @@ async def _require_single(step: Step, id: str, resource: Mapping[str, Any]) -> N
             continue
         if define(each, definitions).by_type.keys() & mine.by_type.keys():
             raise _duplicate("code and base", "code")
+    if resource.get("type") == "composite":
+        require_usable(step.core, resource, others)
 
 
 def _duplicate(what: str, element: str) -> FhirError:

@@ -7,7 +7,7 @@ https://hl7.org/fhir/R4/searchparameter.html#SearchParameter.status
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from conformance.json import parse
@@ -65,7 +65,13 @@ async def posted(tx: Transaction) -> list[Source]:
             return sorted(found, key=lambda each: (str(each.resource.get("url")), each.origin))
 
 
-def require_usable(core: Core, resource: Mapping[str, Any]) -> None:
+def require_usable(
+    core: Core, resource: Mapping[str, Any], others: Iterable[Source] | None = None
+) -> None:
     """Refuse an active SearchParameter that could not be searched by, or that says otherwise what a
-    guide or R4 says. FhirError 422."""
-    require_searchable(known_of(core), Source(resource, ""), of_guides(core))
+    guide or R4 says. Where the `others` that were posted are not known, one that is made of others
+    is not judged. FhirError 422."""
+    if others is None and resource.get("type") == "composite":
+        return
+    there = [*of_guides(core), *(others or ())]
+    require_searchable(known_of(core), Source(resource, ""), there)

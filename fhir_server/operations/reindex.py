@@ -17,6 +17,7 @@ from fhir_server.core import Operation, Step
 from fhir_server.indexing import sources, states
 from fhir_server.indexing.states import NOTHING
 from fhir_server.interaction import Interaction, Result
+from fhir_server.operations.given import body as given_in
 from fhir_server.search.added import Added, Collected, Refusal, collect
 from fhir_server.search.guests import failed
 from fhir_server.search.nearest import shown
@@ -48,17 +49,11 @@ async def run(step: Step, asked: Interaction) -> Result:
 
 def _given(asked: Interaction) -> _Asked:
     """What is to be rebuilt. FhirError 400."""
-    sent = asked.resource
-    if sent is None:
-        return _Asked()
-    if sent.get("resourceType") != "Parameters":
-        raise FhirError("invalid", "$reindex takes Parameters", status=400)
     values: dict[str, list[Any]] = {"parameter": [], "type": [], "all": []}
-    for part in sent.get("parameter", ()):
-        name = part.get("name") if isinstance(part, dict) else None
+    for name, value in given_in(asked):
         if name not in values:
             raise FhirError("invalid", "$reindex takes parameter, type and all", status=400)
-        values[name] += [value for key, value in part.items() if key.startswith("value")]
+        values[name].append(value)
     return _Asked(
         tuple(map(str, values["parameter"])), tuple(map(str, values["type"])), True in values["all"]
     )

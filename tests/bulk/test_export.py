@@ -285,6 +285,16 @@ def test_parameters_may_be_posted(clinic):
     assert clinic.ask(ALL, "POST", "Patient/$export", absent, [ASYNC]).status == 400
 
 
+def test_more_searches_than_anybody_means_are_refused(clinic):
+    def filtered(number):
+        part = {"name": "_typeFilter", "valueString": "Patient?active=true"}
+        return {"resourceType": "Parameters", "parameter": [part] * number}
+
+    answer = clinic.ask(ALL, "POST", "$export", filtered(101), [ASYNC])
+    assert (answer.status, answer.code) == (413, "too-costly")
+    assert clinic.ask(ALL, "POST", "$export", filtered(100), [ASYNC]).status == 202
+
+
 @pytest.mark.parametrize(
     ("url", "status", "code"),
     [
@@ -299,6 +309,7 @@ def test_parameters_may_be_posted(clinic):
         ("$export?_typeFilter=Patient%3Fnothing=1", 400, "not-supported"),
         ("$export?_type=Observation&_typeFilter=Patient%3Factive=true", 400, "value"),
         ("$export?_elements=Patient.*", 400, "value"),
+        ("$export?_elements=" + ",".join(["id"] * 501), 413, "too-costly"),
         ("$export?includeAssociatedData=LatestProvenanceResources", 400, "not-supported"),
         ("$export?organizeOutputBy=Encounter", 400, "not-supported"),
         ("Patient/$export?patient=Patient/a", 400, "not-supported"),

@@ -129,3 +129,20 @@ def test_a_policy_is_read_from_words():
     with pytest.raises(ValueError, match="Patient=never"):
         writing(["Patient=never"])
     assert (Writing().enforces, Writing(types={"Patient": "enforce"}).enforces) == (False, True)
+
+
+@pytest.mark.parametrize("words", ["enforce", "warn"])
+def test_a_claim_that_is_none_but_an_extension_is_no_claim(created, words):
+    extension = [{"url": "http://clinic.example/e", "valueString": "x"}]
+    meta = {"profile": [None], "_profile": [{"extension": extension}]}
+    assert created(words, {"resourceType": "Patient", "meta": meta})[0] == 201
+
+
+def test_more_claims_than_anybody_means_are_refused_where_they_count(created):
+    claims = [f"http://clinic.example/{number}" for number in range(101)]
+    few, many = (
+        {"resourceType": "Patient", "meta": {"profile": each}} for each in (claims[1:], claims)
+    )
+    assert created("enforce", few)[0] == 201
+    assert created("enforce", many) == (422, [("error", "Patient.meta.profile")])
+    assert created("off", many, Preferences())[0] == 201

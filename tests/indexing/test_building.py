@@ -77,6 +77,34 @@ def test_a_posted_parameter_is_known_by_its_answer_though_another_request_settle
     with_store(story)
 
 
+def test_a_composite_may_be_made_of_parameters_that_were_posted(with_store):
+    parts = (
+        parameter("use", "Patient.identifier.use"),
+        parameter("value", "Patient.identifier.value", type="string"),
+    )
+    components = [
+        {"definition": each["url"], "expression": each["expression"].split(".")[-1]}
+        for each in parts
+    ]
+    both = parameter("both", "Patient.identifier", type="composite", component=components)
+    identifier = [{"use": "official", "value": "x"}, {"use": "old", "value": "y"}]
+
+    async def story(store):
+        served = await _with_patients(store)
+        with pytest.raises(FhirError) as early:
+            await served.put({**both, "id": "both"})
+        assert early.value.status == 422
+        for each in parts:
+            await served.put({**each, "id": each["code"]})
+        await served.put({**both, "id": "both"})
+        await served.put({"resourceType": "Patient", "id": "x", "identifier": identifier})
+        await served.parameters.finish()
+        assert await served.total("Patient", ("both", "official$x")) == 1
+        assert await served.total("Patient", ("both", "official$y")) == 0
+
+    with_store(story)
+
+
 def test_a_search_by_a_parameter_that_is_building_is_refused_and_not_partial(with_store):
     async def story(store):
         served = await _building(store)

@@ -99,6 +99,8 @@ def test_entries_that_were_wrong_are_mended_while_what_answers_goes_on_answering
         (("type", "valueCode", "Nothing"), 404),
         (("parameter", "valueUri", "http://nowhere.example"), 404),
         (("other", "valueString", "x"), 400),
+        ((["type"], "valueCode", "Patient"), 400),
+        (("type", "code", "Patient"), 400),
     ],
 )
 def test_what_there_is_not_is_refused(with_store, part, status):
