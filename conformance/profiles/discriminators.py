@@ -43,11 +43,13 @@ class Literal(NamedTuple):
 
 class Aim(NamedTuple):
     """Where a path ends within a slice: a branch of the profile, or a part of a literal that a
-    branch above it has; and its spot, if the definitions know it."""
+    branch above it has; its spot, if the definitions know it, and the properties that it may be
+    of what holds it: none of the item itself."""
 
     branch: Branch | None
     literal: Literal | None
     spot: Spot | None
+    spots: tuple[Spot, ...] = ()
     resolved: bool = False
 
 
@@ -63,7 +65,7 @@ def steps(path: str) -> tuple[Step, ...]:
         elif function in ("ofType", "as"):
             found.append(Step("type", argument.strip()))
         elif name is not None and name != "$this":
-            found.append(Step("name", name))
+            found.append(Step("name", name.removesuffix("[x]")))
     return tuple(found)
 
 
@@ -118,9 +120,9 @@ def _next(deltas: Deltas, at: Aim, step: Step) -> Aim:
     if step.kind == "type":
         return at
     child = _child(deltas, at, step)
-    spot = _spot(deltas, at.spot, step)
+    spots = _spots(deltas, at.spot, step)
     literal = _literal(child) or _part(at.literal, step)
-    return Aim(child, literal, spot)
+    return Aim(child, literal, spots[0] if spots else None, spots)
 
 
 def _child(deltas: Deltas, at: Aim, step: Step) -> Branch | None:
@@ -158,12 +160,12 @@ def _part(literal: Literal | None, step: Step) -> Literal | None:
     return None if found is None else Literal(found, literal.exact)
 
 
-def _spot(deltas: Deltas, spot: Spot | None, step: Step) -> Spot | None:
+def _spots(deltas: Deltas, spot: Spot | None, step: Step) -> tuple[Spot, ...]:
     if spot is None or step.kind == "extension":
-        return None
+        return ()
     known = deltas.definitions.children(spot.owner)
     base = known.get(step.text) or known.get(f"{step.text}[x]")
-    return deltas.spots(base)[0] if base is not None else None
+    return deltas.spots(base) if base is not None else ()
 
 
 # What a path leads to
@@ -332,6 +334,21 @@ def _type(deltas: Deltas, aim: Aim, path: tuple[Step, ...]) -> Test | None:
     codes = {type_code(each) for each in aim.branch.types}
     if not codes:
         return None
+    spots = aim.spots or ((aim.spot,) if aim.spot is not None and not path else ())
+    if not spots:
+        return None  # nobody knows what may be there
+    is_a = deltas.shelf.is_a
+    if is_a(spots[0].type, "Resource"):
+        return _resource_types(deltas, codes, path)
+    if len(spots) == 1 and any(is_a(spots[0].type, code) for code in codes):
+        codes.add(spots[0].type)
+    if not path:
+        own = spots[0].type in codes
+        return lambda item, run: own
+    return _keyed(deltas, frozenset(each.key for each in spots if each.type in codes), path)
+
+
+def _resource_types(deltas: Deltas, codes: set[str], path: tuple[Step, ...]) -> Test:
     get = reach(deltas, path)
     is_a = deltas.shelf.is_a
 
@@ -341,6 +358,18 @@ def _type(deltas: Deltas, aim: Aim, path: tuple[Step, ...]) -> Test | None:
             if type(own) is str and any(is_a(own, code) for code in codes):
                 return True
         return False
+
+    return test
+
+
+def _keyed(deltas: Deltas, keys: frozenset[str], path: tuple[Step, ...]) -> Test:
+    """A data type is told by the property that its value has, be it only an extension of it."""
+    *before, _ = [each for each in path if each.kind != "type"]
+    holders = reach(deltas, before)
+    none_in = frozenset((*keys, *(f"_{key}" for key in keys))).isdisjoint
+
+    def test(item: Any, run: Run) -> bool:
+        return any(type(each) is dict and not none_in(each) for each in holders(item, run))
 
     return test
 

@@ -219,8 +219,9 @@ _UNKNOWN = Rule(
 def _not_found(canonical: str) -> Rule:
     """Of a profile that was asked for: it is the request that is wrong, not the resource."""
     text = (
-        f"The profile {canonical[:_LONGEST]} that was asked for is not known here, or its definition"
-        " cannot be read, so nothing was checked against it: correct its url, or install its package"
+        f"The profile {canonical[:_LONGEST]} that was asked for is not known here, or its"
+        " definition cannot be read, so nothing was checked against it: correct its url, or"
+        " install its package"
     )
     return Rule("error", "not-found", text)
 

@@ -83,9 +83,11 @@ def _by_type(discriminating: Sequence[Any]) -> bool:
 def _choices(
     deltas: Deltas, child: Branch, spots: tuple[Spot, ...], path: str
 ) -> Iterator[checks.Part]:
+    known: set[Spot] = set()
     for name, part in child.slices.items():
         codes = {type_code(each) for each in part.types}
         own = [each for each in spots if each.type in codes or each.key == name]
+        known.update(own)
         keys = tuple(each.key for each in own)
         if part.max == 0:
             yield checks.absent(keys, deltas.says.exceeds(path, 0, name))
@@ -103,6 +105,12 @@ def _choices(
                 inner = checks.whole((), deltas.children(part, "Element", path))
                 if inner is not None:
                     yield checks.partners(spot.key, inner)
+    unmatched = _order(deltas.says, child.element.get("slicing") or {}, tuple(child.slices), path)[
+        0
+    ]
+    others = [each.key for each in spots if each not in known]
+    if unmatched is not None and others:
+        yield checks.absent(others, unmatched)
 
 
 def _this_type(keys: tuple[str, ...], spots: tuple[Spot, ...], rule: Rule) -> Whole:

@@ -17,6 +17,7 @@ from conformance.json import encode
 from conformance.outcome import FhirError
 from fhir_server.core import Core, Step
 from fhir_server.interaction import Interaction, Result
+from fhir_server.operations.taken import require_taken
 from fhir_server.terminologies import instance, reaching, worked
 from smart_auth.grant import Grant
 from terminology.asked import Asked, Given
@@ -34,7 +35,9 @@ _CODED = ("coding", "codingA", "codingB", "concept")
 
 def prepare(core: Core, grant: Grant, asked: Interaction) -> Asked:
     """What is asked, read before the transaction; a large body in a thread. FhirError 400."""
-    return parameters(asked)
+    wanted = parameters(asked)
+    require_taken(asked, wanted.given)
+    return wanted
 
 
 def parameters(asked: Interaction) -> Asked:

@@ -420,7 +420,8 @@ SLOW = {"property": "display", "op": "regex", "value": "(.*a){3}.*(b|c).*x"}
 @pytest.mark.parametrize("operation", ["$expand", "$validate-code"])
 def test_a_value_set_that_takes_too_many_comparisons_is_refused(clinic, operation, compose):
     made = {**value_set("x", "http://x.example/x"), "compose": compose}
-    body = sent("valueSet", made, system=DICOM, code="109001")
+    coded = {} if operation == "$expand" else {"system": DICOM, "code": "109001"}
+    body = sent("valueSet", made, **coded)
     answer = clinic.ask(NOBODYS, "POST", f"ValueSet/{operation}", body)
     if operation == "$validate-code" and "exclude" in compose:  # which lists nothing
         assert answer.status == 200
@@ -437,3 +438,37 @@ def test_a_concept_has_codings_up_to_a_limit(clinic):
 
     assert asked(200).status == 200
     assert (asked(201).status, asked(201).code) == (413, "too-costly")
+
+
+# --- parameters ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        (f"ValueSet/$expand?url={GENDER}&fliter=ma", "`fliter` is no parameter of $expand; did"),
+        (f"ValueSet/$validate-code?url={GENDER}&code=male&sytem=x", "`sytem` is no parameter"),
+        (f"CodeSystem/$validate-code?url={GENDERS}&code=male&dispaly=x", "did you mean `display`"),
+        (f"CodeSystem/$lookup?system={GENDERS}&code=male&displayLanguge=de", "`displayLanguge`"),
+        (f"CodeSystem/$subsumes?system={GENDERS}&codeA=male&codeB=male&codeC=x", "`codeC` is no"),
+        (f"CodeSystem/$find-matches?system={GENDERS}&zzzz=1", "$find-matches. Leave it away"),
+        ("ConceptMap/$translate?code=red&system=urn:x&tarket=urn:y", "did you mean `target`"),
+    ],
+)
+def test_a_parameter_nobody_defines_is_refused_unless_leniency_is_asked_for(clinic, url, said):
+    refused = clinic.ask(EVERYBODY, "GET", url)
+    (issue,) = refused.json["issue"]
+    assert (refused.status, issue["code"]) == (400, "not-supported")
+    assert said in issue["diagnostics"]
+    lenient = clinic.ask(EVERYBODY, "GET", url, None, [("Prefer", "handling=lenient")])
+    without = clinic.ask(EVERYBODY, "GET", url.rpartition("&")[0])
+    assert lenient.status == without.status
+    assert lenient.status == 200 or "$find-matches" in url  # which a GET cannot ask
+
+
+def test_a_parameter_of_a_body_is_held_to_the_same(clinic):
+    parts = [{"name": "url", "valueUri": GENDER}, {"name": "activeOnli", "valueBoolean": True}]
+    body = {"resourceType": "Parameters", "parameter": parts}
+    assert clinic.ask(EVERYBODY, "POST", "ValueSet/$expand", body).status == 400
+    parts[1] = {"name": "manifest", "valueCanonical": "http://example.org/none"}
+    assert clinic.ask(EVERYBODY, "POST", "ValueSet/$expand", body).status == 200
