@@ -4,13 +4,13 @@ https://hl7.org/fhir/R4/profiling.html#snapshot
 
 The base's snapshot becomes a tree; each element of the differential walks down in it, unfolding
 data types, profiles and content references where it goes deeper than the base did, and is merged
-into the place where it ends. Slices hang beside the element that they slice.
+into the place where it ends. Slices hang beside the element that they slice. Elements are shared
+with the base as far as they say the same: nothing inside of one is changed.
 """
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeAlias
 
 from conformance.patience import look
@@ -22,6 +22,8 @@ Resolve: TypeAlias = Callable[[str], Structure | None]
 TYPES = "http://hl7.org/fhir/StructureDefinition/"
 DEPTH = 32  # bases of bases without a snapshot, and data types within data types
 ELEMENTS = 20_000  # of one snapshot
+COPIES = 5 * ELEMENTS  # of elements while it is made: slices within slices multiply what they copy
+_LOOK = 256  # of them between two looks at the clock
 
 _BY_TYPE = {
     "discriminator": [{"type": "type", "path": "$this"}],
@@ -54,7 +56,7 @@ class _Node:
         self.name, self.slice, self.element = name, slice, element
         self.children: list[_Node] | None = None
         self.slices: list[_Node] = []
-        self.origin: _Node | None = None  # as it was before the differential
+        self.origin: Element | None = None  # as it was before the differential
 
     def child(self, name: str) -> _Node | None:
         """The child with a name."""
@@ -64,32 +66,60 @@ class _Node:
         """The slice with a name."""
         return next((each for each in self.slices if each.slice == slice), None)
 
-    def copied(self) -> list[_Node] | None:
-        """What is below it, anew."""
-        return copy.deepcopy(self.children)
 
-
-def with_snapshot(structure: Structure, resolve: Resolve, depth: int = DEPTH) -> dict[str, Any]:
+def with_snapshot(structure: Structure, resolve: Resolve) -> dict[str, Any]:
     """The StructureDefinition with a snapshot made of its base and its differential. `resolve`
     gives the StructureDefinition of a canonical. SnapshotError."""
-    if depth == 0:
-        raise SnapshotError(f"{_called(structure)} is derived from itself")
-    base = _known(structure.get("baseDefinition", ""), resolve, depth)
-    tree = _Tree(base, resolve, depth)
-    for element in structure.get("differential", {}).get("element", ()):
-        look()
-        tree.constrain(element)
-    return {**structure, "snapshot": {"element": list(tree.elements(str(structure["type"])))}}
+    return _Making(resolve).derived(structure, DEPTH)
 
 
-def _known(canonical: str, resolve: Resolve, depth: int) -> Structure:
-    """A StructureDefinition with its snapshot."""
-    found = resolve(canonical)
-    if found is None:
-        raise SnapshotError(f"{canonical or 'The base'} is not known")
-    if "snapshot" in found:
+class _Making:
+    """The making of one snapshot: what it draws in, each once, and how much it may yet copy."""
+
+    def __init__(self, resolve: Resolve) -> None:
+        self.resolve = resolve
+        self._made: dict[str, Structure] = {}
+        self._left = COPIES
+
+    def derived(self, structure: Structure, depth: int) -> dict[str, Any]:
+        """With its snapshot. SnapshotError."""
+        if depth == 0:
+            raise SnapshotError(f"{_called(structure)} is derived from itself")
+        tree = _Tree(self.known(structure.get("baseDefinition", ""), depth), self, depth)
+        for element in structure.get("differential", {}).get("element", ()):
+            look()
+            tree.constrain(element)
+        return {**structure, "snapshot": {"element": list(tree.elements(str(structure["type"])))}}
+
+    def known(self, canonical: str, depth: int) -> Structure:
+        """A StructureDefinition with its snapshot. SnapshotError."""
+        found = self._made.get(canonical) or self.resolve(canonical)
+        if found is None:
+            raise SnapshotError(f"{canonical or 'The base'} is not known")
+        if "snapshot" not in found:
+            found = self.derived(found, depth - 1)
+        self._made[canonical] = found
         return found
-    return with_snapshot(found, resolve, depth - 1)
+
+    def copied(self, nodes: Iterable[_Node]) -> list[_Node]:
+        """Nodes with all that is below them, anew. SnapshotError."""
+        return [self._copied(each) for each in nodes]
+
+    def _copied(self, node: _Node) -> _Node:
+        self.spend()
+        made = _Node(node.name, {**node.element}, node.slice)
+        made.origin = node.origin
+        made.slices = self.copied(node.slices)
+        made.children = None if node.children is None else self.copied(node.children)
+        return made
+
+    def spend(self) -> None:
+        """One more element is made. SnapshotError."""
+        self._left -= 1
+        if self._left < 0:
+            raise SnapshotError(f"A snapshot is made of at most {COPIES} elements")
+        if not self._left % _LOOK:
+            look()
 
 
 def _called(structure: Structure) -> str:
@@ -99,10 +129,10 @@ def _called(structure: Structure) -> str:
 class _Tree:
     """A snapshot while it is made."""
 
-    def __init__(self, base: Structure, resolve: Resolve, depth: int) -> None:
-        self._resolve, self._depth = resolve, depth
-        self._root = _rooted(base)
-        self._base = copy.deepcopy(self._root)
+    def __init__(self, base: Structure, making: _Making, depth: int) -> None:
+        self._making, self._depth = making, depth
+        self._root = _rooted(base, making)
+        (self._base,) = making.copied([self._root])
 
     def constrain(self, element: Element) -> None:
         """Merge an element of the differential into its place."""
@@ -129,7 +159,7 @@ class _Tree:
         if found is None:
             found, slice = self._choice(node, name, slice)
         if found.origin is None:
-            found.origin = copy.deepcopy(found)
+            found.origin = {**found.element}
         return (self._slice(found, slice) if slice else found), found
 
     def _choice(self, node: _Node, name: str, slice: str) -> tuple[_Node, str]:
@@ -157,17 +187,19 @@ class _Tree:
         if found is not None:
             return found
         beside = node.sliced(slice.rpartition("/")[0])
-        origin = beside or node.origin or node
-        made = _Node(node.name, copy.deepcopy(origin.element), slice)
+        origin = beside.element if beside else node.origin or node.element
+        self._making.spend()
+        made = _Node(node.name, {**origin}, slice)
         for name in _NOT_SLICED:
             made.element.pop(name, None)
         made.element["min"] = 0
         if node.name.endswith("[x]"):
-            node.element.setdefault("slicing", copy.deepcopy(_BY_TYPE))
+            node.element.setdefault("slicing", _BY_TYPE)
             _narrow(made.element, node.name, slice)
         elif node.name in _EXTENSIONS:
-            node.element.setdefault("slicing", copy.deepcopy(_BY_URL))
-        made.children = (beside or node).copied() if _is_backbone(made.element) else None
+            node.element.setdefault("slicing", _BY_URL)
+        below = (beside or node).children if _is_backbone(made.element) else None
+        made.children = None if below is None else self._making.copied(below)
         node.slices.append(made)
         return made
 
@@ -178,21 +210,21 @@ class _Tree:
         reference = node.element.pop("contentReference", None)
         if reference is not None:
             origin = self._at(reference.partition("#")[2])
-            node.element["type"] = copy.deepcopy(origin.element.get("type", []))
-            node.children = origin.copied() or []
+            node.element["type"] = origin.element.get("type", [])
+            node.children = self._making.copied(origin.children or ())
             return
-        node.children = _rooted(self._type_of(node)).children or []
+        node.children = _rooted(self._type_of(node), self._making).children or []
 
     def _type_of(self, node: _Node) -> Structure:
         """The StructureDefinition of what a node holds: its one profile, or its type; of several
         types what they share."""
         types = node.element.get("type", ())
         if len(types) != 1:
-            return _known(TYPES + "Element", self._resolve, self._depth - 1)
+            return self._making.known(TYPES + "Element", self._depth - 1)
         profiles = types[0].get("profile", ())
-        if len(profiles) == 1 and self._resolve(profiles[0]) is not None:
-            return _known(profiles[0], self._resolve, self._depth - 1)
-        return _known(TYPES + str(types[0]["code"]), self._resolve, self._depth - 1)
+        if len(profiles) == 1 and self._making.resolve(profiles[0]) is not None:
+            return self._making.known(profiles[0], self._depth - 1)
+        return self._making.known(TYPES + str(types[0]["code"]), self._depth - 1)
 
     def _at(self, id: str) -> _Node:
         """The element of the base that a content reference names."""
@@ -219,28 +251,27 @@ class _Tree:
                 own[name] = {**own.get(name, {}), **value}
             else:
                 _one_of(own, name)
-                own[name] = copy.deepcopy(value)
+                own[name] = value
 
     def _profiled(self, node: _Node, element: Element) -> Element | None:
         """What the root of an extension says of the element that holds it."""
         types = element.get("type", ())
         if node.name not in _EXTENSIONS or len(types) != 1 or not types[0].get("profile"):
             return None
-        found = self._resolve(types[0]["profile"][0])
-        if found is None:
+        if self._making.resolve(types[0]["profile"][0]) is None:
             return None
-        root = _known(types[0]["profile"][0], self._resolve, self._depth - 1)
+        root = self._making.known(types[0]["profile"][0], self._depth - 1)
         first = root["snapshot"]["element"][0]
-        return {name: copy.deepcopy(first[name]) for name in _OF_EXTENSION if name in first}
+        return {name: first[name] for name in _OF_EXTENSION if name in first}
 
 
 _OF_EXTENSION = ("min", "max", "short", "definition", "comment", "isModifier", "constraint")
 
 
-def _rooted(structure: Structure) -> _Node:
-    """The tree of a snapshot."""
+def _rooted(structure: Structure, making: _Making) -> _Node:
+    """The tree of a snapshot. SnapshotError."""
     elements = structure["snapshot"]["element"]
-    root = _Node(str(structure["type"]), copy.deepcopy(elements[0]))
+    root = _Node(str(structure["type"]), {**elements[0]})
     home = TYPES + str(structure["type"])  # where references without an address lead
     for element in elements[1:]:
         node = root
@@ -249,7 +280,8 @@ def _rooted(structure: Structure) -> _Node:
             node = _below(node, each, beside)
         if node.children is None:
             node.children = []
-        made = _Node(name, copy.deepcopy(element), slice)
+        making.spend()
+        made = _Node(name, {**element}, slice)
         if str(element.get("contentReference", "")).startswith("#"):
             made.element["contentReference"] = home + element["contentReference"]
         owner = node.child(name)
@@ -308,7 +340,7 @@ def _settle(owner: _Node, slice: _Node) -> None:
     """An element must have a value of the one type that the differential names for it."""
     if owner.name.endswith("[x]") and slice.element.get("min") and len(owner.slices) == 1:
         owner.element["min"] = 1
-        owner.element["type"] = copy.deepcopy(slice.element["type"])
+        owner.element["type"] = slice.element["type"]
         owner.element["slicing"] = {**owner.element["slicing"], "rules": "closed"}
 
 
@@ -331,7 +363,7 @@ def _joined(own: list[Any], more: list[Any], key: str | None) -> list[Any]:
     if key is None:
         return [*own, *(each for each in more if each not in own)]
     known = {each.get(key) for each in own}
-    return [*own, *(copy.deepcopy(each) for each in more if each.get(key) not in known)]
+    return [*own, *(each for each in more if each.get(key) not in known)]
 
 
 def _one_of(element: Element, name: str) -> None:
