@@ -6,8 +6,10 @@ https://hl7.org/fhir/uv/bulkdata/export.html#query-parameters
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Any, TypeAlias
 
+from conformance.definitions import Definitions
 from conformance.outcome import FhirError
 from fhir_server import access
 from fhir_server.bulk.job import Wanted
@@ -16,7 +18,7 @@ from fhir_server.core import Step
 from fhir_server.interaction import Interaction, Parameters, pairs
 from fhir_server.owners import PATIENT, naming
 from fhir_server.search import params
-from fhir_server.search.nearest import shown
+from fhir_server.search.nearest import nearest, shown
 from fhir_server.search.references import literal
 from fhir_server.search.results import context
 from fhir_server.storage.store import EVENTS
@@ -68,7 +70,7 @@ def wanted(step: Step, asked: Interaction) -> Wanted:
         types,
         patients=_patients(step, asked, given.get("patient")),
         filters=tuple(each for each in filters if each[0] in types),
-        elements=_elements(step, given.get("_elements", [])),
+        elements=_elements(step, given.get("_elements", []), lenient),
         since=_instant("_since", given),
         until=_instant("_until", given),
         lenient=lenient,
@@ -229,17 +231,34 @@ _SHOWING = frozenset(
 )
 
 
-def _elements(step: Step, values: list[str]) -> tuple[str, ...]:
+def _elements(step: Step, values: list[str], lenient: bool) -> tuple[str, ...]:
+    """The elements, each of the root of its type, or of any type where it names none. A lenient
+    caller has unknown ones left out. FhirError 400."""
     found = [each.strip() for value in values for each in value.split(",")]
-    most = step.core.limits.values
+    definitions, most = step.core.definitions, step.core.limits.values
     if len(found) > most:
         raise FhirError("too-costly", f"_elements names at most {most} elements", status=413)
-    types = step.core.definitions.types
-    for each in found:
-        type, dot, _ = each.partition(".")
-        if not _ELEMENT.fullmatch(each) or (dot and type not in types):
+    roots: dict[str, set[str]] = {}
+    for each in [*dict.fromkeys(found)]:
+        type, dot, name = each.rpartition(".")
+        if not _ELEMENT.fullmatch(each) or (dot and type not in definitions.types):
             raise FhirError("value", "_elements is names such as id or Patient.name", status=400)
+        if type not in roots:
+            roots[type] = _roots(definitions, (type,) if dot else definitions.types)
+        known = roots[type]
+        if name in known:
+            continue
+        if not lenient:
+            text = f"`{shown(each)}` in _elements is no element of a resource"
+            raise FhirError("value", f"{text}{nearest(name, known)}", status=400)
+        found = [other for other in found if other != each]
     return tuple(dict.fromkeys(found))
+
+
+def _roots(definitions: Definitions, types: Iterable[str]) -> set[str]:
+    """The names of the root elements of types; of a choice also that before its [x]."""
+    names = {name for type in types for name in definitions.children(type)}
+    return names | {name.removesuffix("[x]") for name in names}
 
 
 def elements_of(type: str, elements: tuple[str, ...]) -> frozenset[str]:

@@ -21,6 +21,7 @@ from fhir_server.owners import PATIENT
 _GUIDE = "http://hl7.org/fhir/uv/bulkdata/OperationDefinition"
 
 
+_NAMED = 10  # jobs in the text of a refusal
 _WHERE = frozenset({(None, False), (PATIENT, False), (GROUP, True)})
 
 
@@ -70,9 +71,7 @@ async def begin(
     every = await jobs.every(tx)
     own = sum(each.whose == mine for each in every)
     if own >= core.bulk.jobs or len(every) >= core.bulk.total:
-        whom = "this client" if own >= core.bulk.jobs else "this server"
-        text = f"There are as many jobs of {whom} as may be; DELETE one that is done with"
-        raise Throttled(text, 60, ((b"retry-after", b"60"),), False)
+        raise _full(step, every, [each for each in every if each.whose == mine])
     newest = await tx.history(None, None, 1)
     made = Job(
         id or jobs.new_id(),
@@ -90,6 +89,35 @@ async def begin(
     await jobs.write(tx, made, core.bulk.seconds, 0)
     core.bulk.begun.set()
     return Result(202, location=f"_bulk/{made.id}", described="begun")
+
+
+def _full(step: Step, every: list[Job], own: list[Job]) -> Throttled:
+    """There are as many jobs as may be: which of them the caller can end, and when one is forgotten
+    without that."""
+    bulk = step.core.bulk
+    counted, whom, setting = every, "this server", "SALUS_BULK_TOTAL"
+    if len(own) >= bulk.jobs:
+        counted, whom, setting = own, "this client", "SALUS_BULK_JOBS"
+    ended = [each.ended for each in counted if each.ended is not None]
+    left = min(ended) + bulk.seconds * jobs.SECOND - step.tx.now if ended else 0
+    wait = max(1, -(-left // jobs.SECOND)) if ended else bulk.seconds
+    text = f"There are as many exports and imports of {whom} as may be ({setting}). "
+    if own:
+        text += "DELETE one that is done with: "
+        text += ", ".join(_named(step, each) for each in sorted(own, key=_ended)[:_NAMED])
+    else:
+        text += "None of them is yours"
+    return Throttled(text, wait, ((b"retry-after", b"%d" % wait),), False)
+
+
+def _ended(job: Job) -> tuple[bool, int]:
+    """The order of jobs: finished ones first, the oldest before."""
+    return job.ended is None, job.ended or job.began
+
+
+def _named(step: Step, job: Job) -> str:
+    how = "running" if job.ended is None else "done"
+    return f"{step.core.base_url}/_bulk/{job.id} ({job.kind}, {how})"
 
 
 def _request(step: Step, asked: Interaction) -> str:

@@ -7,6 +7,8 @@ https://hl7.org/fhir/R4/http.html#transaction, http://ndjson.org
 from __future__ import annotations
 
 import asyncio
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
@@ -30,6 +32,8 @@ BYTES = 4 * 1024 * 1024  # of a batch, about
 IN_VAIN = 10_000  # lines that became nothing: more, and most of all, and an import is given up
 _ISSUES = 10  # that are told of one line
 _PAUSE = 0.05  # seconds between two looks at a file that is being fetched
+_ENTRY = re.compile(r"^Bundle\.entry\[\d+\]\.resource\b")
+_GLUED = re.compile(rb"\}\s*\{")  # two resources, without a comma
 _MINIMAL = Preferences("minimal")
 
 
@@ -181,7 +185,7 @@ class Importing:
             if not isinstance(resource.get("resourceType"), str):
                 raise FhirError("structure", "A line is a resource, with its resourceType")
         except FhirError as error:
-            return _Line(number, None, error)
+            return _Line(number, None, _in_line(error, data))
         return _Line(number, resource)
 
     # --- batches ----------------------------------------------------------------------------------
@@ -190,11 +194,11 @@ class Importing:
         self, source: Source, lines: list[_Line], at: int
     ) -> tuple[list[bytes], dict[str, int]]:
         """Write what the lines hold; what was refused, and how many of each type were not."""
-        refused, asked = list[bytes](), list[_Line]()
+        refused, asked = list[tuple[int, bytes]](), list[_Line]()
         for line in lines:
             error = line.refusal or _mismatch(source, line)
             if error is not None:
-                refused.append(_told(line.number, error.issues))
+                refused.append((line.number, _told(line, error.issues)))
             elif line.resource is not None:
                 asked.append(line)
         counts: dict[str, int] = {}
@@ -205,8 +209,8 @@ class Importing:
                     type = (line.resource or {})["resourceType"]
                     counts[type] = counts.get(type, 0) + 1
                 else:
-                    refused.append(_told(line.number, answer))
-        return refused, counts
+                    refused.append((line.number, _told(line, answer)))
+        return [told for _, told in sorted(refused)], counts
 
     async def _performed(self, lines: list[_Line], at: int) -> list[list[Issue] | None]:
         """The issues of each line that was refused, None for the others. Unavailable."""
@@ -285,9 +289,25 @@ def _issues(response: dict[str, Any]) -> list[Issue] | None:
     ] or [Issue("error", "processing", f"Answered with {response['status']}")]
 
 
-def _told(number: int, issues: Any) -> bytes:
-    """An OperationOutcome that begins with the number of the line."""
-    told = [each._replace(text=f"Line {number}: {each.text}") for each in issues[:_ISSUES]]
+def _in_line(error: FhirError, data: bytes) -> FhirError:
+    """What is wrong with the text of a line, whose place is a column only."""
+    text = error.issues[0].text.replace(" at line 1, column ", " at column ")
+    if _GLUED.search(data):
+        text += "; a line holds one resource: curl keeps the lines of a file with --data-binary"
+    return FhirError(error.issues[0].code, text)
+
+
+def _told(line: _Line, issues: Sequence[Issue]) -> bytes:
+    """An OperationOutcome that begins with the number of the line; its places are those of the
+    line's resource, whatever Bundle it was written by."""
+    type = (line.resource or {}).get("resourceType")
+    told = [
+        each._replace(
+            text=f"Line {line.number}: {each.text}",
+            expression=each.expression and _ENTRY.sub(str(type), each.expression),
+        )
+        for each in issues[:_ISSUES]
+    ]
     return encode(outcome(told)) + b"\n"
 
 

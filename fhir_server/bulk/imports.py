@@ -42,6 +42,9 @@ async def run(step: Step, asked: Interaction) -> Result:
     content = asked.content
     if content is not None and content.spool is not None:
         id, pieces = content.spool
+        if not pieces:
+            text = "The body is empty: nothing came to be imported"
+            raise FhirError("required", text, status=400)
         require_writing(step.core, step.grant)
         return await begin(step, asked, "import", load=Load((Source(None),), pieces), id=id)
     sources = _sources(step, asked)

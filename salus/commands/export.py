@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 from urllib.parse import urlsplit
@@ -21,7 +22,7 @@ from salus.load.command import Goal, goal
 from salus.problem import Problem
 from salus.settings import read_settings
 from salus.terminal import err, explained, option
-from salus.tls import trusting
+from salus.tls import distrust, trusting
 
 _SECONDS = 300.0  # for one answer
 _PREFER = {"Prefer": "respond-async", "Accept": "application/fhir+json"}
@@ -76,7 +77,8 @@ def export(
     """Export resources in bulk from a running server, of one moment, to files of NDJSON.
 
     Each file is counted against the manifest, which is kept beside them. The files are readable for
-    you alone; keep them so. Exit code 0: all is there; 1: something is not.
+    you alone; keep them so. Exit code 0: all is there; 1: something is not; 2: the export did not
+    come to its end, and why.
 
     [bold]Examples[/]
 
@@ -106,16 +108,34 @@ def _exported(where: Goal, asked: Asked, console: Console) -> bool:
     ) as client:
         try:
             place = _begun(client, where.url, asked)
-            manifest = _waited(client, place, console)
-            _require_same_place(where.url, manifest)
-            _cleared(asked.folder)
-            complete = _fetched(client, manifest, asked.folder, console)
-            client.delete(place)
+            try:
+                manifest = _waited(client, place, console)
+                _require_same_place(where.url, manifest)
+                _cleared(asked.folder)
+                complete = _fetched(client, manifest, asked.folder, console)
+            finally:
+                _forgotten(client, place)
         except httpx.HTTPError as error:
-            raise Problem(f"The server cannot be reached ({type(error).__name__})") from None
+            raise Problem(_unreached(where.url, error)) from None
         except OSError as error:
             raise Problem(f"{asked.folder} cannot hold the files: {error.strerror}") from None
     return complete
+
+
+def _unreached(base: str, error: httpx.HTTPError) -> str:
+    """Why there is no answer, and what to do."""
+    if why := distrust(base, error):
+        return why
+    return (
+        f"No server answers at {base} ({str(error) or type(error).__name__}): start it with `salus "
+        "serve`, or name another with --url, or with --data the folder that one has"
+    )
+
+
+def _forgotten(client: httpx.Client, place: str) -> None:
+    """End the job: nobody else knows of it, and a server keeps only so many."""
+    with suppress(httpx.HTTPError):
+        client.delete(place)
 
 
 def _begun(client: httpx.Client, base: str, asked: Asked) -> str:
@@ -125,6 +145,8 @@ def _begun(client: httpx.Client, base: str, asked: Asked) -> str:
         query["_since"] = asked.since
     path = "/".join(each for each in (base.rstrip("/"), asked.path, "$export") if each)
     answer = client.get(path, params=query, headers=_PREFER)
+    if answer.status_code == 404 and "fhir" not in answer.headers.get("content-type", ""):
+        raise Problem(f"{base} is no FHIR base (status 404): it is often below /fhir")
     if answer.status_code != 202:
         raise Problem(f"The server does not begin an export: {_said(answer)}")
     return answer.headers["content-location"]

@@ -50,3 +50,34 @@ def test_an_earlier_export_is_neither_mixed_with_nor_lost_unasked(secured, tmp_p
     named = json.loads((folder / "manifest.json").read_text())["output"]
     files = {each["url"].rpartition("/")[2] for each in named}
     assert {each.name for each in folder.iterdir()} == {"manifest.json", "mine.txt", *files}
+
+
+def test_a_server_that_is_not_there_is_named_with_what_to_do(secured, tmp_path):
+    out = ("-o", str(tmp_path / "out"))
+    done = secured.command("export", *out, "--url", "http://127.0.0.1:9/fhir")
+    assert done.returncode == 2
+    said = " ".join(done.stderr.split())
+    assert "No server answers at http://127.0.0.1:9/fhir (" in said
+    assert "start it with `salus serve`, or name another with --url" in said
+
+
+def test_an_address_that_is_no_fhir_base_is_told_from_an_export_that_is_refused(secured, tmp_path):
+    base = secured.url.removesuffix("/fhir")
+    done = secured.command("export", "-o", str(tmp_path / "out"), "--url", base)
+    assert done.returncode == 2
+    assert f"{base} is no FHIR base (status 404)" in " ".join(done.stderr.split())
+
+
+def test_an_export_that_fails_leaves_no_job(secured, tmp_path):
+    (tmp_path / "out").write_text("no folder")
+    done = secured.command("export", "Location", "-o", str(tmp_path / "out"))
+    assert done.returncode == 2
+    assert "cannot hold the files" in done.stderr
+    with secured.client(secured.token()) as fhir:  # of the same client, of which 8 are kept
+        begun = [
+            fhir.get("/$export?_type=Location", headers={"Prefer": "respond-async"})
+            for _ in range(8)
+        ]
+        assert [each.status_code for each in begun] == [202] * 8
+        for each in begun:
+            fhir.delete(each.headers["content-location"])

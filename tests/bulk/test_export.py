@@ -6,6 +6,7 @@ https://hl7.org/fhir/uv/bulkdata/export.html
 from __future__ import annotations
 
 import base64
+from email.utils import parsedate_to_datetime
 from urllib.parse import quote
 
 import pytest
@@ -26,7 +27,7 @@ from tests.bulk.world import (
     work,
 )
 from tests.security import people
-from tests.security.clinic import EVERYBODY, Clinic, grant, opened
+from tests.security.clinic import BASE, EVERYBODY, Clinic, grant, opened
 from tests.security.people import CATEGORY, LAB, observation, reference, resource
 
 ALL = grant("system/*.rs", client="warehouse")
@@ -171,8 +172,22 @@ def test_elements_leaves_the_others_out_and_says_so(clinic):
     assert first.keys() == {"resourceType", "id", "meta", "gender"}
     assert first["meta"]["tag"][0]["code"] == "SUBSETTED"
 
-    (told,) = exported_files(clinic, "$export?_type=Patient&_elements=Observation.status")
+    url = "$export?_type=Patient&_elements=Observation.status,Observation.value"
+    (told,) = exported_files(clinic, url)
     assert raw(clinic, told["url"])[0] == file_of(clinic, "Patient/a")
+
+
+def test_a_misspelt_element_is_refused_with_what_may_be_meant_and_ignored_for_the_lenient(clinic):
+    url = "$export?_type=Patient&_elements=Patient.gender,Patient.nme"
+    answer = clinic.ask(ALL, "GET", url, headers=[ASYNC])
+    assert answer.json["issue"][0]["diagnostics"] == (
+        "`Patient.nme` in _elements is no element of a resource; did you mean `name`?"
+    )
+    status = kick_off(clinic, ALL, url, headers=[LENIENT])
+    work(clinic)
+    (told,) = manifest(clinic, ALL, status)["output"]
+    (first, _) = lines(clinic, ALL, told["url"])
+    assert first.keys() == {"resourceType", "id", "meta", "gender"}
 
 
 def test_attachments_have_absolute_addresses(clinic):
@@ -309,6 +324,9 @@ def test_more_searches_than_anybody_means_are_refused(clinic):
         ("$export?_typeFilter=Patient%3Fnothing=1", 400, "not-supported"),
         ("$export?_type=Observation&_typeFilter=Patient%3Factive=true", 400, "value"),
         ("$export?_elements=Patient.*", 400, "value"),
+        ("$export?_elements=Patient.nme", 400, "value"),
+        ("$export?_elements=id,statsu", 400, "value"),
+        ("$export?_elements=Patient.status", 400, "value"),
         ("$export?_elements=" + ",".join(["id"] * 501), 413, "too-costly"),
         ("$export?includeAssociatedData=LatestProvenanceResources", 400, "not-supported"),
         ("$export?organizeOutputBy=Encounter", 400, "not-supported"),
@@ -345,13 +363,35 @@ def test_jobs_are_counted_and_one_that_is_done_with_makes_room(clinic):
     first = kick_off(clinic, ALL)
     kick_off(clinic, ALL)
     third = clinic.ask(ALL, "GET", "$export", headers=[ASYNC])
-    assert (third.status, third.code, third.header("retry-after")) == (429, "throttled", "60")
+    day = str(24 * 3600)  # nothing of it is done: it is kept so long when it is
+    assert (third.status, third.code, third.header("retry-after")) == (429, "throttled", day)
     other = grant("system/*.rs", client="other")
     kick_off(clinic, other)
     assert clinic.ask(ALL, "DELETE", first).status == 202
     kick_off(clinic, ALL)
     clinic.server.core.bulk.total = 3
     assert clinic.ask(other, "GET", "$export", headers=[ASYNC]).status == 429
+
+
+def test_who_has_as_many_jobs_as_may_be_is_told_which_and_when_one_goes(clinic):
+    clinic.server.core.bulk.jobs = 2
+    done = kick_off(clinic, ALL)
+    work(clinic)
+    running = kick_off(clinic, ALL)
+    stranger = kick_off(clinic, grant("system/*.rs", client="other"))
+    refused = clinic.ask(ALL, "GET", "$export", headers=[ASYNC])
+    (issue,) = refused.json["issue"]
+    assert issue["diagnostics"] == (
+        "There are as many exports and imports of this client as may be (SALUS_BULK_JOBS). DELETE "
+        f"one that is done with: {BASE}/{done} (export, done), {BASE}/{running} (export, running)"
+    )
+    assert stranger not in issue["diagnostics"]
+    expires = parsedate_to_datetime(clinic.ask(ALL, "GET", done).header("expires")).timestamp()
+    left = expires - clinic.server.core.clock() / 1_000_000
+    assert abs(int(refused.header("retry-after")) - left) < 5
+    clinic.server.core.bulk.total = 3
+    nobody = clinic.ask(grant("system/*.rs", client="third"), "GET", "$export", headers=[ASYNC])
+    assert (nobody.status, "/_bulk/" in nobody.body.decode()) == (429, False)
 
 
 def test_status_tells_how_far_it_is_and_is_not_asked_without_end(clinic):

@@ -78,8 +78,31 @@ def test_what_is_refused_is_told_with_its_line(clinic):
     (error,) = told["error"]
     texts = refusals(clinic, told)
     assert error["count"] == 4
-    assert sorted(text.split(":")[0] for text in texts) == ["Line 2", "Line 3", "Line 4", "Line 6"]
+    assert [text.split(":")[0] for text in texts] == ["Line 2", "Line 3", "Line 4", "Line 6"]
+    assert texts[0].startswith("Line 2: This is not JSON: the fault is at column ")
     assert not [text for text in texts if "nonsense" in text or "list" in text.split(":")[1]]
+
+
+def test_the_place_of_what_is_wrong_is_that_in_the_resource_of_the_line(clinic):
+    status = begin(clinic, ndjson(resource("Patient/a"), resource("Patient/b", gender="nonsense")))
+    work(clinic)
+    (error,) = manifest(clinic, WRITER, status)["error"]
+    (told,) = lines(clinic, WRITER, error["url"])
+    assert told["issue"][0]["expression"] == ["Patient.gender"]
+
+
+def test_resources_that_lost_the_ends_of_their_lines_are_told_with_what_does_that(clinic):
+    glued = ndjson(resource("Patient/a"), resource("Patient/b")).replace(b"\n", b"")
+    status = begin(clinic, glued)
+    work(clinic)
+    (text,) = refusals(clinic, manifest(clinic, WRITER, status))
+    assert text.startswith("Line 1: This is not JSON: ") and text.endswith("with --data-binary")
+
+
+def test_an_import_of_nothing_is_refused(clinic):
+    answer = clinic.ask(WRITER, "POST", "$import", b"", [ASYNC, NDJSON])
+    assert (answer.status, answer.code) == (400, "required")
+    assert "The body is empty" in answer.body.decode()
 
 
 def test_of_many_refused_lines_the_first_are_told_and_all_are_counted(clinic, monkeypatch):
