@@ -213,18 +213,21 @@ def _number_query(parameter: Parameter, values: Sequence[str], _: SearchContext)
     return any_of(found)
 
 
-def _quantity_query(parameter: Parameter, values: Sequence[str], _: SearchContext) -> Query:
+def _quantity_query(parameter: Parameter, values: Sequence[str], context: SearchContext) -> Query:
     """`number`, `number|system|code`, `number||unit`; and, as others have it, `number|system`."""
     found: list[Query] = []
+    strict = context.handling == "strict"
     for text in values:
         prefix, rest = prefixed(text)
         number, *unit = [unescape(each) for each in split(rest, "|")]
-        if len(unit) > 2:
+        if len(unit) > 2 or (len(unit) == 1 and _looks_like_unit(unit[0])):
             raise malformed(
                 f"A value of `{parameter.code}` of {parameter.type} is written number,"
                 " number|system|code or number||code"
             )
         value = _asked(parameter, number)
+        if strict and len(unit) == 2 and unit[0] == units.SYSTEM:
+            _require_unit(parameter, unit[1])
         code = unit[1] if len(unit) == 2 and unit[0] in ("", units.SYSTEM) else ""
         common = units.common(code) if code else None
         if common in (None, code) or not unit[0]:
@@ -234,6 +237,25 @@ def _quantity_query(parameter: Parameter, values: Sequence[str], _: SearchContex
         if common is not None and common != code:
             found += _in_common(parameter, prefix, value, code)
     return any_of(found)
+
+
+def _looks_like_unit(system: str) -> bool:
+    """Whether somebody left out the system: number|code would find nothing."""
+    return bool(system) and (units.is_unit(system) or units.meant(system) is not None)
+
+
+def _require_unit(parameter: Parameter, code: str) -> None:
+    """FhirError 400 for what UCUM does not have, unless lenient handling is asked for, so that one
+    can find what somebody stored all the same. Only a usual spelling is repeated."""
+    if not code or units.is_unit(code):
+        return
+    meant = units.meant(code)
+    which = f"`{code}`" if meant else f"The unit that is asked of `{parameter.code}`"
+    right = f"; did you mean `{meant}`?" if meant else "."
+    raise malformed(
+        f"{which} is no unit of UCUM{right} What was stored with it all the same is found by"
+        " number||code, or with `Prefer: handling=lenient`"
+    )
 
 
 def _everywhere(parameter: Parameter, common: str) -> list[str]:

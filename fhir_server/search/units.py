@@ -14,6 +14,7 @@ from functools import cache, lru_cache
 from typing import NamedTuple
 
 from terminology import ucum
+from terminology.ucum.spelled import spelled
 
 SYSTEM = ucum.SYSTEM
 IN = "|"  # between a param and the common unit in which it has quantities of other units
@@ -70,6 +71,17 @@ def other(code: str) -> Other | None:
     if change is None:
         return None
     return Other(target, change, change(Decimal(1)) > change(Decimal(2)), IN + target)
+
+
+@lru_cache(maxsize=4096)
+def is_unit(code: str) -> bool:
+    """Whether UCUM has a unit."""
+    return ucum.validate(code) is None
+
+
+def meant(code: str) -> str | None:
+    """The unit that a usual spelling of it means, where that is not the one of UCUM."""
+    return spelled(code)
 
 
 def digest() -> str:

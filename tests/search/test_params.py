@@ -165,6 +165,34 @@ def test_no_refusal_repeats_a_value(url: str) -> None:
     assert "Secretname" not in refusal(url)[2]
 
 
+@pytest.mark.parametrize(
+    ("unit", "said"),
+    [
+        ("mmHg", "`mmHg` is no unit of UCUM; did you mean `mm[Hg]`?"),
+        ("celsius", "`celsius` is no unit of UCUM; did you mean `Cel`?"),
+        ("MG/DL", "`MG/DL` is no unit of UCUM; did you mean `mg/dL`?"),
+        ("Secretname", "The unit that is asked of `value-quantity` is no unit of UCUM."),
+    ],
+)
+def test_a_unit_that_ucum_does_not_have_is_refused_unless_leniency_is_asked_for(
+    unit: str, said: str
+) -> None:
+    url = f"Observation?value-quantity=gt37|http://unitsofmeasure.org|{unit}"
+    status, code, text = refusal(url)
+    assert (status, code) == (400, "invalid")
+    assert text.startswith(said)
+    assert "Secretname" not in text
+    assert parsed(url, handling="lenient").query != parsed("Observation").query
+    for fine in (f"gt37||{unit}", f"gt37|http://elsewhere.org|{unit}", "37", "37|urn:x"):
+        assert parsed(f"Observation?value-quantity={fine}").used
+
+
+def test_a_unit_where_a_system_stands_is_refused() -> None:
+    status, code, text = refusal("Observation?value-quantity=37|Cel", handling="lenient")
+    assert (status, code) == (400, "invalid")
+    assert "number|system|code or number||code" in text
+
+
 # --- limits --------------------------------------------------------------------------------------
 
 

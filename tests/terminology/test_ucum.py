@@ -8,6 +8,7 @@ import pytest
 from terminology import ucum
 from terminology.ucum import UnitError
 from terminology.ucum.grammar import DEPTH, LENGTH
+from terminology.ucum.spelled import _SPELLED, spelled
 from terminology.ucum.table import table
 from tests.shared import shared
 
@@ -189,3 +190,16 @@ def test_factors_beyond_all_bounds_are_no_measures():
     assert ucum.canonical(D(1), huge) is None
     assert ucum.canonical(D(1), "[pi]99.[pi]99") is None
     assert ucum.canonical(D(1), "/0") is None
+
+
+def test_a_usual_spelling_that_is_no_unit_means_one():
+    assert [spelled(each) for each in ("mmHg", "CELSIUS", "yr", "MG/DL", "Miller")] == [
+        "mm[Hg]",
+        "Cel",
+        "a",
+        "mg/dL",
+        None,
+    ]
+    assert [each for each in _SPELLED if ucum.validate(each) is not None] == []
+    texts = [each for written in _SPELLED.values() for each in written.split()]
+    assert [each for each in texts if ucum.validate(each) is None] == []
