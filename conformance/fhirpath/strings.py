@@ -18,7 +18,8 @@ from conformance.fhirpath.regex import Pattern, pattern
 from conformance.fhirpath.syntax import FhirPathError
 
 _CHARACTERS = 64  # of a text that are read at the price of an item
-_COMPILED = 10  # items: what it costs to read the shortest regular expression
+_READ = 10  # items: what it costs to read the shortest regular expression
+_READING = 3  # items for a character of it
 
 
 def _pair(
@@ -76,7 +77,7 @@ def _replace_matches(
         return string(value)
     # The standard writes groups as $1, Python as \g<1>.
     template = re.sub(r"\$(\d+)", r"\\g<\1>", by.replace("\\", "\\\\"))
-    return string(_priced(focus, regex, value).substituted(template, value))
+    return string(_read(focus, regex).substituted(template, value, focus.world.spend))
 
 
 def _matches(what: str, whole: bool) -> Function:
@@ -84,21 +85,20 @@ def _matches(what: str, whole: bool) -> Function:
         value, regex = text(input, what), text(source, what)
         if value is None or regex is None:
             return []
-        found = _priced(focus, regex, value)
-        return boolean(found.fullmatch(value) if whole else found.search(value))
+        found = _read(focus, regex)
+        asked = found.fullmatch if whole else found.search
+        return boolean(asked(value, focus.world.spend))
 
     return Function(run, 1, 1)
 
 
-def _priced(focus: Focus, source: str, value: str) -> Pattern:
-    """A regular expression, once it is paid for: where an evaluation asks it first, and by what
-    it searches. FhirPathError."""
+def _read(focus: Focus, source: str) -> Pattern:
+    """A regular expression, paid for where an evaluation asks it first. FhirPathError."""
     kept = focus.world.kept
     found = kept.get(source)
     if not isinstance(found, Pattern):
-        spend(focus, _COMPILED + len(source))
+        spend(focus, _READ + _READING * len(source))
         found = kept[source] = pattern(source)
-    spend(focus, found.price(value))
     return found
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 from conformance.definitions import Definitions
@@ -16,6 +17,7 @@ from conformance.fhirpath.parser import parse
 from conformance.fhirpath.syntax import Member, This
 from conformance.fhirpath.types import Step, Types, types_of
 from conformance.outcome import FhirError
+from conformance.patience import look, within
 from fhir_server.core import Core
 from fhir_server.interaction import Resource
 from fhir_server.patching.blind import is_certain
@@ -32,6 +34,7 @@ _TAKES: Mapping[str, frozenset[str]] = {
 }
 _NUMBERS = frozenset({"index", "source", "destination"})
 _BUDGET = 250_000  # items that the paths of a patch may visit and make: others wait meanwhile
+_SECONDS = 0.5  # that the operations of a patch may take together
 _MISFIT = "An element cannot have a value of this type"
 _PAST = "An index of the patch lies outside of the list"
 
@@ -67,12 +70,16 @@ class FhirPathPatch:
         )
 
     def applied(self, resource: Resource) -> Resource:
-        """The patched resource; the one given stays as it is. FhirError 400, 422."""
+        """The patched resource; the one given stays as it is. FhirError 400, 413, 422."""
+        return within(_SECONDS, partial(self._applied, resource))
+
+    def _applied(self, resource: Resource) -> Resource:
         tree = Tree(resource)
         types = types_of(self.definitions)
         budget = Allowance(_BUDGET)
         for number, each in enumerate(self.operations):
             try:
+                look()
                 found = self._selected(tree, each.path, budget)
                 _PERFORM[each.type](types, tree, each, found)
             except FhirPathError as error:

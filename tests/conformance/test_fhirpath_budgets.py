@@ -1,6 +1,8 @@
 """What an expression may cost, and what it may ask of its surroundings: http://hl7.org/fhirpath/N1/"""
 
 import re
+from contextlib import suppress
+from time import perf_counter
 
 import pytest
 
@@ -9,6 +11,7 @@ from conformance.fhirpath import Environment, FhirPathError, compile_expression
 from conformance.fhirpath.function import LONGEST
 from conformance.fhirpath.items import plain
 from conformance.fhirpath.regex import pattern
+from conformance.fhirpath.syntax import TooMuch
 from terminology import ucum
 
 DEFINITIONS = load()
@@ -75,7 +78,8 @@ def test_a_regular_expression_takes_linear_time(source, length):
 
 def test_a_simple_regular_expression_goes_the_faster_way():
     for source in (r"^[A-Z]{2}\d{3}$", r"^[A-Za-z0-9\-\.]{1,64}$", "(urn:oid:)?[0-9.]+$"):
-        assert pattern(source)._for("AB123") is pattern(source)._plain
+        going_back = pattern(source)._for("AB123")
+        assert going_back is pattern(source)._plain is not None
 
 
 def test_a_regular_expression_that_cannot_be_linear_reads_short_texts_only():
@@ -86,6 +90,58 @@ def test_a_regular_expression_that_cannot_be_linear_reads_short_texts_only():
         pattern(r"(a+)+\1").search("ab")
     with pytest.raises(FhirPathError, match=f"at most {LONGEST}"):
         pattern("a").substituted("b" * 1_000, "a" * 20_000)
+
+
+WIDE = "[\0-\ufffe\U0010ffff]"
+COSTLY = {
+    "wide sets": WIDE * 198,
+    "wide sets that ignore case": "(?i)" + WIDE * 198,
+    "wide sets that ignore case in a group": f"(?i:{WIDE * 198})",
+    "wide sets behind which it looks": "(?i)" + WIDE * 198 + "(?=a)",
+    "wide ranges": "[" + "\1-\ufffe" * 600 + "]",
+    "sets that leave out much": "[^\0-\ufffe]" * 330,
+    "many small sets that ignore case": "(?i)" + "[a-zA-Z]" * 240,
+    "many sets beyond the first characters": "[\u0100\u0102\u0104]" * 390,
+    "many times a large set": "[" + "".join(map(chr, range(256, 1800, 9))) + "]{999}",
+    "many times a large set, in linear time": "[\u0100-\uffff]*" + "[\u0100-\ufffe]{999}" * 3,
+    "repeats in repeats": "(?:" * 200 + "a" + "){1,65535}" * 20 + ")" * 180,
+}
+
+
+@pytest.mark.parametrize("source", COSTLY.values(), ids=COSTLY)
+@pytest.mark.parametrize("text", ["a", "ab" * 600], ids=["short", "long"])
+def test_a_regular_expression_is_compiled_in_bounded_time(source, text):
+    begun = perf_counter()
+    with suppress(TooMuch):
+        pattern(source).search(text)
+    assert perf_counter() - begun < 0.2
+
+
+def test_what_ignores_case_in_earnest_is_read():
+    for source in ("(?i)^[a-z]+$", "(?i:[a-z])+", "(?i)[^a-f0-9]"):
+        assert pattern(source).search("SALUS") is True
+    assert pattern("(?i)[à-ÿ]{2}").search("ÄÖ") is True
+
+
+def ways(count):
+    return " or ".join(f"name.family.matches('.{{0,999}}x{n:03}')" for n in range(count))
+
+
+def test_a_long_search_is_paid_by_the_size_of_the_regular_expression():
+    begun = perf_counter()
+    with pytest.raises(TooMuch):
+        ask(ways(100))
+    assert perf_counter() - begun < 2
+    assert ask("name.family.matches('^[a-z]{1,64}$') or name.family.matches('(a|b)+')") == [True]
+
+
+def test_a_replacement_that_looks_to_the_end_for_each_match_ends_with_its_budget():
+    text = "iif(true, " + "'" + "a" * 9_000 + "')"
+    begun = perf_counter()
+    for template in ("", "$1" * 4_000):
+        with pytest.raises(TooMuch):
+            ask(f"(1 | 2 | 3 | 4).select({text}.replaceMatches('(a.*b.*c)|a', '{template}'))")
+    assert perf_counter() - begun < 2
 
 
 class Told:
