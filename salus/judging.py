@@ -76,9 +76,9 @@ def judge(known: Profiles, data: bytes, asked: Sequence[str] = (), limit: int = 
 def judge_each(known: Profiles, data: bytes, asked: Sequence[str], limit: int) -> Judged:
     """The same of a resource, or of NDJSON: a resource a line."""
     lines = data.split(b"\n")
-    full = [(number, each) for number, each in enumerate(lines, 1) if each.strip()]
-    if len(full) < 2 or not (_is_object(full[0][1]) or _is_object(full[-1][1])):
+    if not is_ndjson(data):
         return judge(known, data, asked, limit)
+    full = [(number, each) for number, each in enumerate(lines, 1) if each.strip()]
     remarks: list[Remark] = []
     more = ""
     for number, line in full:
@@ -87,6 +87,12 @@ def judge_each(known: Profiles, data: bytes, asked: Sequence[str], limit: int) -
         remarks += [Remark(e.issue, Place(number, e.place.column)) for e in judged.remarks]
     texts = [each.decode("utf-8-sig", "replace").rstrip("\r") for each in lines]
     return Judged(texts, tuple(remarks), more, len(full))
+
+
+def is_ndjson(data: bytes) -> bool:
+    """Whether each line is an object of its own."""
+    full = [each for each in data.split(b"\n") if each.strip()]
+    return len(full) > 1 and (_is_object(full[0]) or _is_object(full[-1]))
 
 
 def _is_object(line: bytes) -> bool:

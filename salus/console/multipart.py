@@ -18,6 +18,7 @@ _BOUNDARY = re.compile(
     r"multipart/form-data; ?boundary=(?:\"([\w'()+,./:=? -]{1,70})\"|([\w'+.-]{1,70}))",
     re.ASCII | re.IGNORECASE,
 )
+NO_TEXT = "\0"  # what a part is that is no text in UTF-8
 _NAMED = re.compile(
     rb'^content-disposition: ?form-data; ?name="([^"\r\n]{1,100})"', re.IGNORECASE | re.MULTILINE
 )
@@ -33,7 +34,8 @@ async def fields(request: Request, limit: int) -> dict[str, str]:
 
 
 def parsed(body: bytes, boundary: bytes) -> dict[str, str]:
-    """The parts of a body between its boundaries, as texts. OAuthError, as above."""
+    """The parts of a body between its boundaries, as texts: NO_TEXT for what is none. OAuthError,
+    as above."""
     _, *parts = (b"\r\n" + body).split(b"\r\n--" + boundary, _PARTS + 1)
     if not parts or not parts[-1].startswith(b"--"):
         raise OAuthError("invalid_request", f"A form has at most {_PARTS} parts, and ends")
@@ -46,5 +48,13 @@ def parsed(body: bytes, boundary: bytes) -> dict[str, str]:
         name = named[1].decode("utf-8", "replace")
         if name in kept:
             raise OAuthError("invalid_request", "A field of the form comes twice")
-        kept[name] = part[end + 4 :].decode("utf-8", "replace")
+        kept[name] = _text(part[end + 4 :])
     return kept
+
+
+def _text(part: bytes) -> str:
+    try:
+        text = part.decode()
+    except UnicodeDecodeError:
+        return NO_TEXT
+    return NO_TEXT if "\0" in text else text

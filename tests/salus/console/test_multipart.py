@@ -4,7 +4,7 @@ from time import monotonic
 
 import pytest
 
-from salus.console.multipart import parsed
+from salus.console.multipart import NO_TEXT, parsed
 from smart_auth.errors import OAuthError
 
 NAMED = b'Content-Disposition: form-data; name="%s"'
@@ -30,6 +30,11 @@ def test_fields_and_files_are_read_as_they_were_sent():
         "empty": "",
     }
     assert parsed(form(), b"b0") == {}
+
+
+def test_what_is_no_text_is_told_as_that():
+    sent = form(part(b"latin", b"\xe9"), part(b"utf16", "a".encode("utf-16")), part(b"nul", b"a\0"))
+    assert parsed(sent, b"b0") == dict.fromkeys(("latin", "utf16", "nul"), NO_TEXT)
 
 
 @pytest.mark.parametrize(

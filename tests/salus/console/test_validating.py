@@ -88,9 +88,46 @@ def test_names_in_what_is_said_are_code_and_nothing_of_them_is_markup(server):
 def test_a_file_counts_before_the_text_and_a_profile_is_held_to(server):
     with server.browser("may") as browser:
         observation = b'{"resourceType": "Observation", "status": "final", "code": {"text": "x"}}'
-        assert "0 errors" in sent(browser, TEXT, observation).text
+        both = sent(browser, TEXT, observation).text
+        assert "0 errors" in both
+        assert "The file was looked at, not the text that stood beside it." in both
+        assert "The file was looked at" not in sent(browser, "", observation).text
         answer = sent(browser, "", observation, profile=VITAL_SIGNS)
         assert "<code>Observation.subject</code> is required" in answer.text
+
+
+def test_a_file_that_is_no_text_is_refused_at_once_and_not_shown(server):
+    with server.browser("may") as browser:
+        begun = monotonic()
+        answer = sent(browser, TEXT, os.urandom(900_000))
+        assert monotonic() - begun < 2
+        assert answer.status_code == 200
+        assert "This file is no text in UTF-8, so it is no resource in JSON." in answer.text
+        assert len(answer.text) < 20_000
+        assert 'id="line-1"' not in answer.text
+
+
+def test_a_profile_that_nobody_knows_is_told_beside_its_field(server):
+    with server.browser("may") as browser:
+        answer = sent(browser, TEXT, profile=VITAL_SIGNS + "x")
+        assert '<p id="unknown" class="wrong">No profile of this url is installed' in answer.text
+        assert f"The profile {VITAL_SIGNS}x that was asked for is not known here" in answer.text
+        assert "2 errors, 1 remark besides" in answer.text
+        say_what_they_are({"validated": answer.text})
+        assert 'id="unknown"' not in sent(browser, TEXT, profile=VITAL_SIGNS).text
+
+
+def test_a_resource_a_line_is_told_as_that(server):
+    with server.browser("may") as browser:
+        answer = sent(browser, '{"resourceType": "Patient"}\n{"resourceType": "Basic"}\n')
+        assert "This is a resource a line (NDJSON)" in answer.text
+
+
+def test_a_line_with_advice_only_looks_unlike_one_with_an_error(server):
+    with server.browser("may") as browser:
+        answer = sent(browser, TEXT)
+        assert '<li id="line-1" class="told advised">' in answer.text
+        assert '<li id="line-3" class="told">' in answer.text
 
 
 def test_what_was_sent_is_text_and_no_markup(server):
@@ -102,7 +139,9 @@ def test_what_was_sent_is_text_and_no_markup(server):
 def test_a_forged_form_and_one_that_is_too_large_are_refused(server):
     with server.browser("may") as browser:
         assert sent(browser, TEXT, csrf="another").status_code == 403
-        assert sent(browser, "x" * (1024 * 1024)).status_code == 413
+        large = sent(browser, "x" * (1024 * 1024))
+        assert large.status_code == 413
+        assert "A resource may have at most 1 MB here. Go back and send less" in large.text
         csrf = re.search(r'name="csrf" value="([^"]+)"', browser.get("/validate").text)[1]
         answer = browser.client.post("/validate", data={"csrf": csrf, "text": TEXT})
         assert answer.status_code == 400
