@@ -92,13 +92,31 @@ def _response(claim: Mapping[str, Any], bench: Bench) -> Verdict:
     code = claim["response"]
     if code not in RESPONSES:
         raise ActionError(f"{code} is no response code of R4")
-    status = str(_message(claim, bench).status)
-    return _judged(claim, bench, "The status", [status], str(RESPONSES[code]))
+    return _status(claim, bench, str(RESPONSES[code]))
 
 
 def _response_code(claim: Mapping[str, Any], bench: Bench) -> Verdict:
-    wanted = bench.memory.filled(claim["responseCode"])
-    return _judged(claim, bench, "The status", [str(_message(claim, bench).status)], wanted)
+    return _status(claim, bench, bench.memory.filled(claim["responseCode"]))
+
+
+def _status(claim: Mapping[str, Any], bench: Bench, wanted: str) -> Verdict:
+    """A claim about the status; where it does not hold, with what the server says of it."""
+    message = _message(claim, bench)
+    verdict = _judged(claim, bench, "The status", [str(message.status)], wanted)
+    said = "" if verdict.holds else _said(message)
+    return verdict._replace(told=f"{verdict.told}; the server says: {said}") if said else verdict
+
+
+def _said(message: Message) -> str:
+    """What the first issue of an OperationOutcome says."""
+    if message.resource is None or message.resource.get("resourceType") != "OperationOutcome":
+        return ""
+    try:
+        first = message.resource["issue"][0]
+        said = first.get("diagnostics") or first.get("details", {}).get("text") or first["code"]
+    except (KeyError, IndexError, TypeError, AttributeError):
+        return ""
+    return _short(str(said))
 
 
 def _content_type(claim: Mapping[str, Any], bench: Bench) -> Verdict:

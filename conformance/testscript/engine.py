@@ -150,6 +150,8 @@ class Engine:
                     _, answer = wire.exchange(Request("GET", f"{base}/metadata", headers))
                 except ActionError as error:
                     raise Unfit(str(error), "fail") from None
+                if answer.status != 200:  # what it claims is not known, which is no reason to skip
+                    raise Unfit(f"GET {base}/metadata answers {answer.status}", "fail")
                 self._claims[base] = answer.resource or {}
             return self._claims[base]
 

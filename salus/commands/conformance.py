@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-from rich.table import Table
+from rich.table import Column, Table
 
 from salus.problem import Problem
 from salus.terminal import command, err, explained, group, listing, option, out
@@ -30,6 +30,10 @@ _NO_TOKEN = (
     "No token was shown. If the server wants one: --token, SALUS_TOKEN, --client with --key; for a "
     "server of your own SALUS_DATA and SALUS_KEYS"
 )
+_NOT_TAKEN = (
+    "The server answers 401 although a token was shown: it may have expired, or be another server's"
+)
+_TITLE = 72  # characters of a script's name in the table
 _COLOURS = {"pass": "green", "fail": "red", "error": "magenta", "skip": "dim"}
 
 Suites = Annotated[
@@ -128,7 +132,7 @@ def run(
         reports.write(runs)
     _print(runs, reports)
     if not succeeded(runs):
-        raise _failed(asked)
+        raise _failed(asked, runs)
 
 
 @command(app, "list")
@@ -160,11 +164,20 @@ def _is_nobody(asked: Asked) -> bool:
     return not (asked.token or asked.client or authorized)
 
 
-def _failed(asked: Asked) -> typer.Exit:
+def _failed(asked: Asked, runs: Sequence[Run]) -> typer.Exit:
     """The end of a run of which something failed."""
     if asked.url is not None and _is_nobody(asked):
         err.print(_NO_TOKEN, highlight=False, soft_wrap=True)
+    elif (answers := _operations(runs)) and all("answers 401" in each for each in answers):
+        err.print(_NOT_TAKEN, highlight=False, soft_wrap=True)
     return typer.Exit(1)
+
+
+def _operations(runs: Sequence[Run]) -> list[str]:
+    """What was asked by all operations that were carried out, with the status of the answer."""
+    actions = [each for run in runs for part in run.parts for each in part.actions]
+    done = [each for each in actions if each.kind == "operation" and each.outcome != "skip"]
+    return [each.message for each in done]
 
 
 def _pairs(given: Sequence[str]) -> dict[str, str]:
@@ -201,15 +214,14 @@ class _Bar:
             return
         name = escape(f"{script.title}: {part.name}"[:60])
         self._shown.update(self._task, advance=1, description=name)
-        if part.outcome in ("fail", "error"):
-            mark = f"[{_COLOURS[part.outcome]}]{part.outcome}[/]"
-            self._shown.print(f"{mark} {name}", highlight=False)
 
 
 def _print(runs: Sequence[Run], reports: Reports) -> None:
     """What came of each script, and why not where it did not."""
-    table = Table("Script", "Passed", "Failed", "Skipped", "Time", box=None, pad_edge=False)
     from conformance.testscript import totals
+
+    first = Column("Script", no_wrap=True, overflow="ellipsis", max_width=_TITLE)
+    table = Table(first, "Passed", "Failed", "Skipped", "Time", box=None, pad_edge=False)
 
     for each in runs:
         passed, failed, skipped = totals([each])

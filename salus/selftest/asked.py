@@ -83,10 +83,17 @@ def _destination(text: str) -> tuple[int, str]:
 
 
 def _there(base: str, verify: ssl.SSLContext) -> None:
-    """Problem where nobody answers: better said once than for every test."""
+    """Problem where nobody answers, or only below: better said once than for every test."""
     try:
         with httpx.Client(verify=verify, trust_env=False, timeout=30) as client:
-            client.get(f"{base}/metadata", headers={"Accept": "application/fhir+json"})
+            if _is_nothing(client, base) and not _is_nothing(client, f"{base}/fhir"):
+                raise Problem(f"There is no FHIR server at {base}, but one at {base}/fhir")
     except httpx.HTTPError as error:
         why = distrust(base, error) or f"No server answers at {base} ({error})"
         raise Problem(why) from None
+
+
+def _is_nothing(client: httpx.Client, base: str) -> bool:
+    """Whether a server has nothing to tell of a FHIR base."""
+    answer = client.get(f"{base}/metadata", headers={"Accept": "application/fhir+json"})
+    return answer.status_code == 404

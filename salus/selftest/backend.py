@@ -58,6 +58,8 @@ def _key(path: Path) -> tuple[ECKey | RSAKey, str]:
         kind = ECKey if found.get("kty") == "EC" else RSAKey
         algorithm = found.get("alg") or _ALGORITHMS[found.get("kty")]
         return kind.import_key(found), str(algorithm)
+    except OSError as error:
+        raise Problem(f"The key {path} cannot be read: {error.strerror}") from None
     except (ValueError, KeyError, AttributeError, JoseError):
         raise Problem(f"{path} is no private JWK, EC or RSA") from None
 

@@ -91,6 +91,7 @@ def test_what_fails_is_told_and_the_exit_code_says_so(served, tmp_path):
     assert "fail Create, read and vread: An id that there is not" in done.stdout
     assert "The status is 404: The status is 200; expected: equals 404" in done.stdout
     assert done.stdout.rstrip().endswith("2 failed, 0 skipped")
+    assert done.stdout.count("An id that there is not") == 1
 
 
 def test_a_token_and_headers_are_sent_and_never_shown(tmp_path):
@@ -172,6 +173,9 @@ def test_the_operator_s_own_server_is_asked_with_a_token_of_the_operator(secured
     done = salus("run", "delete", "--url", secured.url, "--report", "r", cwd=tmp_path, **none)
     assert done.returncode == 1
     assert "No token was shown. If the server wants one: --token, SALUS_TOKEN," in done.stderr
+    wrong = ("--url", secured.url, "--token", "expired")
+    said = " ".join(salus("run", "delete", *wrong, cwd=tmp_path, **none).stderr.split())
+    assert said.startswith("The server answers 401 although a token was shown")
     *_, written, verdict = done.stdout.splitlines()
     assert written == "written: 1 TestReports in r"
     assert re.fullmatch(r"0 passed, \d+ failed, \d+ skipped(; \d+ of them not done.*)?", verdict)
@@ -203,3 +207,15 @@ def test_a_backend_service_asks_for_its_own_token(secured, tmp_path):
         "run", "delete", "--url", secured.url, "--client", "nobody", "--key", "key.jwk", cwd=tmp_path
     )  # fmt: skip
     assert (done.returncode, "gives nobody no token" in done.stderr) == (2, True)
+    done = salus(
+        "run", "delete", "--url", secured.url, "--client", "tester", "--key", "nope.jwk", cwd=tmp_path
+    )  # fmt: skip
+    assert (done.returncode, "The key nope.jwk cannot be read: No such" in done.stderr) == (2, True)
+
+
+def test_the_address_above_a_fhir_base_is_told_from_the_base(served, tmp_path):
+    above = served.url.removesuffix("/fhir")
+    done = salus("run", "delete", "--url", above, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    said = " ".join(done.stderr.split())
+    assert f"There is no FHIR server at {above}, but one at {served.url}" in said

@@ -177,3 +177,18 @@ def test_a_path_goes_into_the_entries_of_a_bundle():
         "3",
         '{"a":[1]}',
     ]
+
+
+def test_what_a_server_says_of_a_status_that_is_not_the_one_expected_is_told():
+    refused = {
+        "resourceType": "OperationOutcome",
+        "issue": [{"severity": "error", "code": "not-supported", "diagnostics": "JSON only"}],
+    }
+    for wanted in ({"responseCode": "200"}, {"response": "okay"}):
+        run = play(script(READ, claim(**wanted)), Served(refused, 406))
+        assert run.tests[0].reason == (
+            "The status is 406; expected: equals 200; the server says: JSON only"
+        )
+    for answer in ({"resourceType": "OperationOutcome", "issue": []}, PATIENT, b"no resource"):
+        run = play(script(READ, claim(responseCode="200")), Served(answer, 406))
+        assert run.tests[0].reason == "The status is 406; expected: equals 200"

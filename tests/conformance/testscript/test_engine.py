@@ -299,6 +299,16 @@ def test_what_cannot_be_read_in_a_folder_fails_and_is_named(tmp_path):
     assert not Validator(load()).validate(report_of(runs["bad.xml"]), warnings=False)
 
 
+def test_a_server_that_does_not_tell_what_it_claims_fails_and_is_not_skipped():
+    need = [{"required": True, "validated": False, "capabilities": "#cap"}]
+    capable = {"resourceType": "CapabilityStatement", "id": "cap"}
+    run = play(
+        script(READ, metadata={"capability": need}, contained=[capable]), Served(PATIENT, 401)
+    )
+    assert run.outcome == "fail"
+    assert run.tests[0].reason.endswith("/fhir/metadata answers 401")
+
+
 def test_a_script_without_tests_is_skipped_and_says_why():
     run = play(script(test=[]))
     assert (run.outcome, run.note) == ("skip", "it has no test")
