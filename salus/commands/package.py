@@ -5,7 +5,7 @@ https://hl7.org/fhir/packages.html
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -45,7 +45,8 @@ def install(
 
     Several versions of one package lie side by side. What a package depends on and is not there is
     named, with what cannot be checked for lack of it; install that before or after. A package that
-    is installed again replaces itself. A running server goes by it at once.
+    is installed again replaces itself. A running server goes by it at once. Of several, those that
+    can be are installed; exit code 2 says that one could not be, and why is told of each.
 
     [bold]Examples[/]
 
@@ -60,10 +61,17 @@ def install(
     with explained():
         settings = read_settings(data=data, keys=keys)
         needs_data(settings)
+        refused: dict[str, None] = {}  # in order, each once
         for path in _found(paths):
-            with _Bar() as bar:
-                made = _installed(settings, path, strict, bar)
+            try:
+                with _Bar() as bar:
+                    made = _installed(settings, path, strict, bar)
+            except Problem as problem:
+                refused[str(problem)] = None
+                continue
             _print(made)
+        if refused:
+            raise Problem("\n".join(refused))
 
 
 @command(app, "list")
@@ -90,31 +98,52 @@ def list_(data: Data = None, keys: Keys = None, json: Json = False) -> None:
                     f"{sum(count for _, count in each.counts):,} resources",
                     f"{each.size:,}",
                     "built in" if each.installed is None else day(each.installed),
-                    " ".join(each.missing),
+                    "\n".join(_lacks(each, found)),
                 )
                 for each in found
             ],
         )
 
 
+def _lacks(package: requests.PackageShown, there: Sequence[requests.PackageShown]) -> list[str]:
+    """What a package depends on and is not there, with the versions that are."""
+    found = []
+    for each in package.missing:
+        name = each.partition("#")[0]
+        others = [other.version for other in there if other.name == name]
+        found.append(f"{each} (there is {', '.join(others)})" if others else each)
+    return found
+
+
 @command(app)
 def remove(
-    package: Annotated[str, typer.Argument(help="NAME#VERSION, as the list has it.")],
+    packages: Annotated[list[str], typer.Argument(help="NAME#VERSION, as the list has it.")],
     data: Data = None,
     keys: Keys = None,
 ) -> None:
-    """Remove a package. Resources that claim its profiles stay as they are.
+    """Remove packages. Resources that claim their profiles stay as they are.
 
     [bold]Examples[/]
 
       salus package remove hl7.fhir.us.core#3.1.1
     """
     with explained():
-        name, mark, version = package.partition("#")
-        if not mark:
-            raise Problem(f"Name the version too, as in {name}#1.0.0")
-        answered(data, keys, requests.RemovePackage(name, version), requests.Done)
-        out.print(f"[bold green]Removed[/] {escape(package)}", highlight=False)
+        for each in packages:
+            if "#" not in each:
+                raise Problem(_versions(each, data, keys))
+        for each in packages:
+            name, _, version = each.partition("#")
+            answered(data, keys, requests.RemovePackage(name, version), requests.Done)
+            out.print(f"[bold green]Removed[/] {escape(each)}", highlight=False)
+
+
+def _versions(name: str, data: Path | None, keys: Path | None) -> str:
+    """That a version must be named, and those that there are."""
+    there = answered(data, keys, requests.ListPackages(), requests.PackagesShown).packages
+    found = [f"{each.name}#{each.version}" for each in there if each.name == name]
+    if not found:
+        return f"There is no package {name}: `salus package list` shows all of them"
+    return f"Name the version too: {' or '.join(found)}"
 
 
 class _Bar:
@@ -132,7 +161,6 @@ class _Bar:
         self._tasks: dict[str, TaskID] = {}
 
     def __enter__(self) -> _Bar:
-        self._progress.start()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -141,6 +169,7 @@ class _Bar:
     def told(self, what: str, done: int, total: int) -> None:
         """How far something has come."""
         if what not in self._tasks:
+            self._progress.start()  # not before there is something to show: it leaves a line
             self._tasks[what] = self._progress.add_task(escape(what), total=total)
         self._progress.update(self._tasks[what], completed=done)
 
@@ -192,7 +221,8 @@ def _read(path: Path, bar: _Bar) -> Package:
         bar.told(what, size, size)
         require_installable(package)
     except PackageError as error:
-        raise Problem(f"{path}: {error}") from None
+        text = str(error)
+        raise Problem(text if text.startswith(f"{path} ") else f"{path}: {text}") from None
     return package
 
 

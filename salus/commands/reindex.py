@@ -14,6 +14,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 
 from salus.commands.asking import Data, Json, Keys, answered
 from salus.operator import requests
+from salus.problem import Problem
 from salus.settings import read_settings
 from salus.terminal import err, explained, listing, option
 
@@ -22,7 +23,7 @@ _LOOK_SECONDS = 0.5  # between two questions how far it is
 
 def reindex(
     parameter: Annotated[
-        list[str] | None, option(help="Url of a search parameter whose types to index anew.")
+        list[str] | None, option(help="Search parameter whose types to index anew: its url, code or Type.code.")
     ] = None,
     type: Annotated[list[str] | None, option(help="Resource type to index anew.")] = None,
     all: Annotated[bool, option("--all", help="Index every type anew.")] = False,
@@ -50,7 +51,8 @@ def reindex(
 
     with explained():
         alone = holder(read_settings(data=data, keys=keys).data) is None
-        asked = requests.Reindex(tuple(parameter or ()), tuple(type or ()), all, alone and wait)
+        urls = tuple(url for each in parameter or () for url in _urls(each, data, keys))
+        asked = requests.Reindex(urls, tuple(type or ()), all, alone and wait)
         shown = answered(data, keys, asked, requests.Reindexed)
         if wait and shown.building:
             shown = _waited(data, keys, shown)
@@ -61,6 +63,20 @@ def reindex(
     listing(columns, [_row(each) for each in shown.parameters])
     for name, done, total in shown.building:
         err.print(f"{name} is being indexed: {done:,} of about {total:,} resources")
+
+
+def _urls(named: str, data: Path | None, keys: Path | None) -> list[str]:
+    """The urls of the parameters that a url, a code or Type.code means. Problem for none."""
+    if ":" in named:
+        return [named]
+    there = answered(data, keys, requests.Reindex(), requests.Reindexed).parameters
+    found = {each.url for each in there if named in (each.code, f"{each.type}.{each.code}")}
+    if not found:
+        raise Problem(
+            f"No search parameter beyond R4's is called {named}: `salus reindex` lists them. One of "
+            "R4 is named by its url, as http://hl7.org/fhir/SearchParameter/individual-gender"
+        )
+    return sorted(found)
 
 
 def _row(each: requests.SearchedBy) -> tuple[str, ...]:

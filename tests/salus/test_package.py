@@ -67,6 +67,8 @@ def test_what_cannot_be_installed_or_removed_is_said(server, tmp_path):
     other.write_bytes(tgz(fhirVersions=["5.0.0"]))
     torn = tmp_path / "torn.tgz"
     torn.write_bytes(tgz(profile())[:-30])
+    empty = tmp_path / "empty"
+    empty.mkdir()
     lacking = tmp_path / "lacking.tgz"
     lacking.write_bytes(tgz(profile(), dependencies={"other.guide": "1.0.0"}))
     for arguments, text in (
@@ -82,11 +84,38 @@ def test_what_cannot_be_installed_or_removed_is_said(server, tmp_path):
             f"{NAME}#1.0.0 depends on packages that are not here: other.guide#1.0.0",
         ),
         (("remove", f"{NAME}#9.9.9"), f"There is no package {NAME}#9.9.9"),
-        (("remove", NAME), f"Name the version too, as in {NAME}#1.0.0"),
+        (("remove", NAME), f"There is no package {NAME}: `salus package list` shows all"),
+        (("remove", "hl7.fhir.r4.core"), "Name the version too: hl7.fhir.r4.core#4.0.1"),
+        (("install", str(empty)), f"salus: {empty} is no package: it holds no package.json"),
         (("remove", "hl7.fhir.r4.core#4.0.1"), "hl7.fhir.r4.core#4.0.1 is a part of Salus"),
     ):
         assert text in told(server, *arguments, code=2)
     assert labels(server) == ["hl7.fhir.r4.core#4.0.1"]
+
+
+def test_of_several_files_those_that_can_be_are_installed_and_the_others_are_named(
+    server, tmp_path
+):
+    files = {
+        "a": tgz(profile()),
+        "bad": b"no package",
+        "c": tgz(profile("2.0.0"), version="2.0.0", dependencies={NAME: "0.5.0"}),
+    }
+    for name, data in files.items():
+        (tmp_path / f"{name}.tgz").write_bytes(data)
+    done = server.command("package", "install", *(str(tmp_path / f"{n}.tgz") for n in files))
+    assert done.returncode == 2
+    lines = [line for line in done.stdout.splitlines() if line.startswith("Installed")]
+    assert [line.partition(":")[0] for line in lines] == [
+        f"Installed {NAME}#1.0.0",
+        f"Installed {NAME}#2.0.0",
+    ]
+    assert done.stderr.startswith(f"salus: {tmp_path}/bad.tgz: "), done.stderr
+
+    rows = [line.split("\t") for line in told(server, "list").splitlines()]
+    assert rows[-1][-1] == f"{NAME}#0.5.0 (there is 1.0.0, 2.0.0)"
+    removed = told(server, "remove", f"{NAME}#1.0.0", f"{NAME}#2.0.0")
+    assert removed.splitlines() == [f"Removed {NAME}#1.0.0", f"Removed {NAME}#2.0.0"]
 
 
 def test_a_package_is_installed_in_a_folder_without_a_server_and_is_there_after_a_start(tmp_path):
