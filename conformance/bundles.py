@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from itertools import islice
 from typing import Any, NamedTuple
 
 from conformance import definitions
+from conformance.fhirpath import reference_type
 from conformance.outcome import Issue
+from conformance.validator.references import CONTRADICTED, called
 
 _ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:\S+", re.ASCII)
 _RESTFUL = re.compile(
@@ -20,10 +23,19 @@ _RESTFUL = re.compile(
     r"(?:/_history/(?P<version>[A-Za-z0-9.-]{1,64}))?",
     re.ASCII,
 )
+# The url of a request that sends a resource of the type it names, by method: others (operations,
+# searches, patches, addresses outside) may send anything.
+_SENT = {
+    "POST": re.compile(r"/?(?P<type>[A-Z][A-Za-z]+)/?(\?.*)?", re.ASCII),
+    "PUT": re.compile(r"/?(?P<type>[A-Z][A-Za-z]+)(/[A-Za-z0-9.-]{1,64})?(\?.*)?", re.ASCII),
+}
+_STEP = re.compile(r"(\w+)(?:\[(\d+)\])?", re.ASCII)
+_LISTED = 8  # types that an issue names
 _DEPTH = 100  # levels that are searched for references
 # Bundles whose first entry leads to all others.
 _LED = {"document": "Composition", "message": "MessageHeader"}
 # Bundles that travel alone, so that what has no place of its own must be in them.
+_PERFORMED = frozenset({"transaction", "batch"})
 _ALONE = frozenset({"document", "message", "transaction", "collection", "batch"})
 # Bundles whose entries may lack a full url: some are not created yet, others have no identity.
 _NAMELESS = frozenset({"transaction", "transaction-response", "batch", "batch-response"})
@@ -38,6 +50,9 @@ _HELD = {
 }
 # The resources of a document that nothing need refer to: style sheets, and who vouches for it.
 _BESIDE = frozenset({"Binary", "Provenance"})
+
+_ANY: frozenset[str] = frozenset()
+_RESOURCES = frozenset({"Resource", "DomainResource"})
 
 Resource = Mapping[str, Any]
 
@@ -75,11 +90,13 @@ class _Entry(NamedTuple):
 
 
 class _Reference(NamedTuple):
-    """A literal reference, where it stands and by which element of the resource it is said."""
+    """A literal reference, where it stands, by which element of the resource it is said, and what
+    it calls the type of its target."""
 
     text: str
     at: str
     element: str
+    type: str | None
 
 
 def check(bundle: Resource, limit: int = 100) -> list[Issue]:
@@ -94,6 +111,8 @@ def _issues(bundle: Resource) -> Iterator[Issue]:
     entries = _entries(bundle)
     for entry in entries:
         yield from _full_url(type_, entry)
+    if type_ in _PERFORMED:
+        yield from _requested(bundle)
     if type_ == "searchset":
         yield from _searched(bundle, entries)
     if type_ in _ALONE:
@@ -145,6 +164,27 @@ def _full_url(type_: str, entry: _Entry) -> Iterator[Issue]:
         yield Issue("error", "invalid", text, f"{entry.at}.fullUrl")
 
 
+def _requested(bundle: Resource) -> Iterator[Issue]:
+    """What is created or updated is sent, and of the type that the request names."""
+    found = bundle.get("entry")
+    for place, entry in enumerate(found if isinstance(found, list) else ()):
+        request = entry.get("request") if isinstance(entry, dict) else None
+        if not isinstance(request, dict):
+            continue
+        method, url, resource = request.get("method"), request.get("url"), entry.get("resource")
+        shape = _SENT.get(method) if isinstance(method, str) else None
+        asked = shape.fullmatch(url) if shape is not None and isinstance(url, str) else None
+        if asked is None or asked["type"] not in definitions.load().types:
+            continue
+        at = f"Bundle.entry[{place}]"
+        if resource is None:
+            text = "The entry must have the resource that its request creates or updates"
+            yield Issue("error", "required", text, at)
+        elif isinstance(resource, dict) and resource.get("resourceType") != asked["type"]:
+            text = "request.url must name the type of the entry's resource"
+            yield Issue("error", "invalid", text, f"{at}.request.url")
+
+
 # --- searches ------------------------------------------------------------------------------------
 
 
@@ -179,7 +219,7 @@ def _references(value: Any, at: str, element: str, depth: int) -> Iterator[_Refe
     elif isinstance(value, dict):
         text = value.get("reference")
         if isinstance(text, str) and not text.startswith("#"):
-            yield _Reference(text, at, element)
+            yield _Reference(text, at, element, called(value))
         inner = value.get("resourceType") == "Bundle"
         for name, each in value.items():
             # The entries of a Bundle within refer to each other, and are checked with it.
@@ -221,6 +261,8 @@ def _resolved(
         text = "More than one entry is what the reference names"
         severity = "warning" if type_ in _LOOSE else "error"
         yield Issue(severity, "invalid", text, reference.at)
+    elif found:
+        yield from _aimed(entry, reference, found[0].type)
     elif not found and reference.text.startswith(("urn:uuid:", "urn:oid:")):
         text = "No entry has the fullUrl that the reference names"
         severity = "warning" if type_ == "collection" else "error"
@@ -228,6 +270,61 @@ def _resolved(
     elif not found and _is_held(type_, entry, reference):
         text = f"A {type_} holds what its {_LED[type_]} refers to here, and this is not in it"
         yield Issue("error", "not-found", text, reference.at)
+
+
+def _aimed(entry: _Entry, reference: _Reference, type_: str) -> Iterator[Issue]:
+    """The type of a target that the reference itself does not tell: where it does, the resource
+    that refers was checked by that already."""
+    known = definitions.load().types
+    if type_ not in known or reference_type(reference.text) is not None:
+        return
+    if reference.type != type_:
+        allowed = _targets(*_element(entry, reference.at))
+        if allowed and type_ not in allowed:
+            some = len(allowed) <= _LISTED
+            named = ", ".join(sorted(allowed)) if some else "the types it is defined for"
+            text = f"The entry that this refers to is not of a type that is allowed here: {named}"
+            yield Issue("error", "structure", text, reference.at)
+        if reference.type in known:
+            yield Issue("error", "structure", CONTRADICTED.text, f"{reference.at}.type")
+
+
+def _element(entry: _Entry, at: str) -> tuple[str, tuple[str, ...]]:
+    """The type of the innermost resource that a place of an entry is in, and the steps from it."""
+    type_, steps, value = entry.type, [], entry.resource
+    for step in at.removeprefix(f"{entry.at}.resource.").split("."):
+        found = _STEP.fullmatch(step)
+        if found is None:
+            return "", ()
+        steps.append(found[1])
+        inner = value.get(found[1])
+        if found[2] is not None and isinstance(inner, list):
+            inner = inner[int(found[2])]
+        value = inner if isinstance(inner, dict) else {}
+        if "resourceType" in value:
+            type_, steps = str(value["resourceType"]), []
+    return type_, tuple(steps)
+
+
+@lru_cache(maxsize=4096)
+def _targets(type_: str, steps: tuple[str, ...]) -> frozenset[str]:
+    """The types of resource that a Reference may be to; none where it may be to any."""
+    known = definitions.load()
+    owner, found = type_, None
+    for step in steps:
+        children = known.children(owner)
+        found = children.get(step)
+        code = found.types[0].code if found and found.types else ""
+        if found is None:
+            for each in children.values():
+                stem = each.name.removesuffix("[x]")
+                if stem != each.name and step.startswith(stem):
+                    found, code = each, step.removeprefix(stem)
+        if found is None:
+            return _ANY
+        owner = found.content_reference or (found.path if known.children(found.path) else code)
+    targets = frozenset(each for type_ in (found.types if found else ()) for each in type_.targets)
+    return targets if targets <= known.types and not targets & _RESOURCES else _ANY
 
 
 def _is_held(type_: str, entry: _Entry, reference: _Reference) -> bool:

@@ -205,7 +205,129 @@ CASES = {
         bundle("searchset", entry("Patient", "p", search="outcome")),
         [("error", "invalid", "Bundle.entry[0].resource")],
     ),
+    "a target of another type": (
+        bundle("collection", seen(ONE), entry("Patient", None, ONE)),
+        bundle("collection", seen(ONE), entry("Practitioner", None, ONE)),
+        [("error", "structure", "Bundle.entry[0].resource.subject")],
+    ),
+    "a target of another type in a document": (
+        bundle(
+            "document",
+            entry("Composition", "c", author=[to(ONE)]),
+            entry("Practitioner", None, ONE),
+        ),
+        bundle(
+            "document",
+            entry("Composition", "c", author=[to(ONE)]),
+            entry("Observation", None, ONE),
+        ),
+        [("error", "structure", "Bundle.entry[0].resource.author[0]")],
+    ),
+    "a target of another type within a choice": (
+        bundle(
+            "transaction",
+            entry("MedicationRequest", "m", medicationReference=to(ONE)),
+            entry("Medication", None, ONE),
+        ),
+        bundle(
+            "transaction",
+            entry("MedicationRequest", "m", medicationReference=to(ONE)),
+            entry("Substance", None, ONE),
+        ),
+        [("error", "structure", "Bundle.entry[0].resource.medicationReference")],
+    ),
+    "a target of another type deep within": (
+        bundle(
+            "batch",
+            entry(
+                "Questionnaire",
+                "q",
+                contained=[
+                    {
+                        "resourceType": "CarePlan",
+                        "activity": [{"detail": {"performer": [to(ONE)], "location": to(TWO)}}],
+                    }
+                ],
+            ),
+            entry("Practitioner", None, ONE),
+            entry("Location", None, TWO),
+        ),
+        bundle(
+            "batch",
+            entry(
+                "Questionnaire",
+                "q",
+                contained=[
+                    {
+                        "resourceType": "CarePlan",
+                        "activity": [{"detail": {"performer": [to(ONE)], "location": to(TWO)}}],
+                    }
+                ],
+            ),
+            entry("Location", None, ONE),
+            entry("Practitioner", None, TWO),
+        ),
+        [
+            (
+                "error",
+                "structure",
+                f"Bundle.entry[0].resource.contained[0].activity[0].detail.{each}",
+            )
+            for each in ("performer[0]", "location")
+        ],
+    ),
+    "a reference that calls its target another type": (
+        bundle(
+            "collection",
+            entry("Observation", "o", subject={**to(ONE), "type": "Patient"}),
+            entry("Patient", None, ONE),
+        ),
+        bundle(
+            "collection",
+            entry("Observation", "o", subject={**to(ONE), "type": "Group"}),
+            entry("Patient", None, ONE),
+        ),
+        [("error", "structure", "Bundle.entry[0].resource.subject.type")],
+    ),
+    "a request for another type": (
+        bundle("transaction", {**PATIENT, "request": {"method": "POST", "url": "Patient"}}),
+        bundle("transaction", {**PATIENT, "request": {"method": "POST", "url": "Observation"}}),
+        [("error", "invalid", "Bundle.entry[0].request.url")],
+    ),
+    "an update of another type": (
+        bundle("batch", {**PATIENT, "request": {"method": "PUT", "url": "Patient/p"}}),
+        bundle("batch", {**PATIENT, "request": {"method": "PUT", "url": "Group?_id=p"}}),
+        [("error", "invalid", "Bundle.entry[0].request.url")],
+    ),
+    "nothing to create": (
+        bundle("transaction", {"request": {"method": "DELETE", "url": "Patient/p"}}),
+        bundle("transaction", {"request": {"method": "POST", "url": "Patient"}}),
+        [("error", "required", "Bundle.entry[0]")],
+    ),
+    "nothing to update": (
+        bundle("batch", {"request": {"method": "GET", "url": "Patient/p"}}),
+        bundle("batch", {"request": {"method": "PUT", "url": "Patient/p"}}),
+        [("error", "required", "Bundle.entry[0]")],
+    ),
 }
+
+PATCH = {
+    "patch": {**entry("Parameters", url=""), "request": {"method": "PATCH", "url": "Patient/p"}},
+    "JSON Patch": {**entry("Binary", url=""), "request": {"method": "PATCH", "url": "Patient/p"}},
+    "operation": {**entry("Parameters", url=""), "request": {"method": "POST", "url": "$convert"}},
+    "operation of a type": {
+        **entry("Parameters", url=""),
+        "request": {"method": "POST", "url": "Patient/$match"},
+    },
+    "operation without parameters": {"request": {"method": "POST", "url": "Patient/p/$everything"}},
+    "search": {"request": {"method": "POST", "url": "Patient/_search"}},
+    "bundle": {**entry("Bundle", url=""), "request": {"method": "POST", "url": "/"}},
+}
+
+
+@pytest.mark.parametrize("name", PATCH)
+def test_what_is_asked_of_a_type_may_come_with_another(name):
+    assert check(bundle("batch", PATCH[name])) == []
 
 
 @pytest.mark.parametrize("name", CASES)
