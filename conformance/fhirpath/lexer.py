@@ -28,6 +28,14 @@ _TOKEN = re.compile(
     re.VERBOSE | re.DOTALL | re.ASCII,
 )
 _ESCAPE = re.compile(r"\\(u[0-9a-fA-F]{4}|.)", re.DOTALL)
+# What is meant by what other languages begin a text with.
+_QUOTES = {
+    '"': "strings stand between single quotes, as 'official'",
+    "\u201c": "strings stand between straight single quotes, as 'official'",
+    "\u2018": "strings stand between straight single quotes, as 'official'",
+    "\u2019": "strings stand between straight single quotes, as 'official'",
+    "'": "a string begins here and does not end",
+}
 _ESCAPES = {"f": "\f", "n": "\n", "r": "\r", "t": "\t"}
 
 
@@ -49,13 +57,20 @@ def tokens(expression: str) -> list[Token]:
     while offset < len(expression):
         match = _TOKEN.match(expression, offset)
         if match is None or _comment_is_open(expression, offset, match):
-            raise FhirPathError(f"Unexpected {expression[offset]!r}", offset)
+            raise _unexpected(expression[offset], offset)
         kind = match.lastgroup or ""
         if kind != "space":
             found.append(Token(kind, _text(kind, match[0], offset), offset))
         offset = match.end()
     found.append(Token("end", "the end", offset))
     return found
+
+
+def _unexpected(character: str, offset: int) -> FhirPathError:
+    told = _QUOTES.get(character)
+    if told is not None:
+        return FhirPathError(f"Unexpected `{character}`: {told}", offset)
+    return FhirPathError(f"Unexpected {character!r}", offset)
 
 
 def _comment_is_open(expression: str, offset: int, match: re.Match[str]) -> bool:

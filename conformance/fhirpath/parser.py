@@ -66,10 +66,19 @@ def parse(expression: str) -> Node:
     parser = _Parser(found)
     tree = parser.expression(1)
     if parser.token.kind != "end":
-        raise FhirPathError(f"Unexpected `{parser.token.text}`", parser.token.offset)
+        raise _unexpected(parser.token)
     if len(found) > MAX_DEPTH and _depth(tree) > MAX_DEPTH:
         raise FhirPathError(f"At most {MAX_DEPTH} steps or operations on one another")
     return tree
+
+
+def _unexpected(token: Token) -> FhirPathError:
+    what = "end of the expression" if token.kind == "end" else _shown(token)
+    return FhirPathError(f"Unexpected {what}", token.offset)
+
+
+def _shown(token: Token) -> str:
+    return token.text if token.kind == "end" else f"`{token.text}`"
 
 
 def _depth(tree: Node) -> int:
@@ -127,7 +136,7 @@ class _Parser:
         if token.text in _SPECIAL and token.kind == "symbol":
             return _SPECIAL[token.text]
         if token.kind not in ("name", "quoted"):
-            raise FhirPathError(f"A name was expected, not `{token.text}`", token.offset)
+            raise FhirPathError(f"A name was expected, not {_shown(token)}", token.offset)
         if self.token.text != "(" or self.token.kind != "symbol":
             return Member(target, token.text, first)
         self._advance()
@@ -155,7 +164,7 @@ class _Parser:
             return self._number(token)
         if token.kind in _TEMPORAL:
             return _moment(token)
-        raise FhirPathError(f"Unexpected `{token.text}`", token.offset)
+        raise _unexpected(token)
 
     def _named(self, token: Token) -> Node:
         if token.kind == "name":
@@ -163,7 +172,7 @@ class _Parser:
                 self._advance()
                 return Literal("System.Boolean", token.text == "true")
             if token.text in _WORDS and token.text not in _NAMES:
-                raise FhirPathError(f"Unexpected `{token.text}`", token.offset)
+                raise _unexpected(token)
         return self._invocation(This(), first=True)
 
     def _bracketed(self, token: Token) -> Node:
@@ -183,7 +192,7 @@ class _Parser:
                 if name.kind not in ("name", "quoted", "string"):
                     raise FhirPathError("A variable needs a name after %", name.offset)
                 return Variable(name.text)
-        raise FhirPathError(f"Unexpected `{token.text}`", token.offset)
+        raise _unexpected(token)
 
     def _number(self, token: Token) -> Node:
         value = Decimal(token.text) if "." in token.text else int(token.text)
@@ -197,7 +206,7 @@ class _Parser:
     def _type(self) -> str:
         name = self._advance()
         if name.kind not in ("name", "quoted"):
-            raise FhirPathError(f"A type was expected, not `{name.text}`", name.offset)
+            raise FhirPathError(f"A type was expected, not {_shown(name)}", name.offset)
         if name.text not in ("System", "FHIR") or not self._skip("."):
             return name.text
         return f"{name.text}.{self._advance().text}"
@@ -225,7 +234,7 @@ class _Parser:
     def _expect(self, symbol: str) -> None:
         if not self._skip(symbol):
             raise FhirPathError(
-                f"`{symbol}` was expected, not `{self.token.text}`", self.token.offset
+                f"`{symbol}` was expected, not {_shown(self.token)}", self.token.offset
             )
 
 

@@ -22,7 +22,11 @@ if TYPE_CHECKING:
     from conformance.fhirpath import FhirPathError
     from conformance.fhirpath.items import Collection, Item
 
-_NO_ELEMENT = re.compile(r"`(\w+)` is not an element of ")  # as the compiler says it
+# What the compiler says of a name, which it does not know the place of.
+_NAMED = re.compile(
+    r"`(?P<element>\w+)` is not an element of |The function (?P<absent>\w+)\(\) is not supported"
+    r"|(?P<called>\w+)\(\) (?:needs an order|does not take|takes one type)"
+)
 _STANDARD_INPUT = "-"
 
 
@@ -69,9 +73,25 @@ def _run(expression: str, file: str, as_json: bool, strict: bool) -> None:
     resources = list(_read(file))
     for each in resources:
         name = f"{each.json['resourceType']}/{each.json.get('id', each.place)}"
-        for item in _evaluated(expression, each, strict):
-            line = _as_json(item) if as_json else _as_text(item)
-            print(line if len(resources) == 1 else f"{name}\t{line}")
+        of = name if len(resources) > 1 else None
+        found = _evaluated(expression, each, strict)
+        for item in found:
+            if as_json:
+                print(_as_json(item, of))
+            else:
+                print(_as_text(item) if of is None else f"{of}\t{_as_text(item)}")
+        if not found:
+            _tell_refusal(each)
+
+
+def _tell_refusal(resource: _Resource) -> None:
+    """A server that was asked for a resource may have sent why it gives none."""
+    if resource.json["resourceType"] != "OperationOutcome":
+        return
+    for issue in resource.json.get("issue", ()):
+        if issue.get("severity") in ("error", "fatal"):
+            said = issue.get("diagnostics") or issue.get("code")
+            print(f"{resource.place} is an OperationOutcome: {said}", file=sys.stderr)
 
 
 def _evaluated(expression: str, resource: _Resource, strict: bool) -> Collection:
@@ -97,11 +117,14 @@ def _evaluated(expression: str, resource: _Resource, strict: bool) -> Collection
 
 
 def _offset(error: FhirPathError, expression: str) -> int | None:
-    """Where it is in the expression; a name that no type has, where that stands only once."""
-    named = _NO_ELEMENT.match(f"{error}")
+    """Where it is in the expression; a name that is not as it must be, where that stands only
+    once."""
+    named = _NAMED.match(f"{error}")
     if error.offset is not None or named is None:
         return error.offset
-    places = [each.start() for each in re.finditer(rf"\b{named[1]}\b", expression)]
+    name = named[named.lastgroup or 0]
+    call = "" if named.lastgroup == "element" else r"\s*\("
+    places = [each.start() for each in re.finditer(rf"\b{name}\b{call}", expression)]
     return places[0] if len(places) == 1 else None
 
 
@@ -118,9 +141,11 @@ def _as_text(item: Item) -> str:
     return f"{type}\t{_encoded(value)}"
 
 
-def _as_json(item: Item) -> str:
+def _as_json(item: Item, of: str | None) -> str:
+    """The type and the value, and of which of several resources."""
     type, value = _plain(item)
-    return _encoded({"type": type, "value": value})
+    made = {"type": type, "value": value}
+    return _encoded(made if of is None else {"resource": of, **made})
 
 
 def _plain(item: Item) -> tuple[str, Any]:

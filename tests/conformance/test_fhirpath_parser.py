@@ -91,14 +91,14 @@ def test_names_variables_and_comments_are_read(expression):
 
 
 REFUSED = {
-    "": "Unexpected `the end` (at character 0)",
-    "a.": "A name was expected, not `the end` (at character 2)",
+    "": "Unexpected end of the expression (at character 0)",
+    "a.": "A name was expected, not the end (at character 2)",
     "a b": "Unexpected `b` (at character 2)",
-    "(a": "`)` was expected, not `the end` (at character 2)",
+    "(a": "`)` was expected, not the end (at character 2)",
     "a.where(b,)": "Unexpected `)` (at character 10)",
-    "'open": 'Unexpected "\'" (at character 0)',
+    "'open": "Unexpected `'`: a string begins here and does not end (at character 0)",
     "a /* open": "Unexpected '/' (at character 2)",
-    "a and": "Unexpected `the end` (at character 5)",
+    "a and": "Unexpected end of the expression (at character 5)",
     "@2020-13": "`@2020-13` is no date or time (at character 0)",
     "%": "A variable needs a name after % (at character 1)",
     r"'\u12'": "An escape \\u needs four hexadecimal digits (at character 0)",

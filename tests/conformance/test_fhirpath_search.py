@@ -234,7 +234,7 @@ REFUSED = {
     "Observation.code.memberOf('x')": (
         "A search parameter may ask only for what its resource says"
     ),
-    "Observation.where(x": "`)` was expected, not `the end` (at character 19)",
+    "Observation.where(x": "`)` was expected, not the end (at character 19)",
     "Observation.component.code.coding[0]": "An index must follow the first element that repeats",
 }
 

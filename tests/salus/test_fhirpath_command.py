@@ -93,6 +93,24 @@ def test_standard_input_may_hold_a_resource_a_line(file):
     ]
 
 
+def test_json_of_several_resources_says_of_which(file):
+    lines = "\n".join(json.dumps(each) for each in (PATIENT, ORGANIZATION))
+    done = run("name.exists()", "-", "--json", input=lines)
+    assert [json.loads(each) for each in done.stdout.splitlines()] == [
+        {"resource": "Patient/p", "type": "System.Boolean", "value": True},
+        {"resource": "Organization/o", "type": "System.Boolean", "value": True},
+    ]
+
+
+def test_a_refusal_of_a_server_is_told_where_it_yields_nothing():
+    issue = {"severity": "error", "code": "login", "diagnostics": "Send an access token"}
+    outcome = {"resourceType": "OperationOutcome", "issue": [issue]}
+    done = run("birthDate", "-", input=json.dumps(outcome))
+    assert (done.exit_code, done.stdout) == (0, "")
+    assert done.stderr == "standard input is an OperationOutcome: Send an access token\n"
+    assert run("issue.code", "-", input=json.dumps(outcome)).stderr == ""
+
+
 def test_references_in_a_bundle_are_resolved():
     path = "entry.resource.ofType(Patient).managingOrganization.resolve().name"
     done = run(path, "-", input=json.dumps(BUNDLE))
@@ -108,8 +126,14 @@ def test_a_trace_is_told_beside_the_results(file):
 @pytest.mark.parametrize(
     ("arguments", "input", "said"),
     [
-        (("name.", "-"), PATIENT, "A name was expected, not `the end` (at character 5)\n  name.\n       ^"),
-        (("name.weigh()", "-"), PATIENT, "The function weigh() is not supported"),
+        (("name.", "-"), PATIENT, "A name was expected, not the end (at character 5)\n  name.\n       ^"),
+        (("name.weigh()", "-"), PATIENT,
+         "The function weigh() is not supported\n  name.weigh()\n       ^"),
+        (("children().first()", "-", "--strict"), PATIENT,
+         "first() needs an order, which children have not\n  children().first()\n             ^"),
+        (("name.where(use = \"official\")", "-"), PATIENT,
+         "Unexpected `\"`: strings stand between single quotes, as 'official' (at character 17)"),
+        (("name and", "-"), PATIENT, "Unexpected end of the expression (at character 8)"),
         (("name.givn", "-", "--strict"), PATIENT, "`givn` is not an element of HumanName"),
         (("name", "-"), {"resourceType": "Nothing"},
          "standard input: R4 has no resource type Nothing"),
