@@ -17,6 +17,7 @@ from typing import NamedTuple, TypeVar
 from conformance.outcome import FhirError
 from conformance.patience import Patience, within
 from fhir_server.metering import Throttled
+from fhir_server.storage.effort import counting
 from smart_auth.grant import Grant
 
 T = TypeVar("T")
@@ -28,7 +29,7 @@ _AGAIN = 5  # seconds after which whoever is refused may ask again
 async def hurried(work: Callable[[], T]) -> T:
     """What the work returns, done in a thread while a write, which others wait for, goes on; there
     is one such at a time. FhirError 413."""
-    return await asyncio.to_thread(within, _HURRY, work)
+    return await asyncio.to_thread(within, _HURRY, counting(work))
 
 
 class _Waiting(NamedTuple):
@@ -66,10 +67,11 @@ class Apart:
         whose = (grant.client, grant.account or "", grant.agent or grant.name)
         await self._turn(whose)
         patience, context = Patience(self.seconds), copy_context()
+        charged = counting(work)
 
         def begun() -> T:
             patience.begin()
-            return work()
+            return charged()
 
         def done(future: asyncio.Future[T]) -> None:
             if not future.cancelled():

@@ -9,18 +9,24 @@ by both; so nobody learns from an answer of $validate what they could not have r
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
 from conformance.outcome import FhirError
 from conformance.packages import Packages
+from conformance.patience import look
 from conformance.profiles import Profiles
+from fhir_server import drawing
 from fhir_server.core import Step
-from fhir_server.terminologies import may, parsed, reaching, stored
-from fhir_server.vocabulary import Key, State
+from fhir_server.drawing import Room, read
+from fhir_server.storage.store import Version
+from fhir_server.terminologies import may, reaching, stored
+from fhir_server.vocabulary import Key, State, Vocabulary
 
 Resource: TypeAlias = Mapping[str, Any]
 
 _STORED = 100  # definitions that one request draws in
+_NAMED = 1_000  # urls of definitions that one request names and draws in
 _ROUNDS = 16  # from what is asked for to what that draws in
 _TYPES = ("StructureDefinition", "Questionnaire")
 
@@ -48,40 +54,64 @@ class Beside:
         return self._own.get((type, canonical)) or self._packages.find(type, canonical)
 
 
-async def held(step: Step, resource: Resource, asked: Iterable[str]) -> Held:
-    """The profiles for a resource that claims what it claims and is asked to meet these. FhirError
-    422 when too much is drawn in."""
-    current = step.core.guides.current
+async def held(step: Step, resource: Resource, asked: Iterable[str], weight: int = 0) -> Held:
+    """The profiles for a resource, of so many bytes, that claims what it claims and is asked to
+    meet these. FhirError 422 when too much is drawn in."""
+    current, room = step.core.guides.current, Room()
     types = [each for each in _TYPES if may(step, each)]
-    fresh = {each.partition("|")[0] for each in (*asked, *_named(resource))}
+    fresh = await read(step, weight, partial(_urls, resource, tuple(asked)))
     known, sets = set[str](), set[str]()
-    found: dict[State, Resource] = {}
+    found: dict[State, _Read] = {}
     for _ in range(_ROUNDS):
         if not fresh:
             break
         known |= fresh
-        definitions = [*_bundled(current.packages, fresh)]
-        for type in types:
-            for version in await stored(step, type, fresh):
-                found[State.of(version)] = one = parsed(step, version)
-                definitions.append(one)
+        if len(known) > _NAMED:
+            text = f"The request names more than {_NAMED} profiles and extensions"
+            raise FhirError("too-costly", text, status=422)
+        sets.update(one for each in _bundled(current.packages, fresh) for one in _value_sets(each))
+        versions = [
+            each for type in types for each in await stored(step, type, fresh, _STORED, room)
+        ]
+        work = partial(_read, current.vocabulary, versions)
+        made = await read(step, drawing.size(versions), work)
+        found.update(made)
         if len(found) > _STORED:
             text = f"The request draws in more than {_STORED} stored definitions"
             raise FhirError("too-costly", text, status=422)
-        sets.update(one for each in definitions for one in _value_sets(each))
-        own = [each for each in definitions if each in found.values()]
-        fresh = {one for each in own for one in _drawn(each)} - known
-    reached = await reaching(step, sets)
+        sets.update(*(each.value_sets for each in made.values()))
+        fresh = {url for each in made.values() for url in each.draws} - known
+    reached = await reaching(step, sets, room=room)
     states = frozenset(found) | reached.states
     if not states:
         return Held(current.profiles)
+    own = [each.resource for each in found.values()]
     profiles = current.profiles_with(
         states,
-        lambda: current.profiles.having(
-            Beside(current.packages, found.values()), reached.terminology
-        ),
+        lambda: current.profiles.having(Beside(current.packages, own), reached.terminology),
     )
     return Held(profiles, tuple((each.type, each.id, each.number) for each in states))
+
+
+class _Read(NamedTuple):
+    """A stored definition, and the urls of the definitions and value sets that it leads to."""
+
+    resource: Resource
+    draws: frozenset[str]
+    value_sets: frozenset[str]
+
+
+def _read(vocabulary: Vocabulary, versions: Sequence[Version]) -> dict[State, _Read]:
+    made = {}
+    for each in versions:
+        look()
+        one = vocabulary.parsed(each)
+        made[State.of(each)] = _Read(one, frozenset(_drawn(one)), frozenset(_value_sets(one)))
+    return made
+
+
+def _urls(resource: Resource, asked: tuple[str, ...]) -> set[str]:
+    return {each.partition("|")[0] for each in (*asked, *_named(resource))}
 
 
 def _named(value: Any) -> Iterator[str]:

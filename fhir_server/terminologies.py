@@ -9,24 +9,25 @@ caller may read and search its type, and may reach this one by both.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Any, NamedTuple, TypeAlias, TypeVar
+from typing import Any, NamedTuple, TypeAlias
 
 from conformance.json import encode
 from conformance.outcome import FhirError
-from fhir_server import access, sight
-from fhir_server.apart import hurried
+from conformance.patience import look
+from fhir_server import access, drawing, sight
 from fhir_server.changes import absent
 from fhir_server.core import Core, Step
+from fhir_server.drawing import Room, read, worked
 from fhir_server.interaction import Interaction, Parameters
 from fhir_server.search.literals import split, unescape
 from fhir_server.search.ranges import any_of
 from fhir_server.search.references import literal
-from fhir_server.storage.store import All, Condition, Match, Page, Version
+from fhir_server.storage.store import All, Condition, Match, Version
 from fhir_server.times import instant
-from fhir_server.vocabulary import Key, State
+from fhir_server.vocabulary import Key, State, Vocabulary
 from terminology.canonical import Canonical, canonical
 from terminology.compose import SUPPLEMENT
 from terminology.service import Terminology
@@ -43,7 +44,6 @@ _URL = ("url",)
 # By what a map is found for a $translate that names none: the systems that it is between.
 _OF_MAPS = ("url", "source-system", "target-system")
 
-T = TypeVar("T")
 Codes: TypeAlias = list[tuple[str, str]]
 
 
@@ -55,13 +55,6 @@ class Reached(NamedTuple):
     states: frozenset[State] = frozenset()
 
 
-async def worked(step: Step, work: Callable[[], T]) -> T:
-    """What may take long, done where nobody waits for it. FhirError 413, 429, 503."""
-    if step.written is not None:  # in a transaction that other writes wait for
-        return await hurried(work)
-    return await step.core.apart.run(step.grant, work)
-
-
 async def instance(step: Step, asked: Interaction) -> Mapping[str, Any] | None:
     """The stored resource that an operation on an instance is asked of. FhirError 404, 410."""
     if asked.id is None:
@@ -70,7 +63,7 @@ async def instance(step: Step, asked: Interaction) -> Mapping[str, Any] | None:
     version = await sight.current(step, type, asked.id, "r")
     if version is None or version.deleted:
         raise absent(type)
-    return parsed(step, version)
+    return await _opened(step, version)
 
 
 async def reaching(
@@ -79,16 +72,19 @@ async def reaching(
     resources: Iterable[Mapping[str, Any]] = (),
     *,
     maps: bool = False,
+    hurry: bool = False,
+    room: Room | None = None,
 ) -> Reached:
     """The terminology with all that is stored under these canonicals, and under those that these
-    resources draw in; `maps`: also with the concept maps from and to them. FhirError when that is
-    too much."""
+    resources draw in; `maps`: also with the concept maps from and to them; `hurry`: other writes
+    wait for this request; `room`: what it may still draw in. FhirError when that is too much."""
     vocabulary = step.core.guides.current.vocabulary
     offered = (*_OFFERED, _MAP) if maps else _OFFERED
     types = [each for each in offered if may(step, each)]
     if not types:
         return Reached(vocabulary.terminology)
-    asked, found = {canonical(each).url for each in named}, dict[Key, Version]()
+    room = room or Room()
+    asked, found = {canonical(each).url for each in named}, dict[Key, _Read]()
     for each in resources:
         asked.update(drawn(each))
     known: set[str] = set()
@@ -99,18 +95,45 @@ async def reaching(
         known |= fresh
         if len(known) > _NAMED:
             raise FhirError("too-costly", f"The request names more than {_NAMED} urls", status=422)
-        versions = [each for type in types for each in await stored(step, type, fresh)]
-        found.update({(each.type, each.id, each.number): each for each in versions})
-        if len(found) > _STORED:
+        versions = {
+            (each.type, each.id, each.number): each
+            for type in types
+            for each in await stored(step, type, fresh, _STORED, room)
+        }
+        if len(found.keys() | versions.keys()) > _STORED:
             text = f"The request draws in more than {_STORED} stored resources"
             raise FhirError("too-costly", text, status=422)
-        for one in (*(parsed(step, each) for each in versions), *_bundled(step, fresh)):
-            asked.update(drawn(one))
+        new = [each for key, each in versions.items() if key not in found]
+        made = await read(step, drawing.size(new), partial(_read, vocabulary, new), hurry)
+        found.update(made)
+        for one in made.values():
+            asked.update(one.draws)
+        for bundled in _bundled(step, fresh):
+            asked.update(drawn(bundled))
     if not found:
         return Reached(vocabulary.terminology)
-    states = frozenset(State.of(each) for each in found.values())
-    made = vocabulary.having(states, lambda: [parsed(step, each) for each in found.values()])
-    return Reached(made, tuple(found), states)
+    states = frozenset(each.state for each in found.values())
+    having = partial(vocabulary.having, states, lambda: [each.resource for each in found.values()])
+    weight = sum(each.size for each in states)
+    return Reached(await read(step, weight, having, hurry), tuple(found), states)
+
+
+class _Read(NamedTuple):
+    """A stored resource, and the urls of what it is made with."""
+
+    state: State
+    resource: Mapping[str, Any]
+    draws: frozenset[str]
+
+
+def _read(vocabulary: Vocabulary, versions: Sequence[Version]) -> dict[Key, _Read]:
+    made = {}
+    for each in versions:
+        look()
+        resource = vocabulary.parsed(each)
+        key = (each.type, each.id, each.number)
+        made[key] = _Read(State.of(each), resource, frozenset(drawn(resource)))
+    return made
 
 
 class Searched(NamedTuple):
@@ -139,13 +162,13 @@ async def searched(step: Step, parameters: Parameters) -> Searched | None:
     if not asked:
         return None
     values = [unescape(each) for each in asked]
-    instances = {}
+    instances, room = dict[str, Mapping[str, Any]](), Room()
     for each in values:
         found = literal(each, step.core.base_url, step.core.definitions.types)
-        if found is not None and found[0] == "ValueSet":
-            instances[each] = await _instance(step, *found)
+        if found is not None and found[0] == "ValueSet" and each not in instances:
+            instances[each] = await _instance(step, *found, room)
     named = [each for each in values if each not in instances]
-    reached = await reaching(step, named, instances.values())
+    reached = await reaching(step, named, instances.values(), room=room)
     if not reached.touched and not instances:
         return Searched(reached.terminology, {})
     sets = [
@@ -180,14 +203,15 @@ def _listed(
     }
 
 
-async def _instance(step: Step, type: str, id: str) -> Mapping[str, Any]:
-    """FhirError 403, 404."""
+async def _instance(step: Step, type: str, id: str, room: Room) -> Mapping[str, Any]:
+    """FhirError 403, 404, 422."""
     if not access.covers(step.grant, type, "r"):
         raise access.refusal("read", type)
     version = await sight.current(step, type, id, "r")
     if version is None or version.deleted:
         raise absent(type)
-    return parsed(step, version)
+    room.take((version,))
+    return await _opened(step, version)
 
 
 def drawn(resource: Mapping[str, Any]) -> Iterator[str]:
@@ -228,15 +252,15 @@ def may(step: Step, type: str) -> bool:
     return all(access.covers(step.grant, type, letter) for letter in "rs")
 
 
-async def stored(step: Step, type: str, urls: set[str]) -> Sequence[Version]:
-    """The stored resources of a type with one of these urls that the caller may find and read."""
+async def stored(step: Step, type: str, urls: set[str], most: int, room: Room) -> Sequence[Version]:
+    """The stored resources of a type with one of these urls that the caller may find and read, some
+    more than `most` when there are too many. FhirError 422."""
     known = step.core.index.parameters(type)
     by = [known[each] for each in (_OF_MAPS if type == _MAP else _URL) if each in known]
     one_of = (Condition("code", "in", frozenset(urls)),)
     asked = any_of([Match(key, "token", one_of) for each in by for key in each.keys])
     seen = (access.visible(step.core, step.grant, type, letter) for letter in "rs")
-    found = await step.tx.find(type, All((asked, *seen)), (), Page(_STORED + 1))
-    return found.versions
+    return await drawing.stored(step, type, All((asked, *seen)), most, room)
 
 
 def _bundled(step: Step, urls: set[str]) -> Iterator[Mapping[str, Any]]:
@@ -250,6 +274,7 @@ def _bundled(step: Step, urls: set[str]) -> Iterator[Mapping[str, Any]]:
                     yield found
 
 
-def parsed(step: Step, version: Version) -> Mapping[str, Any]:
-    """A stored version; parsed versions are remembered."""
-    return step.core.guides.current.vocabulary.parsed(version)
+async def _opened(step: Step, version: Version) -> Mapping[str, Any]:
+    """What a stored version says; it is remembered."""
+    parsed = step.core.guides.current.vocabulary.parsed
+    return await read(step, len(version.body), partial(parsed, version))

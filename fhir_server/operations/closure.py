@@ -47,7 +47,7 @@ async def run(step: Step, asked: Interaction, wanted: Asked) -> Result:
     if kept is None:
         await _require_room(step, whose)
     systems = [each.system for each in table.entries] if table is not None else []
-    reached = await reaching(step, [*named(wanted), *systems])
+    reached = await reaching(step, [*named(wanted), *systems], hurry=True)
     answer = partial(reached.terminology.closure, wanted, table)
     made, after = await hurried(answer)
     await step.tx.keep(_SPACE, key, _encode(after), until=step.core.clock() + _DAY)

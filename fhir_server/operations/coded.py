@@ -16,9 +16,10 @@ from typing import Any, TypeAlias
 from conformance.json import encode
 from conformance.outcome import FhirError
 from fhir_server.core import Core, Step
+from fhir_server.drawing import worked
 from fhir_server.interaction import Interaction, Result
 from fhir_server.operations.taken import require_taken
-from fhir_server.terminologies import instance, reaching, worked
+from fhir_server.terminologies import instance, reaching
 from smart_auth.grant import Grant
 from terminology.asked import Asked, Given
 from terminology.service import Terminology

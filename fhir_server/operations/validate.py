@@ -6,7 +6,7 @@ https://hl7.org/fhir/R4/resource-operation-validate.html
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from conformance.json import encode, parse
 from conformance.outcome import FhirError, Issue, outcome
@@ -15,11 +15,10 @@ from fhir_server import sight
 from fhir_server.changes import absent
 from fhir_server.conforming import held
 from fhir_server.core import Operation, Step
+from fhir_server.drawing import HEAVY, read, worked
 from fhir_server.interaction import Interaction, Parameters, Resource, Result
-from fhir_server.terminologies import worked
 from fhir_server.vocabulary import Key
 
-_HEAVY = 256 * 1024  # bytes of a body that is validated in a thread of its own
 _MODES = frozenset({"create", "update", "delete", "profile"})
 _FINE = Issue("information", "informational", "No problem was found")
 
@@ -39,14 +38,16 @@ async def run(step: Step, asked: Interaction) -> Result:
     if wanted.mode == "profile" and (wanted.resource is not None or not wanted.profiles):
         text = "mode profile is asked of a stored resource, with the profile that it must meet"
         raise FhirError("invalid", text, "Parameters.parameter")
-    resource = wanted.resource or await _stored(step, asked)
+    resource, weight = wanted.resource, asked.weight
+    if not resource:
+        resource, weight = await _stored(step, asked)
     issues = [*_misplaced(asked, wanted, resource)]
     touched: tuple[Key, ...] = ()
     if wanted.mode != "delete":
-        known = await held(step, resource, wanted.profiles)
+        known = await held(step, resource, wanted.profiles, weight)
         touched = known.touched
         # What is heavy, or defined by somebody else than a publisher, must not hold up others.
-        apart = asked.weight >= _HEAVY or bool(touched)
+        apart = weight >= HEAVY or bool(touched)
         issues += await _validated(step, known.profiles, resource, wanted.profiles, apart)
     own = ((asked.type, asked.id, None),) if asked.type and asked.id else ()
     return Result(200, encode(outcome(issues or [_FINE])), touched=(*own, *touched))
@@ -88,15 +89,16 @@ def _of_url(parameters: Parameters, sent: Resource | None) -> _Asked:
     return _Asked(sent, mode, tuple(value for name, value in parameters if name == "profile"))
 
 
-async def _stored(step: Step, asked: Interaction) -> dict[str, Any]:
-    """The resource as it is stored."""
+async def _stored(step: Step, asked: Interaction) -> tuple[Resource, int]:
+    """The resource as it is stored, and how many bytes that is."""
     if asked.id is None:
         raise FhirError("required", "$validate needs a resource", status=400)
     version = await sight.current(step, asked.type or "", asked.id, "r")
     if version is None or version.deleted:
         raise absent(asked.type)
     (shown,) = await sight.reveal(step, (version,))
-    return parse(shown.body)
+    weight = len(shown.body)
+    return await read(step, weight, partial(parse, shown.body)), weight
 
 
 def _misplaced(asked: Interaction, wanted: _Asked, resource: Resource) -> list[Issue]:

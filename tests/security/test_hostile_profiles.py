@@ -1,8 +1,11 @@
 """A stored StructureDefinition can neither stop the server nor keep its threads."""
 
+from threading import current_thread
 from time import monotonic
 
+from conformance.profiles import Profiles
 from fhir_server.apart import Apart
+from fhir_server.storage.effort import counted
 from tests.security.clinic import EVERYBODY, Clinic
 
 URL = "http://clinic.example/hostile"
@@ -59,3 +62,56 @@ def test_a_validation_by_it_ends_with_its_time(clinic, runner):
     answer = hasty.ask(EVERYBODY, "POST", ASKED, PERSON)
     assert (answer.status, answer.code) == (413, "too-costly")
     assert monotonic() - begun < 5
+
+
+def test_a_validation_draws_in_so_many_bytes_and_no_more(clinic, monkeypatch):
+    long = {"description": "d" * 100_000}
+    clinic.put(
+        *[
+            {**hostile("name.exists()"), "id": f"long{n}", "version": f"{n}", **long}
+            for n in range(3)
+        ]
+    )
+    assert clinic.ask(EVERYBODY, "POST", ASKED, PERSON).status == 200
+    monkeypatch.setattr("fhir_server.drawing._HEAVIEST", 250_000)
+    answer = clinic.ask(EVERYBODY, "POST", ASKED, PERSON)
+    assert (answer.status, answer.code) == (422, "too-costly")
+    assert clinic.ask(EVERYBODY, "POST", "Patient/$validate", PERSON).status == 200
+
+
+def test_a_resource_that_names_too_many_profiles_is_refused_soon(clinic):
+    def claiming(count):
+        return {**PERSON, "meta": {"profile": [f"http://a.example/{n}" for n in range(count)]}}
+
+    begun = monotonic()
+    answer = clinic.ask(EVERYBODY, "POST", "Patient/$validate", claiming(20_000))
+    assert (answer.status, answer.code) == (422, "too-costly")
+    assert monotonic() - begun < 1
+    assert clinic.ask(EVERYBODY, "POST", "Patient/$validate", claiming(10)).status == 200
+
+
+def test_a_large_resource_that_is_stored_is_validated_where_nobody_waits_for_it(
+    clinic, monkeypatch
+):
+    seen = []
+    validate = Profiles.validate
+
+    def watched(*given, **more):
+        seen.append(current_thread().name.startswith("apart"))
+        return validate(*given, **more)
+
+    monkeypatch.setattr(Profiles, "validate", watched)
+    clinic.put({"resourceType": "Patient", "id": "light"})
+    clinic.put({"resourceType": "Patient", "id": "heavy", "name": [{"text": "n" * 300_000}]})
+    for id in ("light", "heavy"):
+        assert clinic.ask(EVERYBODY, "GET", f"Patient/{id}/$validate").status == 200
+    assert seen == [False, True]
+
+
+def test_what_is_worked_apart_is_charged(runner):
+    async def charged():
+        effort = counted()
+        await Apart().run(EVERYBODY, lambda: sum(range(100_000)))
+        return effort.seconds
+
+    assert runner.run(charged()) > 0

@@ -2,9 +2,11 @@
 stop the server, nor break it by its shape."""
 
 import json
+from threading import current_thread
 
 import pytest
 
+from fhir_server import vocabulary
 from fhir_server.apart import Apart
 from tests.security.clinic import EVERYBODY, Clinic, grant
 from tests.security.test_terminology import GENDER, GENDERS, SYSTEM, code_system, sent, value_set
@@ -191,3 +193,60 @@ def test_a_work_that_takes_too_long_ends_and_says_so(clinic, runner):
     )
     assert (answer.status, answer.code) == (413, "too-costly")
     assert clinic.ask(NOBODYS, "GET", f"ValueSet/$expand?url={GENDER}").status == 200
+
+
+def wide(id, bytes, **more):
+    described = {**MALE["concept"][0], "designation": [{"value": "d" * bytes}]}
+    made = {"system": GENDERS, "concept": [described]}
+    return value_set(id, "http://clinic.example/wide", made, version=id, **more)
+
+
+WIDE = "url=http://clinic.example/wide"
+WIDELY = [
+    f"ValueSet/$expand?{WIDE}",
+    f"ValueSet/$validate-code?{WIDE}&system={GENDERS}&code=male",
+    "Observation?code:in=http://clinic.example/wide",
+    "Observation?code:in=ValueSet/w0,ValueSet/w1,ValueSet/w2",
+]
+
+
+@pytest.mark.parametrize("asked", WIDELY)
+def test_a_question_draws_in_so_many_bytes_and_no_more(clinic, monkeypatch, asked):
+    clinic.put(*[wide(f"w{n}", 100_000) for n in range(3)])
+    clinic.put(value_set("narrow", "http://clinic.example/narrow", MALE))
+    assert clinic.ask(EVERYBODY, "GET", asked).status == 200
+    monkeypatch.setattr("fhir_server.drawing._HEAVIEST", 250_000)
+    answer = clinic.ask(EVERYBODY, "GET", asked)
+    assert (answer.status, answer.code) == (422, "too-costly")
+    assert "stored resources" in answer.json["issue"][0]["diagnostics"]
+    fair = clinic.ask(EVERYBODY, "GET", "ValueSet/$expand?url=http://clinic.example/narrow")
+    assert codes(fair) == ["male"]
+
+
+def test_a_question_draws_in_page_after_page_up_to_so_many_resources(clinic, monkeypatch):
+    url = "http://clinic.example/many"
+    clinic.put(*[value_set(f"many{n}", url, MALE, version=f"{n}") for n in range(9)])
+    clinic.put(value_set("many9", url, FEMALE, version="9"))
+    asked = f"ValueSet/$expand?url={url}"
+    monkeypatch.setattr("fhir_server.terminologies._STORED", 10)
+    assert codes(clinic.ask(EVERYBODY, "GET", asked)) == ["female"]
+    monkeypatch.setattr("fhir_server.terminologies._STORED", 9)
+    answer = clinic.ask(EVERYBODY, "GET", asked)
+    assert (answer.status, answer.code) == (422, "too-costly")
+
+
+@pytest.mark.parametrize("asked", [*WIDELY[:3], "Observation?code:in=ValueSet/w9"])
+def test_what_is_large_is_read_where_nobody_waits_for_it(clinic, monkeypatch, asked):
+    clinic.put(*[wide(f"w{n}", 100) for n in range(3)])
+    clinic.put(wide("w9", 300_000))
+    read = []
+    parse = vocabulary.parse
+
+    def watched(body):
+        read.append((len(body) > 300_000, current_thread().name.startswith("apart")))
+        return parse(body)
+
+    monkeypatch.setattr(vocabulary, "parse", watched)
+    clinic.server.core.guides.current.vocabulary._parsed._kept.clear()
+    assert clinic.ask(EVERYBODY, "GET", asked).status == 200
+    assert [apart for large, apart in read if large] == [True]
