@@ -15,6 +15,8 @@ from fhir_server.interaction import Content, Resource
 from fhir_server.patching import fhirpath_patch, json_patch
 
 MEDIA_TYPES = (FHIR_JSON, json_patch.MEDIA_TYPE)
+_TAKEN = f"A patch is sent as {' or '.join(MEDIA_TYPES)}"
+_ARRAY = f"This body is an array, as a JSON Patch is, and that is sent as {json_patch.MEDIA_TYPE}"
 _FIXED = ("resourceType", "id")
 
 
@@ -42,9 +44,8 @@ def read_patch(
         sent = parse(content.data, core.limits.depth)
         return fhirpath_patch.read(core, type, sent, most)
     if content is None or content.media_type != json_patch.MEDIA_TYPE:
-        raise FhirError(
-            "not-supported", f"A patch is sent as {' or '.join(MEDIA_TYPES)}", status=415
-        )
+        array = content is not None and content.media_type in JSON_TYPES
+        raise FhirError("not-supported", _ARRAY if array else _TAKEN, status=415)
     return json_patch.read(core, type, parse_any(content.data, core.limits.depth), most)
 
 

@@ -23,7 +23,8 @@ _LOOK_SECONDS = 0.5  # between two questions how far it is
 
 def reindex(
     parameter: Annotated[
-        list[str] | None, option(help="Search parameter whose types to index anew: its url, code or Type.code.")
+        list[str] | None,
+        option(help="Search parameter whose types to index anew: its url, code or Type.code."),
     ] = None,
     type: Annotated[list[str] | None, option(help="Resource type to index anew.")] = None,
     all: Annotated[bool, option("--all", help="Index every type anew.")] = False,
@@ -73,8 +74,8 @@ def _urls(named: str, data: Path | None, keys: Path | None) -> list[str]:
     found = {each.url for each in there if named in (each.code, f"{each.type}.{each.code}")}
     if not found:
         raise Problem(
-            f"No search parameter beyond R4's is called {named}: `salus reindex` lists them. One of "
-            "R4 is named by its url, as http://hl7.org/fhir/SearchParameter/individual-gender"
+            f"No search parameter beyond R4's is called {named}: `salus reindex` lists them. One "
+            "of R4 is named by its url, as http://hl7.org/fhir/SearchParameter/individual-gender"
         )
     return sorted(found)
 

@@ -6,7 +6,8 @@ import json
 import pytest
 
 from conformance.outcome import FhirError
-from fhir_server.patching import apply, json_patch
+from fhir_server.interaction import Content
+from fhir_server.patching import apply, json_patch, read_patch
 from tests.security.clinic import core
 from tests.shared import shared
 
@@ -62,3 +63,18 @@ def test_a_patch_never_changes_what_a_resource_is(operation):
 )
 def test_a_json_patch_tests_when_the_resource_decides_whether_it_succeeds(operation, tests):
     assert patch([operation], "Observation").tests is tests
+
+
+@pytest.mark.parametrize(
+    ("media", "body", "said"),
+    [
+        ("application/fhir+json", b'[{"op": "test"}]', "is an array, as a JSON Patch is, and that"),
+        ("text/plain", b"[]", "is sent as application/fhir+json or application/json-patch+json"),
+    ],
+)
+def test_a_patch_under_another_media_type_is_told_which_is_taken(media, body, said):
+    with pytest.raises(FhirError) as refused:
+        read_patch(core(), "Patient", Content(media, body))
+    (issue,) = refused.value.issues
+    assert (refused.value.status, said in issue.text) == (415, True)
+    assert issue.text.endswith("application/json-patch+json")

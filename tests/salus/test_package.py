@@ -182,3 +182,29 @@ def test_an_administering_app_installs_a_package_over_http_and_no_other_does(ser
         )
     for version in ("3.0.0", "3.1.0"):
         server.operator(requests.RemovePackage(NAME, version))
+
+
+def test_reindex_takes_the_code_of_a_parameter_that_a_package_brought(server, tmp_path):
+    parameter = {
+        "resourceType": "SearchParameter",
+        "id": "nick",
+        "url": "http://example.org/guide/SearchParameter/nick",
+        "name": "Nick",
+        "status": "active",
+        "description": "By nickname",
+        "code": "nick",
+        "base": ["Patient"],
+        "type": "string",
+        "expression": "Patient.name.where(use = 'nickname').given",
+    }
+    path = tmp_path / "nick.tgz"
+    path.write_bytes(tgz(parameter))
+    told(server, "install", str(path))
+    for named in ("nick", "Patient.nick", parameter["url"]):
+        done = server.command("reindex", "--parameter", named, "--no-wait")
+        assert (done.returncode, "Patient\tnick\t" in done.stdout) == (0, True), done.stderr
+    for named in ("nock", "Observation.nick"):
+        done = server.command("reindex", "--parameter", named)
+        said = f"salus: No search parameter beyond R4's is called {named}: `salus reindex` lists"
+        assert (done.returncode, " ".join(done.stderr.split()).startswith(said)) == (2, True)
+    told(server, "remove", f"{NAME}#1.0.0")
