@@ -44,7 +44,7 @@ ELSEWHERE = {
     "us-docref.json": GUIDES,
     "shc-cvx": GUIDES,
     "qr-internal-refs": GUIDES,
-    "bnd-slicing-cgm": GUIDES,
+    "shc-bundle": GUIDES,
     "xver-extensions-vs": GUIDES,
     "matchetype-pattern-1": GUIDES,
     "signatures-example-2": "verifies signatures",
