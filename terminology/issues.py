@@ -66,6 +66,14 @@ _KINDS: dict[str, _Kind] = {
         "A definition for CodeSystem '{system}' could not be found, so the code cannot be"
         " validated",
     ),
+    "absent-system": _Kind(
+        "error",
+        "not-found",
+        "not-found",
+        "UNKNOWN_CODESYSTEM",
+        "The CodeSystem '{system}' is not here{shipped}: install a package that has it, or store"
+        " it",
+    ),
     "unknown-system-version": _Kind(
         "error",
         "not-found",

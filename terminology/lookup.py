@@ -27,6 +27,14 @@ _PREFERRED = {
     "code": "preferredForLanguage",
     "display": "Preferred For Language",
 }
+# What everybody asks about and whose licences leave it to others to bring it.
+_ELSEWHERE = {
+    "http://loinc.org": "LOINC",
+    "http://snomed.info/sct": "SNOMED CT",
+    "http://www.nlm.nih.gov/research/umls/rxnorm": "RxNorm",
+    "http://hl7.org/fhir/sid/icd-10-cm": "ICD-10-CM",
+    "http://www.ama-assn.org/go/cpt": "CPT",
+}
 _ALWAYS = frozenset({"system", "name", "version", "display"})
 
 
@@ -35,7 +43,11 @@ def provider_of(context: Context, system: str, version: str | None) -> Provider:
     found = context.system(system, version)
     if found is None:
         known = context.catalog.known_versions(system) if version else ()
-        raise unknown(system, version if known else None, known)
+        if known:
+            raise unknown(system, version, known)
+        named = _ELSEWHERE.get(system)
+        shipped = f" ({named} is not shipped with Salus)" if named else ""
+        raise refusal("absent-system", system=system, shipped=shipped)
     return found
 
 

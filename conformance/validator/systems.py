@@ -27,11 +27,12 @@ class Systems(NamedTuple):
 
 NO_SYSTEMS = Systems()
 
-# The units that the largest value set of these types allows: those comparable with this one.
-_KINDS: Mapping[str, tuple[str, str]] = {
-    "Age": ("a", "time"),
-    "Duration": ("s", "time"),
-    "Distance": ("m", "length"),
+# The units that the largest value set of these types allows: those comparable with this one; and
+# some of them.
+_KINDS: Mapping[str, tuple[str, str, str]] = {
+    "Age": ("a", "time", "a, mo, wk or d"),
+    "Duration": ("s", "time", "s, min, h or d"),
+    "Distance": ("m", "length", "m, cm or km"),
 }
 _QUANTITIES = frozenset(("Quantity", "SimpleQuantity", "Count", *_KINDS))
 _CODE = frozenset(("code",))
@@ -42,12 +43,14 @@ def measured(path: str, systems: Systems) -> tuple[Held, ...]:
     distance an error, of other quantities advice."""
     found: list[Held] = []
     wrong, comparable = systems.wrong.get(UCUM), systems.comparable
-    if path in _QUANTITIES and wrong is not None:
-        text = "The code of a quantity in UCUM should be a unit of UCUM"
+    if path in _QUANTITIES - _KINDS.keys() and wrong is not None:
+        text = (
+            "The code of a quantity in UCUM should be a unit of UCUM, such as mm[Hg], Cel or /min"
+        )
         found.append(Held(_CODE, _is_unit(wrong), Rule("warning", "code-invalid", text)))
     if path in _KINDS and comparable is not None:
-        unit, kind = _KINDS[path]
-        text = f"The code of this quantity must be a unit of {kind} in UCUM, such as {unit}"
+        unit, kind, some = _KINDS[path]
+        text = f"The code of this quantity must be a unit of {kind} in UCUM, such as {some}"
         found.append(Held(_CODE, _measures(comparable, unit), Rule("error", "code-invalid", text)))
     return tuple(found)
 

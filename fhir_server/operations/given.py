@@ -10,6 +10,7 @@ from typing import Any
 
 from conformance.outcome import FhirError
 from fhir_server.interaction import Interaction
+from fhir_server.search.nearest import nearest, shown
 
 Given = dict[str, list[Any]]
 _EXPRESSION = "Parameters.parameter"
@@ -23,14 +24,16 @@ def given(asked: Interaction, takes: Collection[str], repeat: Collection[str] = 
         found.setdefault(name, []).append(value)
     for name, value in body(asked):
         found.setdefault(name, []).append(value)
-    unknown = found.keys() - set(takes)
-    if unknown:
+    where = None if asked.resource is None else _EXPRESSION
+    unknown = next((name for name in found if name not in takes), None)
+    if unknown is not None:
         known = ", ".join(takes) or "no parameters"
-        raise FhirError("invalid", f"${asked.operation} takes {known}", _EXPRESSION, status=400)
+        text = f"${asked.operation} takes {known}, not `{shown(unknown)}`{nearest(unknown, takes)}"
+        raise FhirError("invalid", text, where, status=400)
     for name in found.keys() - set(repeat):
         if len(found[name]) > 1:
             text = f"${asked.operation} takes {name} once"
-            raise FhirError("invalid", text, _EXPRESSION, status=400)
+            raise FhirError("invalid", text, where, status=400)
     return found
 
 

@@ -20,7 +20,7 @@ from fhir_server.interaction import Interaction, Resource, Result, require_offer
 from fhir_server.operations.given import body, given
 from fhir_server.search.ranges import any_of
 from fhir_server.search.results import context
-from fhir_server.storage.store import EVENTS, All, Match, Page, Query
+from fhir_server.storage.store import EVENTS, All, Match, Page, Query, Version
 
 _LABELS = ("profile", "security", "tag")
 _MOST = 10_000  # labelled resources that one question looks through
@@ -113,15 +113,26 @@ class _Relabelled:
         return {**rest, "meta": meta} if meta else rest
 
 
+def _is_so(patch: _Relabelled, current: Version) -> bool:
+    """Whether the labels already are what they are to be."""
+    meta: Meta = parse(current.body).get("meta", {})
+    return patch.change(meta, patch.given) == meta
+
+
 def _changing(change: Callable[[Meta, Meta], Meta]) -> Callable[..., Any]:
     async def run(step: Step, asked: Interaction) -> Result:
-        """200 with the meta as it is then; the resource has a new version. FhirError 400, 403, 404,
-        422."""
+        """200 with the meta as it is then; the resource has a new version if that says something
+        else than before. FhirError 400, 403, 404, 422."""
         type, id = asked.type or "", asked.id or ""
         require_offered(type, "patch")
-        if await sight.current(step, type, id, "u") is None:
+        current = await sight.current(step, type, id, "u")
+        if current is None:
             raise absent(type)
         patch = _Relabelled(change, _meta(asked))
+        if asked.if_match is None and not current.deleted and _is_so(patch, current):
+            owners = (current.owner,) if current.owner else ()
+            touched = ((type, id, None),)
+            return Result(200, await _meta_now(step, asked), touched=touched, patients=owners)
         write = replace(asked, code="patch", resource=None, parameters=())
         result = await handlers.patched(step, write, patch)
         return replace(result, body=await _meta_now(step, asked), location=None)

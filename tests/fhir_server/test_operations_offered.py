@@ -7,6 +7,7 @@ import pytest
 from conformance.outcome import FhirError
 from fhir_server.audit.event import Caller
 from fhir_server.interaction import Interaction
+from fhir_server.operations.given import given
 from fhir_server.server import Server
 from fhir_server.storage.memory import MemoryStore
 from smart_auth.grant import Grant
@@ -31,3 +32,19 @@ def test_what_is_offered_is_that_of_the_level_and_the_type(type, id, code, there
     text = refused.value.issues[0].text
     begin = f"There is no such operation on {where}; there are: $"
     assert (text.startswith(begin), there in text, not_there in f"{text},") == (True, True, False)
+
+
+@pytest.mark.parametrize("sent", [None, {"resourceType": "Parameters", "parameter": []}])
+def test_a_parameter_that_an_operation_does_not_take_is_named(sent):
+    asked = Interaction(
+        "operation", operation="everything", parameters=(("strat", "2020"),), resource=sent
+    )
+    with pytest.raises(FhirError) as refused:
+        given(asked, ("start", "end"))
+    (issue,) = refused.value.issues
+    assert (refused.value.status, issue.code, issue.text, issue.expression) == (
+        400,
+        "invalid",
+        "$everything takes start, end, not `strat`; did you mean `start`?",
+        None if sent is None else "Parameters.parameter",
+    )

@@ -30,7 +30,7 @@ def test_a_unit_that_is_none_of_ucum_is_advised_against_and_never_refused():
     fair = {"value": Decimal(5), "system": UCUM, "code": "mm[Hg]"}
     assert told(observation(valueQuantity=fair)) == []
     wrong = observation(valueQuantity={**fair, "code": "mmHg"})
-    text = "The code of a quantity in UCUM should be a unit of UCUM"
+    text = "The code of a quantity in UCUM should be a unit of UCUM, such as mm[Hg], Cel or /min"
     assert told(wrong) == [("warning", "code-invalid", "Observation.value", text)]
     assert told(wrong, warnings=False) == []
     elsewhere = {**fair, "system": "http://clinic.example/units", "code": "mmHg"}
@@ -39,7 +39,7 @@ def test_a_unit_that_is_none_of_ucum_is_advised_against_and_never_refused():
 
 @pytest.mark.parametrize(
     ("type", "fair", "wrong", "kind"),
-    [("Age", "mo", "kg", "time, such as a"), ("Age", "wk", "b", "time, such as a")],
+    [("Age", "mo", "kg", "time, such as a, mo, wk or d"), ("Age", "wk", "b", "time, such as a, mo, wk or d")],
 )
 def test_the_code_of_an_age_must_be_a_unit_of_time(type, fair, wrong, kind):
     def condition(code):
@@ -56,7 +56,7 @@ def test_the_code_of_an_age_must_be_a_unit_of_time(type, fair, wrong, kind):
             "error",
             "code-invalid",
             "Condition.onset",
-            "The code of this quantity must be a unit of time in UCUM, such as a",
+            "The code of this quantity must be a unit of time in UCUM, such as a, mo, wk or d",
         )
     ]
 

@@ -385,6 +385,17 @@ def test_a_translation_that_depends_on_another_code_needs_it():
     ]
 
 
+def test_a_lookup_in_a_code_system_that_is_not_here_says_what_to_do():
+    assert refused(CORE.lookup, asked(system="http://loinc.org", code="8310-5")) == (
+        404,
+        "not-found",
+        "The CodeSystem 'http://loinc.org' is not here (LOINC is not shipped with Salus): install a"
+        " package that has it, or store it",
+    )
+    _, _, text = refused(CORE.subsumes, asked(system="urn:x", codeA="a", codeB="b"))
+    assert text.startswith("The CodeSystem 'urn:x' is not here: install")
+
+
 def test_matches_have_every_property():
     given = parameters(
         {"name": "system", "valueUri": SYSTEM},
