@@ -197,14 +197,19 @@ class Terminology:
             found = self._lacking[value_set] = lacking(value_set, Context(self.catalog))
         return found
 
-    def known(self, system: str, code: str) -> bool | None:
-        """Whether a code system has a code; None when the system, or all of it, is not here."""
-        provider = self._system(system)
+    def known(self, system: str, code: str, version: str | None = None) -> bool | None:
+        """Whether a code system has a code; None when the system, or all of it, or the `version`
+        that is given, is not here."""
+        provider = self._system(system if version is None else f"{system}|{version}")
         if provider is None:
             return None
         if provider.locate(code) is not None:
             return True
         return False if provider.content == "complete" else None
+
+    def versions(self, system: str) -> tuple[str, ...]:
+        """Those of a code system that is here, newest first."""
+        return self.catalog.known_versions(system) if self._system(system) is not None else ()
 
     def named(self, system: str) -> str:
         """A code system by its url, with the version that is asked where it has one."""

@@ -43,8 +43,11 @@ class Codes(Protocol):
     def lacking(self, value_set: str) -> Lacking:
         """What is not here of a value set of which it cannot be told."""
 
-    def known(self, system: str, code: str) -> bool | None:
-        """Whether a code system has a code."""
+    def known(self, system: str, code: str, version: str | None = None) -> bool | None:
+        """Whether a code system has a code; in one of its versions, where that is given."""
+
+    def versions(self, system: str) -> Sequence[str]:
+        """Those that are known of a code system that is here."""
 
     def named(self, system: str) -> str:
         """A code system that is known, with the version that is asked."""

@@ -5,8 +5,10 @@ https://hl7.org/fhir/R4/terminologies.html#strength
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+from conformance.profiles.rules import listed
 from conformance.profiles.run import Asked, ProfileRun, outside
 from conformance.validator.rules import Rule
 
@@ -52,9 +54,19 @@ def _coding(coding: dict[str, Any], run: ProfileRun) -> None:
     system, code, display = coding.get("system"), coding.get("code"), coding.get("display")
     if type(system) is not str or type(code) is not str:
         return
-    codes = run.session.codes
-    if codes.known(system, code) is False:
-        run.add(coding, "code", _unknown(codes.named(system)))
+    codes, version = run.session.codes, coding.get("version")
+    if type(version) is str:
+        known = codes.known(system, code, version)
+        if known is not None:
+            system = f"{system}|{version}"
+        elif versions := codes.versions(system):
+            if version not in versions:
+                run.add(coding, "version", _other_version(system, versions))
+            return
+    else:
+        known = codes.known(system, code)
+    if known is False:
+        run.add(coding, "code", _unknown(system if "|" in system else codes.named(system)))
     elif (
         type(display) is str
         and run.advice is not None
@@ -66,3 +78,12 @@ def _coding(coding: dict[str, Any], run: ProfileRun) -> None:
 def _unknown(system: str) -> Rule:
     """Only of a system whose codes are known: its url is then nothing that the resource made up."""
     return Rule("error", "code-invalid", f"{system} does not have this code: use one that it has")
+
+
+def _other_version(system: str, versions: Sequence[str]) -> Rule:
+    """Likewise only of a system that is known."""
+    text = (
+        f"{system} is known here as version {listed(versions)} only, so the code was not checked:"
+        " correct the version, or leave it out"
+    )
+    return Rule("warning", "not-found", text)

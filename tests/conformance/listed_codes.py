@@ -28,15 +28,21 @@ class ListedCodes:
     def lacking(self, value_set):
         return Lacking((value_set,) if self._packages.find("ValueSet", value_set) is None else ())
 
-    def known(self, system, code):
+    def known(self, system, code, version=None):
         concepts = self._systems(system)
-        return None if concepts is None else code in concepts
+        if concepts is None or (version and version not in self.versions(system)):
+            return None
+        return code in concepts
+
+    def versions(self, system):
+        found = self._packages.find("CodeSystem", system)
+        return (found["version"],) if found and "version" in found else ()
 
     def named(self, system):
         return f"{system}|1"
 
     def display_matches(self, system, code, display):
-        concepts = self._systems(system)
+        concepts = self._systems(system.partition("|")[0])
         known = concepts.get(code) if concepts else None
         return None if known is None else display.casefold() == known.casefold()
 

@@ -12,7 +12,9 @@ import pytest
 from conformance.definitions import load
 from conformance.fhirpath import Environment, compile_invariant
 from conformance.json import parse
+from conformance.packages import Packages
 from conformance.profiles import Policy, Profiles, natives
+from terminology.service import Terminology
 from tests.conformance import guides
 from tests.conformance.listed_codes import ListedCodes
 
@@ -243,6 +245,67 @@ def test_a_wrong_display_is_a_warning_and_an_unknown_code_an_error():
         ("warning", "Observation.category[0].coding[0].display"),
     ]
     assert isinstance(known.codes, ListedCodes)
+
+
+VERSIONED = "http://example.org/versioned"
+
+
+@pytest.mark.parametrize(
+    ("coding", "issues"),
+    [
+        ({"code": "a", "version": "1.0"}, []),
+        ({"code": "b", "version": "2.0"}, []),
+        ({"code": "b"}, []),
+        (
+            {"code": "b", "version": "1.0"},
+            [("error", "code-invalid", "code", "|1.0 does not have this code")],
+        ),
+        (
+            {"code": "a", "version": "9"},
+            [("warning", "not-found", "version", " is known here as version `2.0` or `1.0` only")],
+        ),
+        (
+            {"code": "zz", "version": "9"},
+            [("warning", "not-found", "version", " is known here as version `2.0` or `1.0` only")],
+        ),
+        (
+            {"code": "zz"},
+            [("error", "code-invalid", "code", "|2.0 does not have this code")],
+        ),
+        (
+            {"code": "a", "version": "1.0", "display": "B"},
+            [("warning", "code-invalid", "display", "The display is not one")],
+        ),
+        ({"code": "a", "version": "1.0", "display": "A1"}, []),
+        ({"code": "a", "version": "2.0", "display": "A2"}, []),
+        ({"code": "a", "version": "9", "system": "http://example.org/other"}, []),
+    ],
+)
+def test_a_coding_is_checked_in_the_version_that_it_names(coding, issues):
+    def system(version, **codes):
+        concepts = [{"code": code, "display": display} for code, display in codes.items()]
+        return {
+            "resourceType": "CodeSystem",
+            "url": VERSIONED,
+            "version": version,
+            "status": "active",
+            "content": "complete",
+            "concept": concepts,
+        }
+
+    codes = Terminology(Packages()).having([system("1.0", a="A1"), system("2.0", a="A2", b="B")])
+    known = Profiles(load(), Packages(), codes)
+    told = {
+        "resourceType": "Observation",
+        "status": "final",
+        "code": {"coding": [{"system": VERSIONED, **coding}]},
+    }
+    at = "Observation.code.coding[0]."
+    found = [each for each in known.validate(told) if (each.expression or "").startswith(at)]
+    assert [(each.severity, each.code, each.expression) for each in found] == [
+        (severity, code, at + place) for severity, code, place, _ in issues
+    ]
+    assert all(text in each.text for each, (*_, text) in zip(found, issues, strict=True))
 
 
 def test_a_profile_is_compiled_once():
