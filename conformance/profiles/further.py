@@ -39,6 +39,10 @@ def _answers(response: Resource, session: Session) -> Iterable[Issue]:
     )
 
 
+def _conditions(questionnaire: Resource, session: Session) -> Iterable[Issue]:
+    return questionnaires.conditions(questionnaire)
+
+
 def _entries(bundle: Resource, session: Session) -> Iterable[Issue]:
     return bundles.check(bundle)
 
@@ -62,6 +66,7 @@ def _profiled(structure: Resource, session: Session) -> Iterable[Issue]:
 CHECKS: Mapping[str, Check] = {
     "Bundle": _entries,
     "MeasureReport": _measured,
+    "Questionnaire": _conditions,
     "QuestionnaireResponse": _answers,
     "StructureDefinition": _profiled,
 }
