@@ -5,7 +5,9 @@ https://hl7.org/fhir/R4/validation.html
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,9 +19,11 @@ from salus.reading import content, unpacked
 from salus.terminal import err, explained, option, out
 
 if TYPE_CHECKING:
+    from conformance.packages import Packages
     from conformance.profiles import Profiles
     from salus.judging import Judged, Remark
 
+_STANDARD_INPUT = "-"
 _MOST = 10_000  # issues of a resource that are told
 _WIDE = 100  # characters of a line that are shown
 _TONES = {"fatal": "bold red", "error": "bold red", "warning": "yellow", "information": "blue"}
@@ -27,7 +31,11 @@ _TONES = {"fatal": "bold red", "error": "bold red", "warning": "yellow", "inform
 
 def validate(
     files: Annotated[
-        list[Path], typer.Argument(help="Resources as JSON, or one a line (NDJSON); .gz too.")
+        list[Path],
+        typer.Argument(
+            help="Resources as JSON, or one a line (NDJSON), .gz too; directories of them; - for"
+            " standard input."
+        ),
     ],
     profile: Annotated[
         list[str] | None,
@@ -43,7 +51,7 @@ def validate(
 
     Each issue is shown under the line that it is about, with what would be right. The exit code is
     0 when nothing is wrong, 1 when a resource has an error, 2 when a file cannot be read. Nothing
-    is sent anywhere, and no server is needed.
+    is sent anywhere, and no server is needed: what is known is R4 and what --package names.
 
     [bold]Examples[/]
 
@@ -64,20 +72,57 @@ def validate(
 def _run(files: list[Path], asked: list[str], packages: list[Path], quiet: bool) -> bool:
     from salus.judging import judge_each
 
-    known = _profiles(packages)
+    named = list(_files(files))
+    known, library = _profiles(packages)
     for canonical in asked:
         if known.shelf.compiled(canonical) is None:
-            raise Problem(f"No profile {canonical} is known: name its package with --package")
+            raise Problem(_unknown(canonical, library, bool(packages)))
     wrong = False
-    for file in files:
-        judged = judge_each(known, unpacked(file), asked, _MOST)
+    for file in named:
+        judged = judge_each(known, _text(file), asked, _MOST)
         _show(file, judged, quiet)
         wrong = wrong or judged.errors > 0
     return wrong
 
 
-def _profiles(packages: list[Path]) -> Profiles:
-    """Problem for what is no package."""
+def _files(paths: list[Path]) -> Iterator[Path]:
+    """What is meant: files, and those in directories. Problem for a directory that has none."""
+    for path in paths:
+        if path.is_dir():
+            from salus.load.sources import files
+
+            yield from files([path])
+        else:
+            yield path
+
+
+def _text(file: Path) -> bytes:
+    """Problem for what is no text, which is no resource in any form."""
+    data = sys.stdin.buffer.read() if str(file) == _STANDARD_INPUT else unpacked(file)
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        raise Problem(
+            f"{file} is no text in UTF-8: is it an archive, or in another form?"
+        ) from None
+    return data
+
+
+def _unknown(canonical: str, library: Packages, named: bool) -> str:
+    """That a profile is not known, and which are called like it."""
+    known = [(str(each.url), each.version) for _, each in library.each("StructureDefinition")]
+    url, _, version = canonical.partition("|")
+    near = sorted({f"{one}|{other}" for one, other in known if one == url and version})
+    near = near or sorted({one for one, _ in known if one.endswith(f"/{url}")})
+    near = near or get_close_matches(url, sorted({one for one, _ in known}), 2, 0.9)
+    meant = f"; did you mean {' or '.join(near)}?" if near else ""
+    if not named:
+        return f"No profile {canonical} is known: name its package with --package{meant}"
+    return f"The packages that are named have no profile {canonical}{meant}"
+
+
+def _profiles(packages: list[Path]) -> tuple[Profiles, Packages]:
+    """What resources are held to, and what the packages hold. Problem for what is no package."""
     from conformance.packages import PackageError, Packages, read
     from fhir_server.packages.guides import Current
 
@@ -88,7 +133,8 @@ def _profiles(packages: list[Path]) -> Profiles:
                 found.append(read(content(each)))
         except PackageError as error:
             raise Problem(f"{each}: {error}") from error
-    return Current(Packages(found)).profiles
+    library = Packages(found)
+    return Current(library).profiles, library
 
 
 def _show(file: Path, judged: Judged, quiet: bool) -> None:

@@ -76,8 +76,55 @@ def test_a_binding_that_cannot_be_told_names_what_is_missing(file):
 
 
 def test_a_profile_nobody_knows_is_a_problem(file):
-    answer = run(file('{"resourceType": "Patient"}'), "--profile", PROFILE)
+    path = file('{"resourceType": "Patient"}')
+    answer = run(path, "--profile", PROFILE)
     assert answer.exit_code == 2
+    assert f"No profile {PROFILE} is known: name its package with --package" in unwrapped(answer)
+
+
+@pytest.mark.parametrize(
+    ("asked", "meant"),
+    [
+        (PROFILE.replace("patient", "pateint"), PROFILE),
+        ("us-core-patient", PROFILE),
+        (f"{PROFILE}|9.9.9", f"{PROFILE}|6.1.0"),
+    ],
+)
+def test_a_profile_that_no_package_has_is_told_with_the_one_that_is_meant(file, asked, meant):
+    package = shared("packages/hl7.fhir.us.core-6.1.0.tgz")
+    answer = run(file('{"resourceType": "Patient"}'), "--package", package, "--profile", asked)
+    assert answer.exit_code == 2
+    said = f"The packages that are named have no profile {asked}; did you mean {meant}"
+    assert said in unwrapped(answer)
+
+
+def unwrapped(answer):
+    return answer.stderr.replace("\n", " ")
+
+
+def test_standard_input_and_directories_are_read(file, tmp_path):
+    answer = CliRunner().invoke(app, ["validate", "-"], input='{"resourceType": "Nothing"}')
+    assert (answer.exit_code, "-: 1 error" in answer.output) == (1, True)
+    folder = tmp_path / "folder"
+    (folder / "inner").mkdir(parents=True)
+    file('{"resourceType": "Patient"}', "folder/one.json")
+    file('{"resourceType": "Nothing"}', "folder/inner/two.ndjson")
+    file("neither", "folder/notes.txt")
+    answer = run(folder)
+    assert answer.exit_code == 1
+    assert f"{folder}/one.json: 0 errors" in answer.output
+    assert f"{folder}/inner/two.ndjson: 1 error" in answer.output
+    assert "notes.txt" not in answer.output
+    (tmp_path / "bare").mkdir()
+    assert run(tmp_path / "bare").exit_code == 2
+
+
+def test_a_file_that_is_no_text_cannot_be_read(tmp_path):
+    path = tmp_path / "archive.tgz"
+    path.write_bytes(gzip.compress(b"x"))
+    answer = run(path)
+    assert answer.exit_code == 2
+    assert "is no text in UTF-8" in unwrapped(answer)
 
 
 def test_what_is_no_json_is_shown_where_it_stops(file):
