@@ -98,9 +98,15 @@ async def delete(step: Step, asked: Interaction, _: None) -> Result:
     return await _deleted(step, current)
 
 
+_STATEMENTS = frozenset({"full", "normative", "terminology"})
+
+
 async def capabilities(step: Step, asked: Interaction, _: None) -> Result:
     """https://hl7.org/fhir/R4/http.html#capabilities"""
-    if ("mode", "terminology") in asked.parameters:
+    modes = {value for name, value in asked.parameters if name == "mode"}
+    if not modes <= _STATEMENTS:
+        raise FhirError("value", "mode is full, normative or terminology", status=400)
+    if "terminology" in modes:
         return Result(200, terminology_statement(step.core))
     return Result(200, step.core.capability(step.core.guides.current))
 

@@ -269,7 +269,18 @@ def _offered(core: Core, asked: Interaction) -> None:
     )
     where = "the server" if asked.type is None else f"a {asked.type}" if asked.id else asked.type
     text = f"There is no such operation on {where}; there are: {', '.join(offered)}"
+    if known is not None and known.definition:
+        text += f". The one that is named is asked of {_asked_of(known)}"
     raise FhirError("not-found", text)
+
+
+def _asked_of(operation: Operation) -> str:
+    """Where an operation is, as a URL has it."""
+    types = sorted(operation.types) or ["[type]"]
+    places = {"system": ["[base]"], "type": types, "instance": [f"{each}/[id]" for each in types]}
+    return " or ".join(
+        each for level, of in places.items() if level in operation.levels for each in of
+    )
 
 
 def _is_on(operation: Operation, asked: Interaction) -> bool:

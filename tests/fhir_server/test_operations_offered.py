@@ -34,6 +34,16 @@ def test_what_is_offered_is_that_of_the_level_and_the_type(type, id, code, there
     assert (text.startswith(begin), there in text, not_there in f"{text},") == (True, True, False)
 
 
+def test_where_an_operation_is_asked_is_said():
+    caller = Caller(Grant.open(), "127.0.0.1", "here")
+    asked = Interaction("operation", operation="validate")
+    with pytest.raises(FhirError) as refused:
+        asyncio.run(Server(MemoryStore(), core()).perform(asked, caller))
+    assert refused.value.issues[0].text.endswith(
+        ". The one that is named is asked of [type] or [type]/[id]"
+    )
+
+
 @pytest.mark.parametrize("sent", [None, {"resourceType": "Parameters", "parameter": []}])
 def test_a_parameter_that_an_operation_does_not_take_is_named(sent):
     asked = Interaction(

@@ -79,6 +79,15 @@ def test_the_answer_fits_the_template(served, group, test):
     assert None in found, found[0]
 
 
+def test_a_statement_that_there_is_not_is_refused(served):
+    answer = served.ask(EVERYBODY, "GET", "metadata?mode=terminolgy")
+    assert (answer.status, answer.json["issue"][0]["diagnostics"]) == (
+        400,
+        "mode is full, normative or terminology",
+    )
+    assert served.ask(EVERYBODY, "GET", "metadata?mode=full").status == 200
+
+
 @pytest.mark.parametrize(
     "url",
     [
