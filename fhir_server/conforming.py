@@ -29,6 +29,7 @@ _STORED = 100  # definitions that one request draws in
 _NAMED = 1_000  # urls of definitions that one request names and draws in
 _ROUNDS = 16  # from what is asked for to what that draws in
 _TYPES = ("StructureDefinition", "Questionnaire")
+_MOST = "http://hl7.org/fhir/StructureDefinition/elementdefinition-maxValueSet"
 
 
 class Held(NamedTuple):
@@ -139,6 +140,9 @@ def _bundled(packages: Packages, urls: set[str]) -> Iterator[Resource]:
         found = packages.find("StructureDefinition", url)
         if found is not None and found.get("derivation") == "constraint":
             yield found
+        found = packages.find("Questionnaire", url)
+        if found is not None:
+            yield found
 
 
 def _elements(definition: Resource) -> Sequence[Resource]:
@@ -159,7 +163,15 @@ def _drawn(definition: Resource) -> Iterator[str]:
 
 
 def _value_sets(definition: Resource) -> Iterator[str]:
+    """The value sets that one holds answers or elements to."""
     for element in _elements(definition):
-        value_set = element.get("binding", {}).get("valueSet")
-        if value_set:
+        binding = element.get("binding", {})
+        most = (e.get("valueCanonical") for e in binding.get("extension", ()) if e["url"] == _MOST)
+        yield from (str(each) for each in (binding.get("valueSet"), *most) if each)
+    items: list[Any] = [definition]
+    while items:
+        item = items.pop()
+        items += item.get("item", ())
+        value_set = item.get("answerValueSet")
+        if value_set and not str(value_set).startswith("#"):
             yield str(value_set)

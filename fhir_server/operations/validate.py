@@ -32,7 +32,7 @@ class _Asked(NamedTuple):
 async def run(step: Step, asked: Interaction) -> Result:
     """200 with an OperationOutcome, whatever was found. FhirError when nothing can be checked."""
     wanted = _asked(asked)
-    if wanted.mode is not None and wanted.mode not in _MODES:
+    if wanted.mode not in (None, *_MODES):
         text = "mode is create, update, delete or profile"
         raise FhirError("value", text, "Parameters.parameter")
     if wanted.mode == "profile" and (wanted.resource is not None or not wanted.profiles):
@@ -46,8 +46,10 @@ async def run(step: Step, asked: Interaction) -> Result:
     if wanted.mode != "delete":
         known = await held(step, resource, wanted.profiles, weight)
         touched = known.touched
-        # What is heavy, or defined by somebody else than a publisher, must not hold up others.
-        apart = weight >= HEAVY or bool(touched)
+        # What is heavy, or defined by somebody else than a publisher, must not hold up others; nor
+        # a definition, which is made whole to be checked.
+        defines = resource.get("resourceType") == "StructureDefinition"
+        apart = weight >= HEAVY or bool(touched) or defines
         issues += await _validated(step, known.profiles, resource, wanted.profiles, apart)
     own = ((asked.type, asked.id, None),) if asked.type and asked.id else ()
     return Result(200, encode(outcome(issues or [_FINE])), touched=(*own, *touched))
@@ -67,8 +69,10 @@ def _asked(asked: Interaction) -> _Asked:
     if sent is None or sent.get("resourceType") != "Parameters" or asked.type == "Parameters":
         return _of_url(asked.parameters, sent)
     resource, mode, profiles = None, None, []
-    for part in sent.get("parameter", ()):
-        name = part.get("name") if isinstance(part, dict) else None
+    parts = sent.get("parameter", [])
+    for each in parts if isinstance(parts, list) else [{}]:
+        part = each if isinstance(each, dict) else {}
+        name = part.get("name")
         if name == "resource":
             resource = part.get("resource")
         elif name == "mode":

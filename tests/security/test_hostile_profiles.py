@@ -3,6 +3,8 @@
 from threading import current_thread
 from time import monotonic
 
+import pytest
+
 from conformance.profiles import Profiles
 from fhir_server.apart import Apart
 from fhir_server.storage.effort import counted
@@ -115,3 +117,31 @@ def test_what_is_worked_apart_is_charged(runner):
         return effort.seconds
 
     assert runner.run(charged()) > 0
+
+
+def test_a_definition_is_checked_where_nobody_waits_for_it(clinic, monkeypatch):
+    threads = []
+    validate = Profiles.validate
+
+    def noted(self, *given, **named):
+        threads.append(current_thread().name)
+        return validate(self, *given, **named)
+
+    monkeypatch.setattr(Profiles, "validate", noted)
+    clinic.ask(EVERYBODY, "POST", "StructureDefinition/$validate", hostile())
+    assert all(each.startswith("apart") for each in threads) and threads
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        5,
+        [None],
+        [{"name": "mode", "valueCode": []}, {"name": "resource", "resource": PERSON}],
+        [{"name": ["mode"], "valueCode": "create"}],
+    ],
+    ids=["a number", "nothing", "a mode that is a list", "a name that is a list"],
+)
+def test_parameters_that_are_none_are_refused(clinic, parts):
+    body = {"resourceType": "Parameters", "parameter": parts}
+    assert clinic.ask(EVERYBODY, "POST", "Patient/$validate", body).status in (400, 422)

@@ -186,3 +186,39 @@ def test_what_could_not_be_taken_up_is_with_the_next_write(monkeypatch):
     monkeypatch.setattr(Guides, "_load", guides)
     serving.create({"resourceType": "Patient"})
     assert installed(serving) is not None
+
+
+def test_answers_are_held_to_a_value_set_that_is_stored():
+    serving, here = Serving(), "http://clinic.example"
+    code = {"system": f"{here}/cs", "concept": [{"code": "A"}]}
+    serving.create(
+        {
+            "resourceType": "ValueSet",
+            "url": f"{here}/vs",
+            "status": "active",
+            "compose": {"include": [code]},
+        }
+    )
+    item = {"linkId": "1", "type": "choice", "text": "Which", "answerValueSet": f"{here}/vs"}
+    group = {"linkId": "0", "type": "group", "text": "All", "item": [item]}
+    questionnaire = {"url": f"{here}/q", "status": "active", "item": [group]}
+    serving.create({"resourceType": "Questionnaire", **questionnaire})
+
+    def judged(code):
+        coding = {"system": f"{here}/cs", "code": code}
+        answered = {"linkId": "1", "text": "Which", "answer": [{"valueCoding": coding}]}
+        response = {
+            "resourceType": "QuestionnaireResponse",
+            "questionnaire": f"{here}/q",
+            "status": "completed",
+            "item": [{"linkId": "0", "text": "All", "item": [answered]}],
+        }
+        validate = Interaction(
+            "operation", "QuestionnaireResponse", operation="validate", resource=response
+        )
+        issues = serving.perform(validate, ADMINISTRATOR)["issue"]
+        return {each["severity"] for each in issues if "dom-6" not in str(each)}
+
+    assert "error" not in judged("A")
+    assert not any("cannot be told" in str(each) for each in judged("A"))
+    assert "error" in judged("B")
