@@ -109,8 +109,8 @@ class Index:
     """The entries of resources and the parameters that ask for them. `base_url` is this server's
     own, without a slash at its end; dates without an offset are read in `timezone`. `edition` is
     another object after each `adopt`. `stir` says that something was written, perhaps not yet for
-    good, that may change what is indexed. `stirred`: that was not taken up since; `stirs`: how often
-    it was said."""
+    good, that may change what is indexed. `stirred`: that was not taken up since; `stirs`: how
+    often it was said."""
 
     def __init__(self, definitions: Definitions, base_url: str, timezone: tzinfo) -> None:
         self.definitions = definitions
