@@ -5,7 +5,8 @@ https://hl7.org/fhir/R4/terminologies.html#strength
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any
 
 from conformance.profiles.rules import listed
@@ -34,10 +35,19 @@ def _binding(asked: Asked, run: ProfileRun) -> None:
     answer = outside(run.session.codes, asked)
     if answer:
         run.add(asked.holder, asked.at, bound.broken)
-    elif answer is None:
+    elif answer is None and run.advice is not None:
         lacking = run.session.codes.lacking(bound.value_set)
-        systems = _systems(asked.value).intersection(lacking.systems) or lacking.systems
-        run.add(asked.holder, asked.at, bound.unsure((*lacking.sets, *sorted(systems))))
+        systems = lacking.systems and (
+            _systems(asked.value).intersection(lacking.systems) or lacking.systems
+        )
+        needed = (*lacking.sets, *sorted(systems))
+        run.add(asked.holder, asked.at, _unsure(bound.unsure, needed))
+
+
+@lru_cache(maxsize=1024)
+def _unsure(unsure: Callable[[Sequence[str]], Rule], lacking: tuple[str, ...]) -> Rule:
+    """Said of many values, and worded once."""
+    return unsure(lacking)
 
 
 def _systems(value: Any) -> set[str]:
