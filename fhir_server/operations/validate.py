@@ -17,6 +17,7 @@ from fhir_server.conforming import held
 from fhir_server.core import Operation, Step
 from fhir_server.drawing import HEAVY, read, worked
 from fhir_server.interaction import Interaction, Parameters, Resource, Result
+from fhir_server.search.nearest import shown
 from fhir_server.vocabulary import Key
 
 _MODES = frozenset({"create", "update", "delete", "profile"})
@@ -80,15 +81,18 @@ def _asked(asked: Interaction) -> _Asked:
         elif name == "profile":
             profiles.append(str(part.get("valueUri") or part.get("valueCanonical")))
         else:
-            raise FhirError("invalid", "$validate takes resource, mode and profile")
+            text = f"$validate takes resource, mode and profile, and not `{shown(str(name))}`"
+            raise FhirError("invalid", text, "Parameters.parameter")
     if resource is not None and not isinstance(resource, dict):
         raise FhirError("structure", "resource is a resource", "Parameters.parameter")
     return _Asked(resource, mode, tuple(profiles))
 
 
 def _of_url(parameters: Parameters, sent: Resource | None) -> _Asked:
-    if any(name not in ("mode", "profile") for name, _ in parameters):
-        raise FhirError("invalid", "$validate takes mode and profile in its URL")
+    for name, _ in parameters:
+        if name not in ("mode", "profile"):
+            text = f"$validate takes mode and profile in its URL, and not `{shown(name)}`"
+            raise FhirError("invalid", text)
     mode = next((value for name, value in parameters if name == "mode"), None)
     return _Asked(sent, mode, tuple(value for name, value in parameters if name == "profile"))
 
@@ -108,7 +112,8 @@ async def _stored(step: Step, asked: Interaction) -> tuple[Resource, int]:
 def _misplaced(asked: Interaction, wanted: _Asked, resource: Resource) -> list[Issue]:
     found = []
     if asked.type and resource.get("resourceType") != asked.type:
-        found.append(Issue("error", "invalid", f"The resource is not a {asked.type}"))
+        text = f"The resource is of another type than {asked.type}, as the URL says"
+        found.append(Issue("error", "invalid", text))
     if wanted.mode == "update" and asked.id and resource.get("id") != asked.id:
         text = "An update needs the id that the URL has"
         found.append(Issue("error", "value", text, f"{asked.type}.id"))
