@@ -39,7 +39,10 @@ def test_a_unit_that_is_none_of_ucum_is_advised_against_and_never_refused():
 
 @pytest.mark.parametrize(
     ("type", "fair", "wrong", "kind"),
-    [("Age", "mo", "kg", "time, such as a, mo, wk or d"), ("Age", "wk", "b", "time, such as a, mo, wk or d")],
+    [
+        ("Age", "mo", "kg", "time, such as a, mo, wk or d"),
+        ("Age", "wk", "b", "time, such as a, mo, wk or d"),
+    ],
 )
 def test_the_code_of_an_age_must_be_a_unit_of_time(type, fair, wrong, kind):
     def condition(code):
