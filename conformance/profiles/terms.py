@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import Any
 
 from conformance.profiles.rules import listed
-from conformance.profiles.run import Asked, ProfileRun, outside
+from conformance.profiles.run import Asked, Lacking, ProfileRun, outside
 from conformance.validator.rules import Rule
 
 _DISPLAY = Rule(
@@ -36,12 +36,16 @@ def _binding(asked: Asked, run: ProfileRun) -> None:
     if answer:
         run.add(asked.holder, asked.at, bound.broken)
     elif answer is None and run.advice is not None:
-        lacking = run.session.codes.lacking(bound.value_set)
-        systems = lacking.systems and (
-            _systems(asked.value).intersection(lacking.systems) or lacking.systems
-        )
-        needed = (*lacking.sets, *sorted(systems))
+        needed = _needed(asked.value, run.session.codes.lacking(bound.value_set))
         run.add(asked.holder, asked.at, _unsure(bound.unsure, needed))
+
+
+def _needed(value: Any, lacking: Lacking) -> tuple[str, ...]:
+    """What is to be installed for a value: of several code systems those that it names."""
+    systems = lacking.systems
+    if len(systems) > 1:
+        systems = sorted(_systems(value).intersection(systems) or systems)
+    return (*lacking.sets, *systems)
 
 
 @lru_cache(maxsize=1024)
