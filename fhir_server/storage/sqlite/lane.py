@@ -25,7 +25,7 @@ from typing import Any, TypeVar
 import apsw
 
 from fhir_server.storage.sqlite import events, log, records
-from fhir_server.storage.sqlite.schema import REFUSALS, unavailable
+from fhir_server.storage.sqlite.schema import CHECKPOINT, REFUSALS, unavailable
 from fhir_server.storage.sqlite.state import Reach, Shared
 from fhir_server.storage.sqlite.threads import Threads
 from fhir_server.storage.store import Event, StoreError
@@ -36,7 +36,6 @@ BATCH = 128  # transactions in one commit
 BATCH_SECONDS = 0.010  # after which no further one joins
 QUICK_SECONDS = 0.002  # a commit that usually takes less is made on the event loop
 FEW = 100  # rows that such a commit changes at most: larger batches gain from gathering
-CHECKPOINT = 4_000  # pages in the write-ahead log after which they are moved into the main file
 SWEEP_SECONDS = 60  # between two sweeps of expired records
 CAREFUL = 1_000  # works that run inside savepoints after one failed that had written
 

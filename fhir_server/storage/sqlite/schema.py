@@ -25,6 +25,7 @@ CIPHERS: dict[str, tuple[tuple[str, str], ...]] = {
 DEFAULT_CIPHER = "aegis256"
 CIPHER = "page.cipher"  # in the data folder: which one its pages are under; absent: the default
 
+CHECKPOINT = 4_000  # pages in the write-ahead log after which they are moved into the main file
 BUSY_MILLISECONDS = 10_000  # how long a connection waits for a lock
 
 # What every connection is set to: (pragma, the writer's value, a reader's value). Sizes in KiB are
@@ -37,7 +38,7 @@ PRAGMAS: tuple[tuple[str, str | int, str | int], ...] = (
     ("trusted_schema", 0, 0),
     ("synchronous", "full", "full"),
     ("secure_delete", "on", "on"),
-    ("wal_autocheckpoint", 4_000, 0),
+    ("wal_autocheckpoint", CHECKPOINT, 0),
     ("journal_size_limit", 67_108_864, 67_108_864),
     ("query_only", 0, 1),
 )
