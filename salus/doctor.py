@@ -42,7 +42,7 @@ from salus.settings import Settings
 
 SPARE_BYTES = 1024**3  # less free space than this is said
 WAIT_SECONDS = 1.0  # for the server to answer
-PACKAGES = ("apsw-sqlite3mc", "granian", "msgspec", "fastapi")
+PACKAGES = ("apsw-sqlite3mc", "httptools", "uvloop", "msgspec", "fastapi")
 VOLATILE = frozenset({"tmpfs", "ramfs"})
 SHOWN = 50  # disagreements printed
 LARGEST = 10  # tables listed

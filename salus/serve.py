@@ -1,7 +1,7 @@
 """Serving: the application on a socket of this one process, until a signal ends it.
 
-Granian runs embedded, so that one process holds the port, the data folder's lock and all threads:
-what ends it ends everything (https://hl7.org/fhir/R4/http.html is spoken by the application).
+One process holds the port, the data folder's lock and all threads: what ends it ends everything
+(https://hl7.org/fhir/R4/http.html is spoken by the application).
 """
 
 from __future__ import annotations
@@ -11,18 +11,16 @@ import gc
 import os
 import signal
 import socket
+import ssl
 import time
 from collections.abc import Callable
-from contextlib import closing
 from pathlib import Path
 from shlex import quote
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import uvloop
 from fastapi import FastAPI
-from granian.constants import HTTPModes, Interfaces, SSLProtocols
-from granian.http import HTTP1Settings
-from granian.server.embed import Server
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress
@@ -32,15 +30,13 @@ from salus.advice import NOT_ADMINISTERED, nameless_proxy, weakened
 from salus.folders import exposed, options
 from salus.operator.requests import First, FirstStart
 from salus.operator.running import announce, withdraw
-from salus.problem import Problem
 from salus.program import called
 from salus.settings import Settings, bracketed
+from salus.wire.listener import Listener, bind
 from smart_auth.authority import SIGN_IN
 
 GRACE_SECONDS = 10.0  # what requests under way get after a signal, before the store closes
-BACKLOG = 2048  # connections that may wait to be accepted
-HEADER_BYTES = 64 * 1024  # of a request's line and headers; of headers there may be 100
-HEADER_SECONDS = 30  # in which they must have come, so that nobody holds connections for nothing
+_ELSEWHERE = "another program may have it: choose another with --port or SALUS_PORT"
 # Objects made since the last collection before the next: the default of 700 walks the trees of a
 # parsed Bundle over and over (measured: parsing takes up to three times as long).
 COLLECT_AFTER = (20_000, 50, 100)
@@ -51,19 +47,14 @@ OPENED = (
 )
 
 
-class CannotServe(Problem):
-    """The server cannot start; the text says what to do."""
-
-
 def serve(
     settings: Settings, console: Console, add: Callable[[FastAPI], None] = lambda _: None
 ) -> None:
-    """Serve until SIGTERM or SIGINT; `add` gives the application more pages. CannotServe, and
+    """Serve until SIGTERM or SIGINT; `add` gives the application more pages. Problem, and
     StoreError from the store."""
-    if settings.tls:
-        tls.check(settings.tls)
-    _port_is_free(settings.host, settings.port)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    context = tls.context_of(settings.tls) if settings.tls else None
+    bound = bind(settings.host, settings.port, _ELSEWHERE)
+    with bound, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         bar = Progress(console=console, transient=True)  # appears only when indexing anew
         app = _application(settings, bar)
         add(app)
@@ -75,7 +66,7 @@ def serve(
         def told(text: str) -> None:
             console.print(escape(text), highlight=False, soft_wrap=True)
 
-        runner.run(_serve(app, settings, ready, told))
+        runner.run(_serve(app, settings, _Where(bound, context), ready, told))
     console.print("Stopped; everything acknowledged is on disk.")
 
 
@@ -91,68 +82,42 @@ def _application(settings: Settings, bar: Progress) -> FastAPI:
     return create_app(settings, progress)
 
 
+class _Where(NamedTuple):
+    """The port, and what is spoken there."""
+
+    bound: socket.socket
+    tls: ssl.SSLContext | None
+
+
 async def _serve(
     app: FastAPI,
     settings: Settings,
+    where: _Where,
     ready: Callable[[First], None],
     told: Callable[[str], None],
 ) -> None:
-    """The application's lifespan is run here and not by Granian, whose embedded form swallows why
-    a start failed."""
+    stopped = asyncio.Event()
     async with app.router.lifespan_context(app):
         _settle_memory()
-        server = _server(app, settings)
-        stopped = asyncio.Event()
-
-        def stop() -> None:
-            server.stop()  # type: ignore[no-untyped-call]
-            stopped.set()
-
-        _on_signals(stop)
-        serving = asyncio.create_task(server.serve())
-        await _listening(settings, serving)
+        _on_signals(stopped.set)
+        listener = await Listener.listen(app, where.bound, where.tls)
         announce(settings.data, _nearby(settings))
-        following = asyncio.create_task(_follow(server, settings, told))
+        following = asyncio.create_task(_follow(settings, where.tls, told))
         try:
             ready(await _first(app, settings))
-            await _until_stopped(serving, stopped)
+            await stopped.wait()
         finally:
             following.cancel()
             withdraw(settings.data)
+            await listener.close(GRACE_SECONDS)
 
 
-def _server(app: FastAPI, settings: Settings) -> Server:
-    cert, key = settings.tls or (None, None)
-    return Server(
-        app,
-        address=settings.host,
-        port=settings.port,
-        interface=Interfaces.ASGINL,
-        http=HTTPModes.http1,
-        http1_settings=HTTP1Settings(
-            header_read_timeout=HEADER_SECONDS * 1000, max_buffer_size=HEADER_BYTES
-        ),
-        runtime_threads=1,
-        backlog=BACKLOG,
-        log_enabled=False,
-        ssl_cert=cert,
-        ssl_key=key,
-        ssl_protocol_min=SSLProtocols.tls12,
-    )
-
-
-async def _follow(server: Server, settings: Settings, told: Callable[[str], None]) -> None:
-    """Serve another certificate once it is there: a new listener joins on the same port, and the
-    one of before ends when it has answered what it accepted."""
-    if settings.tls is None:
-        return
-    cert, key = settings.tls
-
-    def renewed() -> None:
-        server.build_ssl_context(cert, key, None, SSLProtocols.tls12, None, [], False)
-        server.reload()  # type: ignore[no-untyped-call]
-
-    await tls.follow((cert, key), renewed, told)
+async def _follow(
+    settings: Settings, context: ssl.SSLContext | None, told: Callable[[str], None]
+) -> None:
+    """Serve another certificate once it is there."""
+    if settings.tls is not None and context is not None:
+        await tls.follow(settings.tls, context, told)
 
 
 async def _first(app: FastAPI, settings: Settings) -> First:
@@ -171,54 +136,10 @@ def _nearby(settings: Settings) -> str:
     return f"{scheme}://{bracketed(host)}:{settings.port}{path}"
 
 
-async def _until_stopped(serving: asyncio.Task[None], stopped: asyncio.Event) -> None:
-    waiting = asyncio.create_task(stopped.wait())
-    await asyncio.wait({serving, waiting}, return_when=asyncio.FIRST_COMPLETED)
-    waiting.cancel()
-    if not stopped.is_set():
-        raise CannotServe("The HTTP server ended by itself; please report this")
-    await asyncio.wait({serving}, timeout=GRACE_SECONDS)
-    serving.cancel()
-
-
 def _on_signals(stop: Callable[[], None]) -> None:
     loop = asyncio.get_running_loop()
     for each in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(each, stop)
-
-
-async def _listening(settings: Settings, serving: asyncio.Task[None]) -> None:
-    """Wait until the port accepts connections."""
-    loop = asyncio.get_running_loop()
-    until = loop.time() + 10
-    while loop.time() < until and not serving.done():
-        try:
-            _, writer = await asyncio.open_connection(settings.host, settings.port)
-        except OSError:
-            await asyncio.sleep(0.005)
-            continue
-        writer.close()
-        return
-    raise CannotServe(f"Cannot listen on {settings.host}:{settings.port}")
-
-
-def _port_is_free(host: str, port: int) -> None:
-    """Granian would share a port that another process of this user listens on: requests would
-    reach either. So ask first, without sharing."""
-    try:
-        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    except OSError as error:
-        raise CannotServe(f"{host} is not an address of this machine: {error.strerror}") from None
-    with closing(socket.socket(family, kind)) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(address)
-            probe.listen(1)
-        except OSError as error:
-            raise CannotServe(
-                f"Cannot listen on {host}:{port} ({error.strerror}); "
-                "another program may have it: choose another with --port or SALUS_PORT"
-            ) from None
 
 
 def _settle_memory() -> None:

@@ -1,8 +1,8 @@
 """The certificate that this process serves https with: looked at before it is used, read again when
 it changes.
 
-The protocol itself is rustls's, in Granian: TLS 1.2 and 1.3 and nothing older
-(https://www.rfc-editor.org/rfc/rfc9325#section-3.1).
+The protocol itself is OpenSSL's: TLS 1.2 and 1.3 and nothing older, with ciphers that keep what was
+said when the key is stolen later (https://www.rfc-editor.org/rfc/rfc9325#section-3.1).
 """
 
 from __future__ import annotations
@@ -23,6 +23,25 @@ Pair: TypeAlias = tuple[Path, Path]  # certificate chain and private key, both P
 Stamp: TypeAlias = tuple[tuple[int, int, int], ...]
 
 LOOK_SECONDS = 2.0  # between looks at the files
+_CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"  # of TLS 1.2; those of 1.3 are all like these
+
+
+def context_of(pair: Pair) -> ssl.SSLContext:
+    """What a server speaks with. Problem unless the key is the certificate's and both can be
+    read."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers(_CIPHERS)
+    context.set_alpn_protocols(["http/1.1"])
+    load(context, pair)
+    return context
+
+
+def load(context: ssl.SSLContext, pair: Pair) -> None:
+    """Let who connects from now on see this certificate. Problem, and nothing changed, unless the
+    key is its own and both can be read."""
+    check(pair)
+    context.load_cert_chain(*pair)
 
 
 def check(pair: Pair) -> None:
@@ -92,9 +111,9 @@ def days_left(cert: Path) -> int:
     return (expires(cert) - datetime.now(UTC)).days
 
 
-async def follow(pair: Pair, renewed: Callable[[], None], told: Callable[[str], None]) -> None:
-    """Call `renewed` when the files hold another certificate that can be used; tell of one that
-    cannot, and go on with the one of before. Runs until it is cancelled."""
+async def follow(pair: Pair, context: ssl.SSLContext, told: Callable[[str], None]) -> None:
+    """Load the files' certificate when it is another that can be used; tell of one that cannot, and
+    go on with the one of before. Runs until it is cancelled."""
     used = _stamp(pair)
     while True:
         await asyncio.sleep(LOOK_SECONDS)
@@ -106,11 +125,10 @@ async def follow(pair: Pair, renewed: Callable[[], None], told: Callable[[str], 
             continue
         used = found
         try:
-            check(pair)
+            load(context, pair)
         except Problem as problem:
             told(f"The certificate of before is served on: {problem}")
         else:
-            renewed()
             told("The certificate was read again")
 
 

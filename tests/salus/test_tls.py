@@ -123,8 +123,7 @@ def test_links_and_issuer_are_https_and_commands_find_the_way(https):
 
 
 def settled(port, wanted):
-    """Wait until this certificate is served, ten times in a row: for a moment the listener of
-    before shares the port."""
+    """Wait until this certificate is served, ten times in a row."""
     row, until = 0, time.monotonic() + 60
     while row < 10:
         assert time.monotonic() < until, "the certificate is not served"

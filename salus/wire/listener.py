@@ -1,0 +1,128 @@
+"""Listens on a port and hands every request to an ASGI application, all on one event loop.
+
+https://asgi.readthedocs.io/en/latest/specs/www.html
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import ssl
+from collections.abc import Awaitable, Callable
+from email.utils import formatdate
+from typing import Any
+
+from salus.problem import Problem
+from salus.wire.connection import Connection
+from salus.wire.exchange import Exchange
+
+Application = Callable[[Any, Any, Any], Awaitable[None]]
+
+BACKLOG = 2048  # connections that may wait to be accepted
+HANDSHAKE_SECONDS = 10.0
+_CLOSING_SECONDS = 5.0  # of TLS, which says goodbye
+_TICK_SECONDS = 1.0
+
+_log = logging.getLogger("salus.wire")
+
+
+def bind(host: str, port: int, remedy: str) -> socket.socket:
+    """The port, at which nobody can knock before `listen`. Problem, with the remedy where another
+    program has it."""
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except OSError as error:
+        raise Problem(f"{host} is not an address of this machine: {error.strerror}") from None
+    bound = socket.socket(family, kind)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # after a restart at once
+        bound.bind(address)
+    except OSError as error:
+        bound.close()
+        text = f"Cannot listen on {host}:{port} ({error.strerror}); {remedy}"
+        raise Problem(text) from None
+    return bound
+
+
+class Listener:
+    """Made by `listen`. `date`: the header that responses carry."""
+
+    date: bytes
+
+    def __init__(self, application: Application) -> None:
+        self._application = application
+        self._loop = asyncio.get_running_loop()
+        self._connections: set[Connection] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._server: asyncio.Server | None = None
+        self._ticking: asyncio.TimerHandle | None = None
+        self._tick()
+
+    @classmethod
+    async def listen(
+        cls, application: Application, bound: socket.socket, tls: ssl.SSLContext | None = None
+    ) -> Listener:
+        """Accept what connects, by https with `tls`. OSError when another program was quicker."""
+        made = cls(application)
+        made._server = await made._loop.create_server(
+            lambda: Connection(made, made._loop),
+            sock=bound,
+            ssl=tls,
+            backlog=BACKLOG,
+            ssl_handshake_timeout=HANDSHAKE_SECONDS if tls else None,
+            ssl_shutdown_timeout=_CLOSING_SECONDS if tls else None,
+        )
+        return made
+
+    async def close(self, seconds: float) -> None:
+        """Accept nothing more, and give what is being answered so many seconds."""
+        if self._server is not None:
+            self._server.close()
+        for each in list(self._connections):
+            each.leave()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=seconds)
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=seconds)
+        for each in list(self._connections):
+            each.abort()
+        self._stop()
+
+    def begin(self, exchange: Exchange) -> None:
+        """Let the application answer."""
+        task = self._loop.create_task(self._answer(exchange))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _answer(self, exchange: Exchange) -> None:
+        try:
+            await self._application(exchange.scope, exchange.receive, exchange.send)
+            if not exchange.is_answered:
+                exchange.fail()
+        except asyncio.CancelledError:
+            exchange.fail()
+            raise
+        except Exception as error:  # whose text may hold what was asked
+            if not exchange.gone:
+                _log.error("A request ended in %s", type(error).__name__)
+            exchange.fail()
+
+    def opened(self, connection: Connection) -> None:
+        self._connections.add(connection)
+
+    def closed(self, connection: Connection) -> None:
+        self._connections.discard(connection)
+
+    def _tick(self) -> None:
+        self.date = f"date: {formatdate(usegmt=True)}\r\n".encode()
+        now = self._loop.time()
+        for each in list(self._connections):
+            each.look(now)
+        self._ticking = self._loop.call_later(_TICK_SECONDS, self._tick)
+
+    def _stop(self) -> None:
+        if self._ticking is not None:
+            self._ticking.cancel()
