@@ -50,8 +50,8 @@ class Performer(Protocol):
         """Check that an interaction is offered and allowed, and plan it. FhirError."""
         ...
 
-    async def repeated(self, asked: Interaction, caller: Caller) -> Result | None:
-        """The Result that a Bundle's `once` key has already."""
+    async def repeated(self, asked: Interaction, caller: Caller, digest: bytes) -> Result | None:
+        """The Result that a Bundle's `once` key has already, by what `once.digest` tells of it."""
         ...
 
     def writes(self, asked: Interaction) -> bool:
@@ -75,8 +75,15 @@ class Performer(Protocol):
         """Record the events of interactions that only read or were refused."""
         ...
 
-    async def commit(self, asked: Interaction, caller: Caller, act: Act, writes: bool) -> Result:
-        """A transaction around `act`, with its audit."""
+    async def commit(
+        self,
+        asked: Interaction,
+        caller: Caller,
+        act: Act,
+        writes: bool,
+        digest: bytes | None = None,
+    ) -> Result:
+        """A transaction around `act`, with its audit. `digest`: where it was taken already."""
         ...
 
 
@@ -88,13 +95,15 @@ _BREATH = 20  # entries after which other requests get their turn
 
 
 class Request(Struct, frozen=True):
-    """One entry: its place in the Bundle, how it is named there and what it asks."""
+    """One entry: its place in the Bundle, how it is named there, what it asks, and which
+    `conditional` references its resource has, once that was looked for."""
 
     place: int
     method: str
     full_url: str | None
     asked: Interaction
     plan: Any = None
+    conditional: tuple[str, ...] = ()
 
 
 def items(core: Core, asked: Interaction) -> list[dict[str, Any]]:

@@ -86,14 +86,17 @@ class _Walk:
         """A copy of an object; only what changes is made anew."""
         if "resourceType" in value and isinstance(value["resourceType"], str):
             way = (None, value["resourceType"])
-        made = value
+        made, names = value, self.targets.names
         for key, child in value.items():
             kind = type(child)
             new: Any
             if kind is str:
-                if ":" not in child and key != "reference":
+                if key == "reference":
+                    new = self.reference(child, way)
+                elif ":" in child and (child in names or "#" in child or key == "div"):
+                    new = self.text(key, child, way)
+                else:  # without a colon it names nothing
                     continue
-                new = self.text(key, child, way)
             elif kind is dict:
                 new = self.object(child, (way, key))
             elif kind is list:
@@ -112,7 +115,7 @@ class _Walk:
             new = each
             if type(each) is dict:
                 new = self.object(each, inner)
-            elif type(each) is str and ":" in each:
+            elif type(each) is str and ":" in each:  # such as a canonical
                 new = self.text(key, each, way)
             if new is not each:
                 made = list(value) if made is value else made
@@ -120,9 +123,7 @@ class _Walk:
         return made
 
     def text(self, key: str, text: str, way: _Way) -> str:
-        """What a text becomes: a reference, or one with a colon, without which it names nothing."""
-        if key == "reference":
-            return self.reference(text, way)
+        """What a text becomes that is no reference."""
         if key == "div":
             return self._narrative(text)
         name, mark, fragment = text.partition("#") if "#" in text else (text, "", "")

@@ -166,10 +166,18 @@ class Server:
         """An interaction inside a transaction, without its audit."""
         return HANDLERS[asked.code](Step(tx, caller.grant, self.core, written), asked, plan)
 
-    async def commit(self, asked: Interaction, caller: Caller, act: Act, writes: bool) -> Result:
+    async def commit(
+        self,
+        asked: Interaction,
+        caller: Caller,
+        act: Act,
+        writes: bool,
+        digest: bytes | None = None,
+    ) -> Result:
         """A transaction around `act`. A write's audit is in the same transaction, a read's durable
         before the answer; a write with a repeated `once` key gets the Result of the first time.
-        FhirError 422 when that key belongs to another request."""
+        `digest`: of the request, where it was taken already. FhirError 422 when that key belongs to
+        another request."""
         if not writes:
             try:
                 result = await self.store.transaction(act)
@@ -178,20 +186,20 @@ class Server:
             if caller.grant is not NOBODY or self._strangers.single(caller):
                 await self._recording.record(self.audited(asked, caller, result))
             return result
-        digest = once.digest(asked) if asked.once else b""
+        told = (digest or once.digest(asked)) if asked.once else b""
         guides, index = self.core.guides, self.core.index
         installed = stirred = False  # by this request: what another takes up may come before it
 
         async def work(tx: Transaction) -> Result:
             nonlocal installed, stirred
             touched, stirs = guides.touched, index.stirs
-            before = await once.before(tx, asked.once, digest) if asked.once else None
+            before = await once.before(tx, asked.once, told) if asked.once else None
             result = before or await act(tx)
             installed, stirred = guides.touched != touched, index.stirs != stirs
             for each in self.audited(asked, caller, result):
                 await tx.record(each)
             if asked.once and before is None:
-                await once.keep(tx, asked.once, digest, result)
+                await once.keep(tx, asked.once, told, result)
             return result
 
         result = await self.store.transaction(work, write=True)
@@ -216,11 +224,9 @@ class Server:
         await self.log.covered(later.leaf)
         return await self.store.transaction(act)
 
-    async def repeated(self, asked: Interaction, caller: Caller) -> Result | None:
+    async def repeated(self, asked: Interaction, caller: Caller, digest: bytes) -> Result | None:
         """The Result that a Bundle's `once` key has already, before it is prepared once more."""
-        if asked.once is None:
-            return None
-        key, digest = asked.once, once.digest(asked)
+        key = asked.once or ""
         before = await self.store.transaction(lambda tx: once.before(tx, key, digest))
         if before is not None:
             await self._recording.record(self.audited(asked, caller, before))

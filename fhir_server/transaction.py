@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from time import monotonic
 from typing import Any, NamedTuple
 
 from msgspec.structs import replace
 
 from conformance.outcome import FhirError
-from fhir_server import access
+from fhir_server import access, once
 from fhir_server.audit.event import Caller
 from fhir_server.bundle import (
     ORDER,
@@ -73,7 +74,8 @@ async def transaction(server: Performer, asked: Interaction, caller: Caller) -> 
         _read(server, asked, caller, place, item)
         for place, item in enumerate(items(server.core, asked))
     ]
-    before = await server.repeated(asked, caller)
+    digest = once.digest(asked) if asked.once else None
+    before = await server.repeated(asked, caller, digest) if digest else None
     if before is not None:
         return before
     _refuse_twins(requests)
@@ -82,7 +84,9 @@ async def transaction(server: Performer, asked: Interaction, caller: Caller) -> 
         selected = await _select_before(server, caller, conditions)
         planned = await _plan(server, caller, requests, selected)
         try:
-            return await _commit(server, asked, caller, planned, conditions, selected)
+            act = partial(_performed, server, caller, planned, conditions, selected)
+            writes = any(server.writes(each.asked) for each in planned)
+            return await server.commit(asked, caller, act, writes, digest)
         except _Moved:
             continue
     raise FhirError("conflict", "What this transaction refers to kept changing; send it again")
@@ -93,9 +97,10 @@ def _read(server: Performer, asked: Interaction, caller: Caller, place: int, ite
     try:
         request = request_of(server.core, asked, place, item)
         server.allow(request.asked, caller)
-        for text in conditional_references(request.asked.resource):
+        found = conditional_references(request.asked.resource)
+        for text in found:
             access.check_search(caller.grant, _reference(server.core, text)[0])
-        return request
+        return replace(request, conditional=tuple(found)) if found else request
     except FhirError as error:
         raise located(error, place) from error
 
@@ -124,7 +129,7 @@ def _conditions(core: Core, requests: Sequence[Request]) -> Iterator[tuple[Condi
     for each in reversed(requests):
         if each.asked.condition and each.asked.code in _SELECTING and each.asked.type:
             yield (each.asked.type, each.asked.condition), each.place
-        for text in conditional_references(each.asked.resource):
+        for text in each.conditional:
             yield _reference(core, text), each.place
 
 
@@ -231,7 +236,7 @@ async def _planned(
     selected: Selected,
 ) -> Request:
     if asked.resource is not None and asked.code in WRITES:
-        found = _found(server.core, asked.resource, selected) if selected else {}
+        found = _found(server.core, request.conditional, selected)
         base = base_of(request.full_url) if request.full_url else None
         targets = Targets(names, found)
         resource = resolved(asked.resource, targets, base, server.core.definitions)
@@ -244,10 +249,10 @@ async def _planned(
     return replace(planned, plan=await server.plan(asked, caller))
 
 
-def _found(core: Core, resource: dict[str, Any], selected: Selected) -> dict[str, str]:
-    """What the conditional references of a resource name. FhirError 412 when it is nothing."""
+def _found(core: Core, texts: Sequence[str], selected: Selected) -> dict[str, str]:
+    """What conditional references name. FhirError 412 when it is nothing."""
     found = {}
-    for text in conditional_references(resource):
+    for text in texts:
         type, query = _reference(core, text)
         id = selected[type, query]
         if id is None:
@@ -272,37 +277,33 @@ def _refuse_same(planned: Sequence[Request]) -> None:
 # --- performing ----------------------------------------------------------------------------------
 
 
-async def _commit(
+async def _performed(
     server: Performer,
-    asked: Interaction,
     caller: Caller,
     planned: Sequence[Request],
     conditions: Mapping[Condition, int],
     selected: Selected,
+    tx: Transaction,
 ) -> Result:
-    async def act(tx: Transaction) -> Result:
-        step = Step(tx, caller.grant, server.core)
-        if await _select(step, conditions) != selected:
-            raise _Moved
-        budget = Budget(server.core)
-        done: dict[int, _Acted] = {}
-        written: list[Written] = []
-        places: list[int] = []  # of the entries that wrote these
-        for each in sorted(planned, key=lambda request: ORDER[request.method]):
-            budget.check()
-            one = await _acted(server, tx, caller, each, written)
-            budget.spend(one.result)
-            done[each.place] = one
-            places += [each.place] * (len(written) - len(places))
-            await breathe(len(done))
-        _refuse_overlap(planned, done)
-        await _require_written(step, written, places)
-        ordered = [Done(*done[place]) for place in sorted(done)]
-        return answered(server.core, "transaction-response", ordered)
-
-    return await server.commit(
-        asked, caller, act, any(server.writes(each.asked) for each in planned)
-    )
+    """All entries, inside their transaction."""
+    step = Step(tx, caller.grant, server.core)
+    if await _select(step, conditions) != selected:
+        raise _Moved
+    budget = Budget(server.core)
+    done: dict[int, _Acted] = {}
+    written: list[Written] = []
+    places: list[int] = []  # of the entries that wrote these
+    for each in sorted(planned, key=lambda request: ORDER[request.method]):
+        budget.check()
+        one = await _acted(server, tx, caller, each, written)
+        budget.spend(one.result)
+        done[each.place] = one
+        places += [each.place] * (len(written) - len(places))
+        await breathe(len(done))
+    _refuse_overlap(planned, done)
+    await _require_written(step, written, places)
+    ordered = [Done(*done[place]) for place in sorted(done)]
+    return answered(server.core, "transaction-response", ordered)
 
 
 async def _require_written(step: Step, written: Sequence[Written], places: Sequence[int]) -> None:

@@ -19,6 +19,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from salus import memory
 from salus.load.run import Load, Report, load
 from salus.load.sources import LoadError, files
 from salus.load.targets import HttpTarget, Target
@@ -136,6 +137,7 @@ async def _in_process(settings: Settings) -> AsyncIterator[Target]:
 
     async with open_server(settings) as server:
         caller = Caller(Grant.operator("salus load"), "127.0.0.1", settings.base_url)
+        memory.settle()
         yield ServerTarget(server, caller)
 
 

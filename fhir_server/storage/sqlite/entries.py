@@ -5,9 +5,9 @@ The rows are what searches run on: https://hl7.org/fhir/R4/search.html
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Set
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import apsw
 
@@ -39,6 +39,10 @@ class Rows:
 
 
 NONE = Rows()
+
+# What comes to a resource, by its pk, and is written together with what comes to others: at the
+# latest when the batch is committed, and before anybody looks at the tables.
+Waiting: TypeAlias = dict[int, Rows]
 
 
 def class_of(low: Number, high: Number) -> str:
@@ -117,49 +121,75 @@ def lost_tokens(conn: apsw.Connection, pk: int, tokens: Iterable[Pair]) -> bool:
     return any(conn.execute(_TOKEN, (*pair, pk)).get is None for pair in tokens)
 
 
-# The tables of rows: how a row is inserted and deleted; its pk comes last.
-_TOKENS = (
+class _Table(NamedTuple):
+    """One of the tables of rows: how a row is inserted and deleted, its pk last."""
+
+    insert: str
+    delete: str
+
+
+_TOKENS = _Table(
     "INSERT INTO token (p, v, pk) VALUES (?, ?, ?)",
     "DELETE FROM token WHERE p = ? AND v = ? AND pk = ?",
 )
-_TEXTS = (
+_TEXTS = _Table(
     "INSERT INTO text (w, pk) VALUES (?, ?)",
     "DELETE FROM text WHERE w = ? AND pk = ?",
 )
-_RANGES = (
+_RANGES = _Table(
     "INSERT INTO range (p, low, high, unit, pk) VALUES (?, ?, ?, ?, ?)",
     "DELETE FROM range WHERE p = ? AND low = ? AND high = ? AND unit = ? AND pk = ?",
 )
-_LINKS = (
+_LINKS = _Table(
     "INSERT INTO link (dst, p, at, src) VALUES (?, ?, ?, ?)",
     "DELETE FROM link WHERE dst = ? AND p = ? AND at = ? AND src = ?",
 )
 
 
-def write_rows(conn: apsw.Connection, pk: int, before: Rows, after: Rows) -> None:
-    """Write the difference."""
-    _write(conn, _TOKENS, before.tokens, after.tokens, pk)
-    _write(conn, _RANGES, before.ranges, after.ranges, pk)
-    _write(conn, _LINKS, before.links, after.links, pk)
-    if before.texts != after.texts:
-        had, has = ({(w,) for w in rows.texts} for rows in (before, after))
-        _write(conn, _TEXTS, had, has, pk)
-
-
-def _write(
-    conn: apsw.Connection,
-    table: tuple[str, str],
-    had: Set[tuple[Number, ...]],
-    has: Set[tuple[Number, ...]],
-    pk: int,
+def change_rows(
+    conn: apsw.Connection, waiting: Waiting, pk: int, before: Rows, after: Rows
 ) -> None:
-    if had == has:
+    """Let the rows that come be written with those of others; delete what goes."""
+    if before is NONE:
+        waiting[pk] = after
         return
-    insert, delete = table
-    if had and (gone := had - has):
-        conn.executemany(delete, [(*row, pk) for row in gone])
-    if come := has - had if had else has:
-        conn.executemany(insert, [(*row, pk) for row in come])
+    delete_rows(conn, pk, _less(before, after))
+    waiting[pk] = _less(after, before)
+
+
+def delete_rows(conn: apsw.Connection, pk: int, rows: Rows) -> None:
+    """Delete rows of a resource, none of which wait."""
+    for table, gone in _by_table([(pk, rows)]):
+        conn.executemany(table.delete, gone)
+
+
+def settle(conn: apsw.Connection, waiting: Waiting) -> None:
+    """Write the rows that wait. In the order of their tables, for rows side by side cost less."""
+    for table, rows in _by_table(waiting.items()):
+        conn.executemany(table.insert, sorted(rows))
+    waiting.clear()
+
+
+def _less(rows: Rows, others: Rows) -> Rows:
+    return Rows(
+        rows.tokens - others.tokens,
+        rows.texts - others.texts,
+        rows.ranges - others.ranges,
+        rows.links - others.links,
+    )
+
+
+def _by_table(
+    of: Collection[tuple[int, Rows]],
+) -> Iterator[tuple[_Table, list[tuple[Number, ...]]]]:
+    """The rows of each table that has any, with their pks."""
+    tables: tuple[tuple[_Table, list[tuple[Number, ...]]], ...] = (
+        (_TOKENS, [(p, v, pk) for pk, rows in of for p, v in rows.tokens]),
+        (_RANGES, [(*row, pk) for pk, rows in of for row in rows.ranges]),
+        (_LINKS, [(*row, pk) for pk, rows in of for row in rows.links]),
+        (_TEXTS, [(w, pk) for pk, rows in of for w in rows.texts]),
+    )
+    return ((table, rows) for table, rows in tables if rows)
 
 
 def packed(rows: Rows) -> bytes | None:

@@ -16,7 +16,7 @@ from fhir_server.storage.sealed import KEY_ID, version_place
 from fhir_server.storage.sqlite import pages, records
 from fhir_server.storage.sqlite.codec import pack_id, unpack_id
 from fhir_server.storage.sqlite.doctor import write_meta
-from fhir_server.storage.sqlite.entries import NONE, Rows, event_number, read_rows, write_rows
+from fhir_server.storage.sqlite.entries import Rows, delete_rows, event_number, read_rows
 from fhir_server.storage.sqlite.names import veiled_id
 from fhir_server.storage.sqlite.state import Reach
 from fhir_server.storage.sqlite.veil import require_veil
@@ -122,7 +122,7 @@ def _remove(reach: Reach, pk: int, name: tuple[str, str], going: _Going) -> None
     conn = reach.conn
     keys, mix, leaf = conn.execute("SELECT keys, mix, leaf FROM resource WHERE pk = ?", (pk,)).get
     rows = read_rows(conn, pk, keys, mix)
-    write_rows(conn, pk, rows, NONE)
+    delete_rows(conn, pk, rows)
     old = conn.execute("SELECT leaf FROM old WHERE pk = ?", (pk,))
     going.leaves += [leaf, *(each for (each,) in old)]
     conn.execute("DELETE FROM old WHERE pk = ?", (pk,))

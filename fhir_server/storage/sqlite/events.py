@@ -15,6 +15,7 @@ from fhir_server.storage.leaves import SALT
 from fhir_server.storage.sealed import RANDOM, apart_place, event_place, unseal
 from fhir_server.storage.sealed import sealed as seal
 from fhir_server.storage.sqlite.entries import event_number, mentioned
+from fhir_server.storage.sqlite.entries import settle as settle_rows
 from fhir_server.storage.sqlite.state import Reach, Shared
 from fhir_server.storage.store import EVENTS, Erased, Event, Logged, Version
 
@@ -96,7 +97,8 @@ def require_shapes(event: Event) -> None:
 
 
 def settle(reach: Reach, now: int, further: Sequence[Event] = ()) -> None:
-    """Write the events that were deferred, and then these. Unavailable."""
+    """Write the rows that wait, the events that were deferred, and then these. Unavailable."""
+    settle_rows(reach.conn, reach.shared.waiting)
     events = [*reach.shared.deferred, *further]
     if events:
         record(reach, now, events)

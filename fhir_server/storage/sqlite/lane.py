@@ -180,7 +180,8 @@ class Lane:
         if self._careful:
             self._settle_before()
         mark, before = shared.names.mark(), (shared.sequence, shared.event)
-        leaves, keys, deferred = shared.leaves.size, shared.sealing.made, len(shared.deferred)
+        leaves, keys = shared.leaves.size, shared.sealing.made
+        deferred, waiting = len(shared.deferred), len(shared.waiting)
         erased, changes = self._erased, conn.total_changes()
         shared.updated = max(shared.updated, shared.clock())
         careful = self._careful > 0
@@ -196,6 +197,8 @@ class Lane:
             shared.sequence, shared.event = before
             shared.leaves.undo(leaves)
             del shared.deferred[deferred:]
+            while len(shared.waiting) > waiting:
+                shared.waiting.popitem()
             if shared.sealing.made != keys:
                 shared.sealing.forget()
             if self._erased and not erased:
@@ -210,7 +213,7 @@ class Lane:
         return result
 
     def _settle_before(self) -> None:
-        """Write the events of the works before, so that undoing the next one does not take them."""
+        """Write what waits of the works before, so that undoing the next one does not take it."""
         try:
             events.settle(Reach(self._conn, self._shared), self._shared.updated)
         except BaseException as error:
@@ -308,9 +311,9 @@ class Lane:
         return apsw.SQLITE_OK
 
     def _append(self) -> list[asyncio.Future[None]]:
-        """Write the events that wait; whose they are."""
+        """Write the rows and events that wait; whose the events are."""
         asked, self._recording = self._recording, []
-        if not asked and not self._shared.deferred:
+        if not (asked or self._shared.deferred or self._shared.waiting):
             return []
         self._begin()
         try:
@@ -350,6 +353,7 @@ class Lane:
         self._shared.leaves.undo(self._shared.leaves.committed)
         self._shared.sealing.forget()
         self._shared.deferred.clear()
+        self._shared.waiting.clear()
         self._shared.current.settled()
         for done in batch:
             if not done.done():

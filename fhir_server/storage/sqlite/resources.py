@@ -14,11 +14,12 @@ from fhir_server.storage.sealed import KEY_ID, version_place
 from fhir_server.storage.sqlite.codec import pack_id
 from fhir_server.storage.sqlite.entries import (
     NONE,
+    change_rows,
     lost_tokens,
     packed,
     read_rows,
     rows_of,
-    write_rows,
+    settle,
 )
 from fhir_server.storage.sqlite.names import Known
 from fhir_server.storage.sqlite.state import COLUMNS, Reach, Row, split_row
@@ -89,6 +90,8 @@ def put(
         names.unveil(conn, version.type, version.id)
         state = conn.execute(_STATE, (kind, id)).fetchone()
     pk, current, keys, mix = state or (0, 0, None, None)
+    if pk in shared.waiting:
+        settle(conn, shared.waiting)
     if current != (version.number - 1 if expect is None else expect):
         raise Conflict(version.type, version.id, current)
     if version.number != current + 1 or version.updated != now:
@@ -113,7 +116,7 @@ def put(
         if current:
             conn.execute(_ARCHIVE, (pk,))
         conn.execute(_UPDATE, (*values, packed(rows), body, leaf, pk))
-    write_rows(conn, pk, read_rows(conn, pk, keys, mix), rows)
+    change_rows(conn, shared.waiting, pk, read_rows(conn, pk, keys, mix), rows)
     return _numbered(version, shared.sequence, leaf)
 
 
@@ -140,10 +143,12 @@ def reindex(reach: Reach, type: str, id: str, entries: Sequence[Entry]) -> None:
     state = conn.execute(_STATE + " AND deleted = 0", (kind, pack_id(id))).fetchone()
     if state is None:
         return
-    reach.shared.reindexed = True
-    pk, _, keys, mix = state
-    rows = rows_of(conn, reach.shared.names, type, entries)
-    write_rows(conn, pk, read_rows(conn, pk, keys, mix), rows)
+    shared, (pk, _, keys, mix) = reach.shared, state
+    shared.reindexed = True
+    rows = rows_of(conn, shared.names, type, entries)
+    if pk in shared.waiting:
+        settle(conn, shared.waiting)
+    change_rows(conn, shared.waiting, pk, read_rows(conn, pk, keys, mix), rows)
     conn.execute("UPDATE resource SET mix = ?, keys = ? WHERE pk = ?", (rows.mix, packed(rows), pk))
 
 

@@ -16,7 +16,7 @@ from fhir_server.storage.leaves import SALT, Leaves
 from fhir_server.storage.sealed import Owners, seal, unseal, version_place
 from fhir_server.storage.sqlite.codec import Bodies, pack_id, unpack_id
 from fhir_server.storage.sqlite.current import Current
-from fhir_server.storage.sqlite.entries import event_number
+from fhir_server.storage.sqlite.entries import Waiting, event_number
 from fhir_server.storage.sqlite.names import Names
 from fhir_server.storage.sqlite.shapes import Plan
 from fhir_server.storage.store import EVENTS, Event, Logged, Version, deletion
@@ -56,6 +56,7 @@ class Shared:
     totals: dict[tuple[object, ...], tuple[object, int]] = field(default_factory=dict)
     reindexed: bool = False
     deferred: list[Event] = field(default_factory=list)
+    waiting: Waiting = field(default_factory=dict)  # rows, which are written as those are
 
 
 class Reach:

@@ -73,8 +73,9 @@ class SqliteTransaction:
         return self._reach
 
     def _whole(self) -> Reach:
-        """With the events that were deferred, for whoever may look at them."""
-        if self._reach.shared.deferred and self._erasing is not None:
+        """With the rows and events that wait, for whoever may look at them."""
+        shared = self._reach.shared
+        if self._erasing is not None and (shared.waiting or shared.deferred):
             events.settle(self._reach, self.now)
         return self._at()
 
