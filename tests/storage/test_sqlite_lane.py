@@ -9,8 +9,8 @@ import threading
 import pytest
 
 from fhir_server.storage.sqlite import lane
-from fhir_server.storage.store import EVENTS, EVERYTHING, Event, Version
-from tests.storage.test_store import code, ids
+from fhir_server.storage.store import EVENTS, EVERYTHING, Event, Page, Version
+from tests.storage.test_store import code, has_code, ids
 
 
 def told(story):
@@ -229,6 +229,65 @@ def test_the_log_of_writes_is_moved_into_the_file_once_it_is_long(open_sqlite, m
                 pages.append(store._lane._pages)
             assert max(pages[1:]) < 60
             assert sum(after < before for before, after in itertools.pairwise(pages)) > 3
+            assert list(store.check()) == []
+
+    told(story)
+
+
+async def _found(tx, word):
+    page = await tx.find("Patient", has_code(word), (), Page(100))
+    return sorted(each.id for each in page.versions)
+
+
+@pytest.mark.parametrize("careful", [False, True])
+def test_rows_that_wait_are_there_for_who_looks_and_go_with_the_work_that_fails(
+    open_sqlite, careful
+):
+    async def looks(tx):
+        """Puts, looks, changes what waits, and puts more: all of it is to be gone."""
+        await tx.put(Version("Patient", "mine", 1, tx.now, b"1"), [code("code-mine")])
+        seen = [await _found(tx, "code-mine"), await _found(tx, "code-1")]
+        await tx.put(Version("Patient", "mine", 2, tx.now, b"2"), [code("code-new")])
+        await tx.put(Version("Patient", "mine", 3, tx.now, b"3"), [code("code-newer")])
+        seen += [await _found(tx, each) for each in ("code-mine", "code-new", "code-newer")]
+        await tx.put(Version("Patient", "more", 1, tx.now, b"1"), [code("code-mine")])
+        assert seen == [["mine"], ["1"], [], [], ["mine"]]
+        raise RuntimeError("on purpose")
+
+    async def story():
+        async with open_sqlite() as store:
+            if careful:
+                await _all([_Work(store, 99, "after")])
+            works = [_Work(store, n) for n in range(6)]
+            asked = [works[0].done(), works[1].done(), store.transaction(looks, True)]
+            asked += [each.done() for each in works[2:]]
+            done = await asyncio.gather(*asked, return_exceptions=True)
+            assert [each.args for each in done if isinstance(each, Exception)] == [("on purpose",)]
+            assert sorted(await ids(store)) == [str(n) for n in range(6)]
+            for word in ("code-mine", "code-new", "code-newer"):
+                assert await store.transaction(lambda tx, word=word: _found(tx, word)) == []
+            assert await store.transaction(lambda tx: _found(tx, "code-5")) == ["5"]
+            assert list(store.check()) == []
+
+    told(story)
+
+
+def test_what_is_changed_and_indexed_anew_while_its_rows_wait_has_the_last_ones(open_sqlite):
+    async def work(tx):
+        await tx.put(Version("Patient", "a", 1, tx.now, b"1"), [code("one")])
+        await tx.put(Version("Patient", "a", 2, tx.now, b"2"), [code("one"), code("two")])
+        await tx.reindex("Patient", "a", [code("two"), code("three")])
+        await tx.put(Version("Patient", "b", 1, tx.now, b"1"), [code("three")])
+        await tx.put(Version("Patient", "b", 2, tx.now, b"", deleted=True), ())
+
+    async def story():
+        async with open_sqlite() as store:
+            await store.transaction(work, write=True)
+            found = [
+                await store.transaction(lambda tx, word=word: _found(tx, word))
+                for word in ("one", "two", "three")
+            ]
+            assert found == [[], ["a"], ["a"]]
             assert list(store.check()) == []
 
     told(story)

@@ -53,33 +53,34 @@ def class_of(low: Number, high: Number) -> str:
 
 def rows_of(conn: apsw.Connection, names: Naming, type: str, entries: Iterable[Entry]) -> Rows:
     """The rows for the entries of a version of `type`; what they name gets its number."""
-    tokens: set[Pair] = set()
-    texts: set[int] = set()
-    ranges: set[tuple[int, Number, Number, int]] = set()
-    links: set[tuple[int, int, Number]] = set()
+    rows = Rows()
+    tokens, texts, ranges, links = rows.tokens, rows.texts, rows.ranges, rows.links
     params: set[int] = set()
     kind = names.make_kind(conn, type)
-    make_param, make_value = names.make_param, names.make_value
+    known, make_param, make_value = names.shortcuts.get, names.make_param, names.make_value
     for shape, param, system, code, text, low, high in entries:
-        if shape == "token":
-            p = make_param(conn, kind, param, shape)
-            tokens.add((p, make_value(conn, system, code)))
-        elif shape == "range":
+        if shape == "range":
             if low is None or high is None:
                 raise ValueError(f"the range entry of {param} has no ends")
-            p = make_param(conn, kind, param, class_of(low, high))
-            ranges.add((p, low, high, make_value(conn, system, code)))
+            under = class_of(low, high)
+            p = known((kind, param, under)) or make_param(conn, kind, param, under)
+            unit = known((system, code)) or make_value(conn, system, code)
+            ranges.add((p, low, high, unit))
+            params.add(p)
+            continue
+        p = known((kind, param, shape)) or make_param(conn, kind, param, shape)
+        params.add(p)
+        if shape == "token":
+            tokens.add((p, known((system, code)) or make_value(conn, system, code)))
         elif shape == "link":
-            p = make_param(conn, kind, param, shape)
-            dst = destination(conn, names, system or "", code or "")
+            dst = known((system, code, None)) or destination(conn, names, system or "", code or "")
             links.add((dst, p, UNDATED if low is None else low))
         else:
-            p = make_param(conn, kind, param, shape)
             texts.add(names.make_phrase(conn, p, text, code))
-        params.add(p)
     if ranges and names.units is not None:
         names.units.update([unit for _, _, _, unit in ranges])
-    return Rows(tokens, texts, ranges, links, names.make_mix(conn, params))
+    rows.mix = names.make_mix(conn, params)
+    return rows
 
 
 def destination(conn: apsw.Connection, names: Naming, type: str, id: str) -> int:

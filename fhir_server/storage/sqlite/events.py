@@ -132,7 +132,8 @@ def record(reach: Reach, now: int, events: Sequence[Event]) -> None:
                 dst = dst or mentioned(conn, names, system or "", code or "")
                 links.add((dst, p, at, -n))
             else:
-                tokens.add((p, names.make_value(conn, system, code), -n))
+                v = shortcuts.get((system, code)) or names.make_value(conn, system, code)
+                tokens.add((p, v, -n))
     conn.executemany(_INSERT, rows)
     if tokens:
         conn.executemany("INSERT INTO token (p, v, pk) VALUES (?, ?, ?)", sorted(tokens))

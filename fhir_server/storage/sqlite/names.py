@@ -123,9 +123,12 @@ class Numbers:
 
 
 class Naming(Protocol):
-    """Gives the numbers that entries are written with, and is told of units once it remembers."""
+    """Gives the numbers that entries are written with, and is told of units once it remembers.
+    `shortcuts`: some of them, by what the methods are given beside the connection; of a resource,
+    its type, its id and None."""
 
     units: set[int] | None
+    shortcuts: dict[Any, Any]
 
     def make_kind(self, conn: apsw.Connection, type: str) -> int: ...
 
@@ -197,7 +200,8 @@ class Names:
             numbers.clear()
 
     # What follows is asked for every entry that is written, so the whole way to a number is kept
-    # under one key. Keys of different kinds differ in length or in the types of their members.
+    # under one key, where who writes many entries looks first. Keys of different kinds differ in
+    # length or in the types of their members.
 
     def make_kind(self, conn: apsw.Connection, type: str) -> int:
         return self.kinds.number(conn, (type,))
@@ -207,16 +211,11 @@ class Names:
 
     def make_param(self, conn: apsw.Connection, kind: int, param: str, shape: str) -> int:
         key = (kind, param, shape)
-        known: int | None = self.shortcuts.get(key)
-        return self._short(key, self.params.number(conn, key)) if known is None else known
+        return self._short(key, self.params.number(conn, key))
 
     def make_value(self, conn: apsw.Connection, system: str | None, code: str | None) -> int:
-        key = (system, code)
-        known: int | None = self.shortcuts.get(key)
-        if known is None:
-            s = self.systems.number(conn, (system,))
-            known = self._short(key, self.values.number(conn, (s, code)))
-        return known
+        s = self.systems.number(conn, (system,))
+        return self._short((system, code), self.values.number(conn, (s, code)))
 
     def make_resource(self, conn: apsw.Connection, type: str, id: str) -> int:
         """The pk of a resource; its row is reserved when it is not there."""
@@ -289,6 +288,7 @@ class Known:
         self._names = names
         self._remember = remember
         self.units: set[int] | None = None
+        self.shortcuts: dict[Any, Any] = {}
 
     def make_kind(self, conn: apsw.Connection, type: str) -> int:
         return self._found(self._names.kinds, conn, (type,))
