@@ -196,11 +196,12 @@ def offers(type: str, code: str) -> bool:
 def route(method: str, path: str, types: frozenset[str]) -> Route:
     """The route of a path below the FHIR base, without slashes at its ends. FhirError 404 when the
     path leads nowhere, 405 when it does but not by this method."""
-    type, _, id = path.partition("/")
-    if type in types and is_id(id):  # nearly every request: no detours
-        code = ROUTES.get(("GET" if method == "HEAD" else method, "type/id"))
+    type, slash, id = path.partition("/")
+    if type in types and (is_id(id) or not slash):  # nearly every request: no detours
+        shape = "type/id" if slash else "type"
+        code = ROUTES.get(("GET" if method == "HEAD" else method, shape))
         if code is not None:
-            return Route(code, type, id)
+            return Route(code, type, id or None)
     parts = path.split("/") if path else []
     found = _parts(parts, types) or _within(parts, types)
     if found is None:

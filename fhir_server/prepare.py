@@ -26,6 +26,10 @@ _INERT: dict[str, tuple[str, frozenset[str]]] = {
     "Subscription": ("status", frozenset({"requested", "active"})),
 }
 
+_NO_META: dict[str, Any] = {}
+_STAMPED = ("versionId", "lastUpdated", "_versionId", "_lastUpdated")  # of meta, when it is put
+_BEFORE = ("resourceType", "id", "meta")  # stand before the rest of a resource
+
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
@@ -81,20 +85,10 @@ def prepare(core: Core, resource: Resource, warnings: bool = False) -> Prepared:
         require_usable(core, resource)
     edition = core.index.edition
     entries = core.index.entries(resource)
-    meta = {
-        name: value
-        for name, value in resource.get("meta", {}).items()
-        if name not in ("versionId", "lastUpdated", "_versionId", "_lastUpdated")
-    }
-    rest = {
-        name: value
-        for name, value in resource.items()
-        if name not in ("resourceType", "id", "meta")
-    }
     return Prepared(
         resource,
-        _joined(meta),
-        _joined(rest),
+        _joined(resource.get("meta", _NO_META), _STAMPED),
+        _joined(resource, _BEFORE),
         tuple(entries),
         owners.owner(resource, entries, core.index),
         tuple(issues),
@@ -102,9 +96,12 @@ def prepare(core: Core, resource: Resource, warnings: bool = False) -> Prepared:
     )
 
 
-def _joined(members: dict[str, Any]) -> bytes:
+def _joined(members: dict[str, Any], without: tuple[str, ...]) -> bytes:
     """An object's bytes from behind its opening brace, led by a comma where something follows."""
-    return b"," + encode(members)[1:] if members else b"}"
+    rest = members.copy()
+    for name in without:
+        rest.pop(name, None)
+    return b"," + encode(rest)[1:] if rest else b"}"
 
 
 def _refuse_inert(resource: Resource) -> None:

@@ -243,10 +243,8 @@ async def _planned(
         if asked.code == "update" and "id" not in resource:
             resource = {**resource, "id": asked.id}
         asked = asked.settled(resource=resource)
-    planned = Request(request.place, request.method, request.full_url, asked)
-    if _is_found(planned):
-        return planned
-    return replace(planned, plan=await server.plan(asked, caller))
+    plan = None if _is_found(request.method, asked) else await server.plan(asked, caller)
+    return Request(request.place, request.method, request.full_url, asked, plan)
 
 
 def _found(core: Core, texts: Sequence[str], selected: Selected) -> dict[str, str]:
@@ -334,16 +332,16 @@ async def _acted(
     written: list[Written],
 ) -> _Acted:
     try:
-        if _is_found(request):
+        if _is_found(request.method, request.asked):
             return _Acted(request, await _existing(tx, request.asked))
         return _Acted(request, await server.act(tx, request.asked, caller, request.plan, written))
     except FhirError as error:
         raise located(error, request.place) from error
 
 
-def _is_found(request: Request) -> bool:
+def _is_found(method: str, asked: Interaction) -> bool:
     """Whether it is a conditional create whose condition selects a resource."""
-    return request.asked.code == "read" and request.method == "POST"
+    return asked.code == "read" and method == "POST"
 
 
 async def _existing(tx: Transaction, asked: Interaction) -> Result:

@@ -86,21 +86,18 @@ class Plan(NamedTuple):
 
 
 def _closure(path: str, shape: Shape) -> Whole:
-    members = {key: part.member for key, part in shape.parts.items()}
-    member_of = members.get
-    legal_of = {key: part.legal for key, part in shape.parts.items() if part.legal}.get
+    def unknown(item: Any, value: Any, key: Any, run: Run) -> None:
+        run.add(value, None, structure(f"`{path}` has no element {shown(key)}"))
+
+    none = (None, unknown)
+    checks_of = {key: (part.legal, part.member) for key, part in shape.parts.items()}.get
     rest = _rest(shape)
 
     def check(value: dict[str, Any], run: Run) -> None:
         for key, item in value.items():
-            legal = legal_of(key)
-            if legal is not None and legal(item):
-                continue
-            member = member_of(key)
-            if member is not None:
+            legal, member = checks_of(key, none)
+            if legal is None or not legal(item):
                 member(item, value, key, run)
-            else:
-                run.add(value, None, structure(f"`{path}` has no element {shown(key)}"))
         if rest is not None:
             rest(value, run)
 
