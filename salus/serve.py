@@ -7,7 +7,6 @@ One process holds the port, the data folder's lock and all threads: what ends it
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
 import signal
 import socket
@@ -25,7 +24,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress
 
-from salus import tls
+from salus import memory, tls
 from salus.advice import NOT_ADMINISTERED, nameless_proxy, weakened
 from salus.folders import exposed, options
 from salus.operator.requests import First, FirstStart
@@ -37,9 +36,6 @@ from smart_auth.authority import SIGN_IN
 
 GRACE_SECONDS = 10.0  # what requests under way get after a signal, before the store closes
 _ELSEWHERE = "another program may have it: choose another with --port or SALUS_PORT"
-# Objects made since the last collection before the next: the default of 700 walks the trees of a
-# parsed Bundle over and over (measured: parsing takes up to three times as long).
-COLLECT_AFTER = (20_000, 50, 100)
 
 _SCOPE = "system/*.rs"
 OPENED = (
@@ -98,7 +94,7 @@ async def _serve(
 ) -> None:
     stopped = asyncio.Event()
     async with app.router.lifespan_context(app):
-        _settle_memory()
+        memory.settle()
         _on_signals(stopped.set)
         listener = await Listener.listen(app, where.bound, where.tls)
         announce(settings.data, _nearby(settings))
@@ -140,13 +136,6 @@ def _on_signals(stop: Callable[[], None]) -> None:
     loop = asyncio.get_running_loop()
     for each in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(each, stop)
-
-
-def _settle_memory() -> None:
-    """What start-up made lives until the end: the collector need never look at it again."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*COLLECT_AFTER)
 
 
 def _age_seconds() -> float | None:
