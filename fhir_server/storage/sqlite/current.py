@@ -1,4 +1,4 @@
-"""Current versions in memory, opened and unpacked, for those who read one again.
+"""Current versions in memory, opened and unpacked, for those who read or find one again.
 
 What is kept is what the newest commit left: a version that is being written is dropped and not
 kept again before its commit is over (https://www.sqlite.org/isolation.html).
@@ -6,27 +6,42 @@ kept again before its commit is over (https://www.sqlite.org/isolation.html).
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import TypeAlias
 
 from fhir_server.storage.sealed import Keys
 from fhir_server.storage.store import Version
 
 Key: TypeAlias = tuple[str, str]  # type and id
-MOST = 16 * 1024 * 1024  # bytes of bodies in each of two generations
-_EACH = 600  # bytes of a version besides its body
+Held: TypeAlias = tuple[Version, bytes]  # with the id of the key that it is sealed under
+MOST = 32 * 1024 * 1024  # bytes of bodies in each of two generations
+LARGE = 512 * 1024  # bytes of a body that is not kept: it would push out hundreds
+PAGE = 100  # versions of a page; who reads larger ones goes through everything, and does it once
+_EACH = 700  # bytes of a version besides its body
 
 
 class Current:
-    """Versions by type and id, each with the id of the key that it is sealed under: one whose key
-    is gone, or cannot be had now, is not shown from memory either. `moved` grows when a commit of
-    versions begins and when it ends."""
+    """Versions by type and id, and by sequence, each with the id of the key that it is sealed
+    under: one whose key is gone, or cannot be had now, is not shown from memory either. `moved`
+    grows when a commit of versions begins and when it ends."""
 
-    __slots__ = ("_being_written", "_held", "_keys", "_older", "_recent", "moved")
+    __slots__ = (
+        "_being_written",
+        "_held",
+        "_keys",
+        "_older",
+        "_older_found",
+        "_recent",
+        "_recent_found",
+        "moved",
+    )
 
     def __init__(self, keys: Keys) -> None:
         self._keys = keys
-        self._recent: dict[Key, tuple[Version, bytes]] = {}
-        self._older: dict[Key, tuple[Version, bytes]] = {}
+        self._recent: dict[Key, Held] = {}
+        self._older: dict[Key, Held] = {}
+        self._recent_found: dict[int, Held] = {}  # the same by sequence
+        self._older_found: dict[int, Held] = {}
         self._held = 0
         self._being_written: set[Key] = set()
         self.moved = 0
@@ -35,7 +50,7 @@ class Current:
         """Erased, Unavailable."""
         found = self._recent.get(key)
         if found is None:
-            found = self._older.pop(key, None)
+            found = self._older.get(key)
             if found is None:
                 return None
             self._keep(key, found)
@@ -43,17 +58,53 @@ class Current:
         self._keys.cipher(sealed_by)
         return version
 
+    def numbered(
+        self, sequences: Iterable[int], again: list[Held]
+    ) -> tuple[dict[int, Version], list[int]]:
+        """The versions with these sequences, and the places of those that are not here; what is to
+        be kept anew is added to `again`. A version with a sequence is the same in every state of
+        the store, so any reader may ask, in any thread: nothing is changed. Erased, Unavailable."""
+        recent, older = self._recent_found, self._older_found
+        known: dict[int, Version] = {}
+        missing: list[int] = []
+        asked: bytes | None = None
+        for place, sequence in enumerate(sequences):
+            held = recent.get(sequence)
+            if held is None:
+                held = older.get(sequence)
+                if held is None:
+                    missing.append(place)
+                    continue
+                again.append(held)
+            version, sealed_by = held
+            if sealed_by != asked:  # the versions of a page are often one owner's
+                self._keys.cipher(sealed_by)
+                asked = sealed_by
+            known[sequence] = version
+        return known, missing
+
     def add(self, version: Version, sealed_by: bytes, seen: int) -> None:
         """Keep what was read in a transaction that began when `moved` was `seen`."""
         key = version.type, version.id
-        if seen == self.moved and key not in self._being_written:
+        if seen == self.moved and key not in self._being_written and len(version.body) <= LARGE:
             self._keep(key, (version, sealed_by))
+
+    def add_page(self, found: Sequence[Held], seen: int) -> None:
+        """Keep what a search has read, as `add` does, unless it is a lot."""
+        if len(found) <= PAGE:
+            for version, sealed_by in found:
+                self.add(version, sealed_by, seen)
 
     def written(self, key: Key) -> None:
         """A version is written that is not committed yet."""
         self._being_written.add(key)
-        self._recent.pop(key, None)
-        self._older.pop(key, None)
+        for named, found in (
+            (self._recent, self._recent_found),
+            (self._older, self._older_found),
+        ):
+            held = named.pop(key, None)
+            if held is not None:
+                found.pop(held[0].sequence, None)
 
     def committing(self) -> None:
         self.moved += 1
@@ -67,9 +118,12 @@ class Current:
         """Something is erased."""
         self.moved += 1
         self._recent, self._older, self._held = {}, {}, 0
+        self._recent_found, self._older_found = {}, {}
 
-    def _keep(self, key: Key, found: tuple[Version, bytes]) -> None:
+    def _keep(self, key: Key, held: Held) -> None:
         if self._held >= MOST:
             self._older, self._recent, self._held = self._recent, {}, 0
-        self._recent[key] = found
-        self._held += _EACH + len(found[0].body)
+            self._older_found, self._recent_found = self._recent_found, {}
+        version = held[0]
+        self._recent[key] = self._recent_found[version.sequence] = held
+        self._held += _EACH + len(version.body)

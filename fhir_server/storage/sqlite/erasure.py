@@ -266,6 +266,7 @@ def redact(reach: Reach, type: str, id: str, number: int, body: bytes) -> tuple[
     if row is None:
         raise LookupError(f"{type}/{id}/_history/{number}")
     pk, _, t, leaf, owner_pk = row
+    reach.shared.current.written((type, id))
     owner = None if owner_pk is None else reach.owner(owner_pk)
     place = version_place(owner, type, id, number)
     blob, salt = reach.seal(owner or "", place, reach.shared.bodies.pack(body))

@@ -9,21 +9,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from fhir_server.storage.sqlite import events
+from fhir_server.storage.sqlite import events, opened
 from fhir_server.storage.sqlite.matches import live
 from fhir_server.storage.sqlite.shapes import LIMIT, Plan, Statement, statement
 from fhir_server.storage.sqlite.sql import Sql, Value, all_of
-from fhir_server.storage.sqlite.state import BARE, COLUMNS, Reach
+from fhir_server.storage.sqlite.state import BARE, Reach
 from fhir_server.storage.sqlite.term import Term
 from fhir_server.storage.store import EVENTS, Version
 
 
 class Line(NamedTuple):
-    """What was found: the number in the order of creation, the sort values, the version."""
+    """What was found: the number in the order of creation, the sort values, and by what the version
+    is made: its sequence, or its columns."""
 
     number: int
     values: tuple[Value, ...]
-    version: Version
+    rest: tuple[Any, ...]
 
 
 class Candidates(NamedTuple):
@@ -114,20 +115,22 @@ class Frame:
     def _lines(self, statement: Statement, values: Sequence[Value], sorts: int) -> list[Line]:
         # All at once: a row that cannot be opened must leave no statement in progress.
         rows: list[Any] = self.reach.conn.execute(statement.text, statement.fill(values)).fetchall()
-        end = sorts + 1
+        end, sign = sorts + 1, -1 if self.events else 1
+        return [Line(sign * row[0], row[1:end], row[end:]) for row in rows]
+
+    def versions(self, lines: Sequence[Line]) -> list[Version]:
+        """What was found. Damaged, Erased, Unavailable."""
+        reach, type = self.reach, self.type
         if self.events:
-            found = events.version
-            return [
-                Line(-row[0], row[1:end], found(self.reach, str(-row[0]), *row[end:]))
-                for row in rows
-            ]
-        version, type = self.reach.version if self.bodies else self.reach.bare, self.type
-        return [Line(row[0], row[1:end], version(type, row[end:])) for row in rows]
+            return [events.version(reach, str(line.number), *line.rest) for line in lines]
+        if self.bodies:
+            return opened.versions(reach, type, [(line.number, line.rest[0]) for line in lines])
+        return [reach.bare(type, line.rest) for line in lines]  # type: ignore[arg-type]
 
     def statement(self, found: Sql) -> Statement:
-        """The versions for a SELECT of pk and sort values, in its order."""
+        """What versions are made by, for a SELECT of pk and sort values, in its order."""
         table, pk = "resource", "r.pk = f.pk"
-        columns = COLUMNS if self.bodies else BARE
+        columns = "r.t" if self.bodies else BARE
         if self.events:
             table, columns, pk = ("event", events.COLUMNS, "r.n = -f.pk")
         text = f"SELECT f.*, {columns} FROM ({found.text}) f CROSS JOIN {table} r ON {pk}"

@@ -55,7 +55,7 @@ def find(reach: Reach, type: str, query: Query, sort: Sequence[Sort], page: Page
     steady = len(lines)
     if page.after and steady < limit and not frame.events:
         lines += _changed(frame, place[:1] if phase == 2 else [], limit - steady)
-    versions = tuple([line.version for line in lines[: page.limit]])
+    versions = tuple(frame.versions(lines[: page.limit]))
     if len(lines) < limit or not versions:
         return Found(versions, None)
     if not page.after:

@@ -15,7 +15,7 @@ import apsw
 from fhir_server.storage.leaves import SALT, Leaves
 from fhir_server.storage.sealed import Owners, seal, unseal, version_place
 from fhir_server.storage.sqlite.codec import Bodies, pack_id, unpack_id
-from fhir_server.storage.sqlite.current import Current
+from fhir_server.storage.sqlite.current import Current, Held
 from fhir_server.storage.sqlite.entries import Waiting, event_number
 from fhir_server.storage.sqlite.names import Names
 from fhir_server.storage.sqlite.shapes import Plan
@@ -60,15 +60,17 @@ class Shared:
 
 
 class Reach:
-    """A connection while one transaction has it, with what that transaction may remember."""
+    """A connection while one transaction has it, with what that transaction may remember. `fresh`:
+    what a search has opened, which may be kept in memory."""
 
-    __slots__ = ("conn", "era", "reads", "shared")
+    __slots__ = ("conn", "era", "fresh", "reads", "shared")
 
     def __init__(self, conn: apsw.Connection, shared: Shared, reads: bool = False) -> None:
         self.conn = conn
         self.shared = shared
         self.era = shared.names.era
         self.reads = reads  # only, and so nothing that may yet be undone
+        self.fresh: list[Held] = []
 
     @property
     def current(self) -> bool:

@@ -93,7 +93,11 @@ class SqliteTransaction:
 
     async def find(self, type: str, query: Query, sort: Sequence[Sort], page: Page) -> Found:
         reach = self._whole()
-        return await self._patience.run(lambda: search.find(reach, type, query, tuple(sort), page))
+        found = await self._patience.run(lambda: search.find(reach, type, query, tuple(sort), page))
+        if reach.fresh:  # here, since a long search ran beside whoever writes
+            fresh, reach.fresh = reach.fresh, []
+            reach.shared.current.add_page(fresh, self._seen)
+        return found
 
     async def count(self, type: str, query: Query, bound: int | None = None) -> int:
         reach = self._whole()
