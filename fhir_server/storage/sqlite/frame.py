@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from operator import itemgetter
+from typing import Any, NamedTuple, TypeAlias
 
 from fhir_server.storage.sqlite import events, opened
 from fhir_server.storage.sqlite.matches import live
@@ -18,13 +19,8 @@ from fhir_server.storage.sqlite.term import Term
 from fhir_server.storage.store import EVENTS, Version
 
 
-class Line(NamedTuple):
-    """What was found: the number in the order of creation, the sort values, and by what the version
-    is made: its sequence, or its columns."""
-
-    number: int
-    values: tuple[Value, ...]
-    rest: tuple[Any, ...]
+# What was found: the pk, the sort values, and by what the version is made: its sequence, or columns.
+Line: TypeAlias = tuple[Any, ...]
 
 
 class Candidates(NamedTuple):
@@ -102,30 +98,36 @@ class Frame:
         """The lines that a plan finds, at most `limit`."""
         lines: list[Line] = []
         for each in plan.statements:
-            lines += self._lines(each, values, plan.values)
+            lines += self._lines(each, values)
         if len(plan.statements) > 1:
-            lines.sort(key=lambda line: line.number, reverse=plan.descending)
-            lines.sort(key=lambda line: line.values[0], reverse=plan.descending)  # type: ignore[arg-type,return-value]
+            lines.sort(key=self.number, reverse=plan.descending)
+            lines.sort(key=itemgetter(1), reverse=plan.descending)
             del lines[limit:]
         if plan.missing is not None and len(lines) < limit:
             values[LIMIT] = limit - len(lines)
-            lines += self._lines(plan.missing, values, plan.values)
+            lines += self._lines(plan.missing, values)
         return lines
 
-    def _lines(self, statement: Statement, values: Sequence[Value], sorts: int) -> list[Line]:
+    def _lines(self, statement: Statement, values: Sequence[Value]) -> list[Line]:
         # All at once: a row that cannot be opened must leave no statement in progress.
-        rows: list[Any] = self.reach.conn.execute(statement.text, statement.fill(values)).fetchall()
-        end, sign = sorts + 1, -1 if self.events else 1
-        return [Line(sign * row[0], row[1:end], row[end:]) for row in rows]
+        found: list[Line] = self.reach.conn.execute(
+            statement.text, statement.fill(values)
+        ).fetchall()
+        return found
+
+    def number(self, line: Line) -> int:
+        """The place of a line in the order of creation."""
+        pk: int = line[0]
+        return -pk if self.events else pk
 
     def versions(self, lines: Sequence[Line]) -> list[Version]:
         """What was found. Damaged, Erased, Unavailable."""
         reach, type = self.reach, self.type
         if self.events:
-            return [events.version(reach, str(line.number), *line.rest) for line in lines]
+            return [events.version(reach, str(-line[0]), *line[-4:]) for line in lines]
         if self.bodies:
-            return opened.versions(reach, type, [(line.number, line.rest[0]) for line in lines])
-        return [reach.bare(type, line.rest) for line in lines]  # type: ignore[arg-type]
+            return opened.versions(reach, type, [(line[0], line[-1]) for line in lines])
+        return [reach.bare(type, line[-8:]) for line in lines]
 
     def statement(self, found: Sql) -> Statement:
         """What versions are made by, for a SELECT of pk and sort values, in its order."""

@@ -74,21 +74,33 @@ def veiled_id(packed: str | bytes) -> bool:
 
 class Numbers:
     """The numbers of one table. What is remembered is forgotten again when the transaction that
-    made it rolls back; a number is given once in the life of a process."""
+    made it rolls back; a number is given once in the life of a process. `lacking` are keys that
+    have none in the newest state; None from when one is made until that is committed."""
 
     def __init__(self, name: str, conn: apsw.Connection, made: list[tuple[Numbers, Key]]) -> None:
         self._table = _TABLES[name]
         self._known: dict[Key, int] = {}
         self._made = made
+        self.lacking: set[Key] | None = set()
         self.last: int = conn.execute(self._table.number).get or 0
 
-    def find(self, conn: apsw.Connection, key: Key, remember: bool = True) -> int | None:
-        """The number of a key, if it has one."""
+    def find(
+        self,
+        conn: apsw.Connection,
+        key: Key,
+        remember: bool = True,
+        lacking: set[Key] | None = None,
+    ) -> int | None:
+        """The number of a key, if it has one. A key without one is added to `lacking`, which a
+        transaction took from here before it began: if one was made since, to no avail."""
         known = self._known.get(key) if remember else None
-        if known is None:
+        if known is None and not (remember and self.lacking and key in self.lacking):
             known = conn.execute(self._table.find, key).get
-            if known is not None and remember:
-                self._remember(key, known)
+            if remember:
+                if known is not None:
+                    self._remember(key, known)
+                elif lacking is not None:
+                    lacking.add(key)
         return known
 
     def number(self, conn: apsw.Connection, key: Key) -> int:
@@ -98,6 +110,7 @@ class Numbers:
             known = conn.execute(self._table.find, key).get
             if known is None:
                 self.last += 1
+                self.lacking = None
                 known = self.last
                 conn.execute(self._table.make, (known, *key))
                 self._made.append((self, key))
@@ -113,8 +126,14 @@ class Numbers:
     def forget(self, key: Key) -> None:
         self._known.pop(key, None)
 
+    def settle(self) -> None:
+        """What was made is committed."""
+        if self.lacking is None:
+            self.lacking = set()
+
     def clear(self) -> None:
         self._known.clear()
+        self.lacking = set()
 
     def _remember(self, key: Key, number: int) -> None:
         if len(self._known) >= _BOUND:
@@ -182,6 +201,8 @@ class Names:
     def settle(self) -> None:
         """What was made is committed."""
         self._made.clear()
+        self.kinds.settle()
+        self.params.settle()
 
     def drop(self) -> None:
         """Forget everything that is remembered: a commit failed, or rows were erased."""

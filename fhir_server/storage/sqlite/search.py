@@ -62,8 +62,8 @@ def find(reach: Reach, type: str, query: Query, sort: Sequence[Sort], page: Page
         top, last = frame.newest()
     final = lines[page.limit - 1]
     if page.limit <= steady:
-        return Found(versions, (1, top, last, *final.values, final.number))  # type: ignore[arg-type]
-    return Found(versions, (2, top, last, final.number))
+        return Found(versions, (1, top, last, *final[1 : len(sort) + 1], frame.number(final)))  # type: ignore[arg-type]
+    return Found(versions, (2, top, last, frame.number(final)))
 
 
 def count(reach: Reach, type: str, query: Query, bound: int | None = None) -> int:

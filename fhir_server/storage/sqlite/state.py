@@ -63,7 +63,7 @@ class Reach:
     """A connection while one transaction has it, with what that transaction may remember. `fresh`:
     what a search has opened, which may be kept in memory."""
 
-    __slots__ = ("conn", "era", "fresh", "reads", "shared")
+    __slots__ = ("_lacking", "conn", "era", "fresh", "reads", "shared")
 
     def __init__(self, conn: apsw.Connection, shared: Shared, reads: bool = False) -> None:
         self.conn = conn
@@ -71,6 +71,8 @@ class Reach:
         self.era = shared.names.era
         self.reads = reads  # only, and so nothing that may yet be undone
         self.fresh: list[Held] = []
+        names = shared.names
+        self._lacking = (names.kinds.lacking, names.params.lacking) if reads else (None, None)
 
     @property
     def current(self) -> bool:
@@ -79,11 +81,12 @@ class Reach:
 
     def kind(self, type: str) -> int | None:
         names = self.shared.names
-        return names.kinds.find(self.conn, (type,), self.era == names.era)
+        return names.kinds.find(self.conn, (type,), self.era == names.era, self._lacking[0])
 
     def param(self, kind: int, param: str, shape: str) -> int | None:
         names = self.shared.names
-        return names.params.find(self.conn, (kind, param, shape), self.era == names.era)
+        key = kind, param, shape
+        return names.params.find(self.conn, key, self.era == names.era, self._lacking[1])
 
     def pk(self, type: str, id: str) -> int | None:
         """The pk of a resource, of a reserved row too; of an event, its number below zero."""
