@@ -186,7 +186,7 @@ async def reveal(step: Step, versions: Sequence[Version]) -> Sequence[Version]:
     """The versions as they leave: an AuditEvent with what is kept apart of it; of a Provenance or
     an AuditEvent, for a caller who is limited to patients, the references are cut that lead to what
     it may not see; a Binary in pieces is without its data."""
-    if all(each.apart is None and each.type not in _ALTERED for each in versions):
+    if _ALTERED.isdisjoint([each.type for each in versions]):  # what is apart is an event's
         return versions
     if any(each.type == "Binary" for each in versions):
         versions = [replace(each, body=without_data(each.body)) for each in versions]

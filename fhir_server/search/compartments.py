@@ -5,7 +5,7 @@ https://hl7.org/fhir/R4/compartmentdefinition.html, https://hl7.org/fhir/R4/http
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from conformance.definitions import Definitions
 from conformance.outcome import FhirError

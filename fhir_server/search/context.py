@@ -6,9 +6,10 @@ https://hl7.org/fhir/R4/search.html
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import tzinfo
 from typing import Literal, NamedTuple, Protocol, TypeAlias
+
+from msgspec import Struct, field
 
 from conformance.definitions import Definitions
 from conformance.outcome import FhirError, Issue
@@ -52,8 +53,7 @@ def _as_it_is(_: str, query: Query) -> Query:
     return query
 
 
-@dataclass(frozen=True, slots=True)
-class SearchContext:
+class SearchContext(Struct, frozen=True, eq=False):
     """What parsing a search needs: the definitions and the index, how this server is addressed,
     now (microseconds since 1970), and the caller's rights. `visible` is ANDed to the query of
     every type that the search touches; `check` raises FhirError (403) for a type that the caller
@@ -113,8 +113,7 @@ class Include(NamedTuple):
     reverse: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Search:
+class Search(Struct, frozen=True):
     """A search on one type: the query, in which the caller's rights are already; the order; what
     to show of it. `used` are the parameters that took part, as they were written, for the self
     link; `ignored` says which did not, where the client asked for leniency."""

@@ -5,9 +5,7 @@ https://hl7.org/fhir/R4/search.html, https://hl7.org/fhir/R4/bundle.html#searchs
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from msgspec.structs import replace
@@ -82,15 +80,14 @@ async def _answer(
         return await _result(step, asked, parsed, _Found(()), total, links)
     found = await _page(step, parsed, after)
     if found.after is None and known:
-        found = dataclasses.replace(found, matches=(*found.matches, *known))
+        found = found._replace(matches=(*found.matches, *known))
     if total is None and after is None and found.after is None:
         total = len(found.matches)
     links += _links(step, asked, parsed.used, found.after, links[0][1])
     return await _result(step, asked, parsed, found, total, links)
 
 
-@dataclass(frozen=True, slots=True)
-class _Found:
+class _Found(NamedTuple):
     matches: tuple[Version, ...]
     included: tuple[Version, ...] = ()
     after: Place | None = None
@@ -140,9 +137,12 @@ async def _matches(step: Step, parsed: params.Search, page: Page) -> Found:
         found = await find(step, parsed, Page(size, after))
         versions += found.versions
         after = found.after
-        most -= sum(len(each.body) for each in found.versions)
-        if after is None or most < 0 or len(versions) == page.limit:
-            return Found(tuple(versions), after)
+        if after is None or len(versions) == page.limit:
+            break
+        most -= sum([len(each.body) for each in found.versions])
+        if most < 0:
+            break
+    return Found(tuple(versions), after)
 
 
 # --- includes ------------------------------------------------------------------------------------
@@ -325,13 +325,7 @@ def _links(
 # --- bundles -------------------------------------------------------------------------------------
 
 
-_MODES = {mode: f',"search":{{"mode":"{mode}"}}}}'.encode() for mode in ("match", "include")}
-
-
-class _Entry(NamedTuple):
-    version: Version
-    body: bytes
-    mode: str
+_MATCH, _INCLUDE = (f',"search":{{"mode":"{mode}"}}}}'.encode() for mode in ("match", "include"))
 
 
 async def _result(
@@ -345,9 +339,8 @@ async def _result(
     shape = Shape(_shape_of(parsed.summary), frozenset(parsed.elements))
     versions = await sight.reveal(step, (*found.matches, *found.included))
     matches = len(found.matches)
-    entries = [_Entry(v, _body(step.core, v, shape), "match") for v in versions[:matches]]
-    entries += [_Entry(v, v.body, "include") for v in versions[matches:]]
-    made = [_entry(step.core, each) for each in entries]
+    made = _entries(step.core, versions[:matches], _MATCH, shape if shape.changes else None)
+    made += _entries(step.core, versions[matches:], _INCLUDE)
     notes = [*parsed.ignored]
     if found.cut:
         most = step.core.limits.included
@@ -362,7 +355,7 @@ async def _result(
         200,
         bundle("searchset", made, links, total),
         touched=tuple(touched),
-        patients=tuple(dict.fromkeys(v.owner for v in versions if v.owner)),
+        patients=tuple(dict.fromkeys([v.owner for v in versions if v.owner])),
     )
 
 
@@ -370,16 +363,18 @@ def _shape_of(summary: str | None) -> str | None:
     return None if summary in (None, "false", "count") else summary
 
 
-def _body(core: Core, version: Version, shape: Shape) -> bytes:
-    if not shape.changes:
-        return version.body
-    return encode(shaped(parse(version.body), shape, core.definitions))
-
-
-def _entry(core: Core, entry: _Entry) -> bytes:
-    version = entry.version
-    head = f'{{"fullUrl":"{core.base_url}/{version.type}/{version.id}","resource":'.encode()
-    return head + entry.body + _MODES[entry.mode]
+def _entries(
+    core: Core, versions: Sequence[Version], mode: bytes, shape: Shape | None = None
+) -> list[bytes]:
+    """The entries of a Bundle for these versions; of the elements that `shape` leaves."""
+    bodies = [version.body for version in versions]
+    if shape is not None:
+        bodies = [encode(shaped(parse(body), shape, core.definitions)) for body in bodies]
+    start = f'{{"fullUrl":"{core.base_url}/'
+    return [
+        f'{start}{version.type}/{version.id}","resource":'.encode() + body + mode
+        for version, body in zip(versions, bodies, strict=True)
+    ]
 
 
 def bundle(

@@ -5,12 +5,13 @@ https://hl7.org/fhir/R4/search.html#prefix
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import TypeGuard
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import TypeAlias, TypeGuard
 
 from fhir_server.storage.sqlite.entries import SPANS
 from fhir_server.storage.sqlite.matches import Conditions, below, params_of
-from fhir_server.storage.sqlite.sql import Sql, all_of, any_of, holds, joined, member
+from fhir_server.storage.sqlite.sql import COMPARED, Sql, among, spread
 from fhir_server.storage.sqlite.state import Reach
 from fhir_server.storage.sqlite.term import PK, Term
 from fhir_server.storage.store import EVENT_TIME, EVENTS, UPDATED, Match, Query
@@ -46,25 +47,45 @@ def either_range(reach: Reach, type: str, matches: Sequence[Match]) -> Term | bo
     params = {} if kind is None else params_of(reach, kind, matches[0].param, "range")
     if not params:
         return False
-    tests = [[holds(each.field, each) for each in match.conditions] for match in matches]
-    test = any_of([all_of(each) for each in tests])
-    sources = [
-        Sql("SELECT pk FROM range WHERE p = ? AND ", (p,)) + all_of([*_hull(matches, shape), test])
-        for p, shape in params.items()
+    asked = tuple([tuple([each[:2] for each in match.conditions]) for match in matches])
+    values = [each.value for match in matches for each in match.conditions]
+    hulls = [_hull(matches, shape) for shape in params.values()]
+    probe, source = _texts(asked, tuple([tuple([text for text, _ in hull]) for hull in hulls]))
+    listed = [
+        value
+        for p, hull in zip(params, hulls, strict=True)
+        for value in (p, *[bound for _, bound in hull], *values)
     ]
-    which = member("p", tuple(params))
-    probe = "EXISTS (SELECT 1 FROM range WHERE " + which + " AND " + test + f" AND pk = {PK})"
-    return Term(probe, joined(sources, " UNION ALL "), rank=4, own=True)
+    test = Sql(probe, (*spread(tuple(params)), *values))  # type: ignore[arg-type]
+    return Term(test, Sql(source, tuple(listed)), rank=4, own=True)  # type: ignore[arg-type]
 
 
-def _hull(matches: Sequence[Match], shape: str) -> Iterator[Sql]:
+_Bound: TypeAlias = tuple[str, int | float]  # a test of `low`, and its value
+
+
+@lru_cache(256)
+def _texts(
+    asked: tuple[tuple[tuple[str, ...], ...], ...], hulls: tuple[tuple[str, ...], ...]
+) -> tuple[str, str]:
+    """The texts of the test and of the source, by the fields and operators of each match and the
+    bounds of each param."""
+    ways = [" AND ".join([f"{field} {COMPARED[by]} ?" for field, by in each]) for each in asked]
+    test = f"({' OR '.join([f'({each})' for each in ways])})"
+    start = "SELECT pk FROM range WHERE p = ?"
+    probe = f"EXISTS (SELECT 1 FROM range WHERE {among('p', len(hulls))} AND {test} AND pk = {PK})"
+    return probe, " UNION ALL ".join([" AND ".join([start, *hull, test]) for hull in hulls])
+
+
+def _hull(matches: Sequence[Match], shape: str) -> list[_Bound]:
     """Between what `low` must lie, whichever of the matches holds."""
+    found: list[_Bound] = []
     floors = [_floor(match.conditions, shape) for match in matches]
     ceilings = [_ceiling(match.conditions) for match in matches]
     if None not in floors:
-        yield Sql("low >= ?", (min(each for each in floors if each is not None),))
+        found.append(("low >= ?", min([each for each in floors if each is not None])))
     if None not in ceilings:
-        yield Sql("low <= ?", (max(each for each in ceilings if each is not None),))
+        found.append(("low <= ?", max([each for each in ceilings if each is not None])))
+    return found
 
 
 def _floor(conditions: Conditions, shape: str) -> int | float | None:

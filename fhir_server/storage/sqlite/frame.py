@@ -18,8 +18,7 @@ from fhir_server.storage.sqlite.state import BARE, Reach
 from fhir_server.storage.sqlite.term import Term
 from fhir_server.storage.store import EVENTS, Version
 
-
-# What was found: the pk, the sort values, and by what the version is made: its sequence, or columns.
+# What was found: the pk, the sort values, and what the version is made by: its sequence or columns.
 Line: TypeAlias = tuple[Any, ...]
 
 

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from time import monotonic
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import apsw
 
@@ -37,9 +37,9 @@ class Patience:
         self._deadline = float("inf")
         conn.set_progress_handler(self._over, INLINE_STEPS)
 
-    async def run(self, search: Callable[[], T]) -> T:
+    def run(self, search: Callable[[], T]) -> Coroutine[Any, Any, T]:
         """What the search returns. TooCostly."""
-        return await self._run(search, self._seconds)
+        return self._run(search, self._seconds)
 
     async def _run(self, search: Callable[[], T], seconds: float) -> T:
         self._deadline = monotonic() + INLINE_SECONDS

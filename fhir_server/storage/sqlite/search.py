@@ -62,7 +62,7 @@ def find(reach: Reach, type: str, query: Query, sort: Sequence[Sort], page: Page
         top, last = frame.newest()
     final = lines[page.limit - 1]
     if page.limit <= steady:
-        return Found(versions, (1, top, last, *final[1 : len(sort) + 1], frame.number(final)))  # type: ignore[arg-type]
+        return Found(versions, (1, top, last, *final[1 : len(sort) + 1], frame.number(final)))
     return Found(versions, (2, top, last, frame.number(final)))
 
 

@@ -88,7 +88,7 @@ def _places(size: int) -> int:
     return size if size <= EXACT else IN_LIST
 
 
-_COMPARED = {"eq": "=", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
+COMPARED = {"eq": "=", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
 
 
 def holds(column: str, condition: Condition) -> Sql:
@@ -105,7 +105,7 @@ def holds(column: str, condition: Condition) -> Sql:
         if above is None:
             return Sql(f"{column} >= ?", (value,))
         return Sql(f"({column} >= ? AND {column} < ?)", (value, above))
-    return Sql(f"{column} {_COMPARED[operator]} ?", (value,))
+    return Sql(f"{column} {COMPARED[operator]} ?", (value,))
 
 
 def _beyond(prefix: str) -> str | None:
