@@ -5,7 +5,6 @@ http://hl7.org/fhir/us/core/OperationDefinition/docref
 
 from __future__ import annotations
 
-from dataclasses import replace as changed
 from typing import NamedTuple
 
 from msgspec.structs import replace
@@ -119,7 +118,7 @@ def _dated(step: Step, search: Search, wanted: _Asked) -> Search:
         Match(period, "range", tuple(bounds)),
         All((Not(Match(period, "range")), Match("date", "range", tuple(bounds)))),
     ]
-    return changed(search, query=All((search.query, any_of(within))))
+    return replace(search, query=All((search.query, any_of(within))))
 
 
 OPERATION = Operation(

@@ -6,9 +6,11 @@ https://hl7.org/fhir/R4/observation-operation-lastn.html
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import tzinfo
 from typing import Any, NamedTuple
+
+from msgspec.structs import replace
 
 from conformance.json import parse
 from conformance.outcome import FhirError

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from msgspec import structs
 
 from fhir_server import access, owners, sight
 from fhir_server.search import chains, includes, results
@@ -59,7 +60,7 @@ def has_of_unchecked_types(patch):
     real = chains._reverse
 
     def reverse(type, name, value, context, way):
-        return real(type, name, value, replace(context, check=lambda _: None), way)
+        return real(type, name, value, structs.replace(context, check=lambda _: None), way)
 
     patch.setattr(chains, "_reverse", reverse)
 
