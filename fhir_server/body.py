@@ -37,6 +37,8 @@ async def read_body(
     except Late:
         raise _too_slow() from None
     encoding = headers.get(b"content-encoding")
+    if message["type"] == "http.disconnect":
+        raise _cut()
     if not message.get("more_body") and encoding is None:
         body: bytes = message.get("body", b"")
         if len(body) > most:
@@ -78,7 +80,7 @@ async def _pieces(
             late = began + got / SLOWEST - time.monotonic()
             message = await _next(receive, seconds + min(0.0, late))
         if message["type"] == "http.disconnect":
-            raise FhirError("incomplete", "The body ended before it was complete", status=400)
+            raise _cut()
         piece: bytes = message.get("body", b"")
         got += len(piece)
         yield piece
@@ -141,6 +143,10 @@ def _unpacker(headers: Mapping[bytes, bytes]) -> _Plain | _Packed:
     if encoding not in _WINDOWS:
         raise FhirError("not-supported", "Content-Encoding is gzip, deflate or none", status=415)
     return _Packed(encoding)
+
+
+def _cut() -> FhirError:
+    return FhirError("incomplete", "The body ended before it was complete", status=400)
 
 
 def _too_slow() -> FhirError:

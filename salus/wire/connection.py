@@ -20,11 +20,14 @@ if TYPE_CHECKING:
 
 HEAD_BYTES = 64 * 1024  # of a request's line and headers
 HEADERS = 100
+METHODS = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"})
+VERSIONS = frozenset({"1.0", "1.1"})
 HEAD_SECONDS = 30.0  # in which a head must have come, so that nobody holds connections for nothing
 IDLE_SECONDS = 75.0  # between two requests
 STALL_SECONDS = 60.0  # in which a peer must take, or send, something of what is due
 PIPELINED = 32  # requests that wait for the one before
 # By 2.4, a stream that nobody takes any more is told by an error.
+_BLANKS = (b" ", b"\t")
 _ASGI = {"version": "3.0", "spec_version": "2.4"}
 
 
@@ -39,6 +42,8 @@ class Connection(asyncio.Protocol):
         "_hosts",
         "_in_head",
         "_incoming",
+        "_is_closing",
+        "_is_heard",
         "_is_last",
         "_length",
         "_listener",
@@ -50,6 +55,7 @@ class Connection(asyncio.Protocol):
         "_refusal",
         "_since",
         "_transport",
+        "_unsent",
         "_url",
         "_waiting",
     )
@@ -60,7 +66,11 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport = cast(Any, None)
         self._peer: dict[str, Any] = {}
         self._url, self._headers, self._hosts = b"", list[tuple[bytes, bytes]](), 0
-        self._in_head, self._fed = False, 0  # whether a head has begun, and its bytes before now
+        self._in_head = False  # whether a head has begun
+        self._is_heard, self._fed = (
+            True,
+            0,
+        )  # whether bytes had a meaning yet, and those that had none
         self._length = 0  # of what is being parsed
         self._raw = 0  # bytes of a body that the parser must not see
         self._refusal = 0  # the status by which the connection ends
@@ -70,6 +80,8 @@ class Connection(asyncio.Protocol):
         self._since = loop.time()  # the last sign of life in what is awaited
         self._paused = False
         self._is_last = False  # no request comes any more
+        self._is_closing = False  # once what is written has left
+        self._unsent = 0  # bytes, at the last look
         self._drained: asyncio.Future[None] | None = None
 
     # --- asyncio's ------------------------------------------------------------------------------
@@ -95,7 +107,8 @@ class Connection(asyncio.Protocol):
                 exchange.leave()
         self._waiting.clear()
         self.resume_writing()
-        self._parser = cast(Any, None)  # which knows this connection: nothing is left in a circle
+        # Nothing is left in a circle.
+        self._parser, self._active, self._incoming = cast(Any, None), None, None
 
     def pause_writing(self) -> None:
         self._since = self._loop.time()
@@ -105,21 +118,22 @@ class Connection(asyncio.Protocol):
         drained, self._drained = self._drained, None
         if drained is not None and not drained.done():
             drained.set_result(None)
+        if self._is_closing:
+            self._transport.close()
 
     def data_received(self, data: bytes) -> None:
-        if self._refusal:
+        if self._refusal or self._is_closing:
             return
         if self._raw:
             data = self._take_raw(data)
-        begun, self._length = self._in_head, len(data)
+        self._is_heard, self._length = False, len(data)
         try:
             self._feed(data)
         except httptools.HttpParserError:
             self._refusal = self._refusal or 400
-        if self._in_head:
-            self._fed += len(data) if begun else 0
-            if self._fed > HEAD_BYTES:
-                self._refusal = 431
+        self._fed = 0 if self._is_heard else self._fed + len(data)
+        if self._fed > HEAD_BYTES:  # of a head, or of what stands between pieces and behind them
+            self._refusal = 431
         if self._refusal:
             self._refuse()
 
@@ -128,7 +142,9 @@ class Connection(asyncio.Protocol):
         self._is_last = True
         if self._incoming is not None:
             self._incoming.cut()
-        return self._active is not None and not self._transport.get_extra_info("sslcontext")
+        if self._active is None or self._active.is_answered:
+            return False
+        return not self._transport.get_extra_info("sslcontext")
 
     def _feed(self, data: bytes) -> None:
         """Parse; a wish to upgrade is passed over, as RFC 9110 allows, with the body behind it."""
@@ -153,7 +169,7 @@ class Connection(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         self._url, self._headers, self._hosts = b"", [], 0
-        self._in_head, self._fed = True, 0
+        self._in_head = True
         if self._active is None:
             self._since = self._loop.time()
 
@@ -164,6 +180,8 @@ class Connection(asyncio.Protocol):
         if not self._in_head:
             return  # a trailer, which nobody here asks for
         name = name.lower()
+        if value.endswith(_BLANKS):
+            value = value.rstrip(b" \t")
         if name == b"host":
             self._hosts += 1
         elif name == b"transfer-encoding" and value.lower() != b"chunked":
@@ -173,24 +191,28 @@ class Connection(asyncio.Protocol):
             self._refusal = 431
 
     def on_headers_complete(self) -> None:
-        self._in_head = False
-        if self._refusal:
-            return
+        self._in_head, self._is_heard = False, True
         version = self._parser.get_http_version()
-        if self._fed + self._length > HEAD_BYTES and self._head_bytes() > HEAD_BYTES:
-            self._refusal = 431
-            return
-        scope = self._scope(version)
-        if scope is None or self._hosts > 1 or (version == "1.1" and not self._hosts):
-            self._refusal = 400
-            return
-        if self._parser.should_upgrade() and not self._is_raw():
+        scope = None if self._refusal else self._scope(version)
+        self._refusal = self._refusal or self._wrong(version, scope)
+        if self._refusal or scope is None or (self._parser.should_upgrade() and not self._is_raw()):
             return
         keep = version == "1.1" and self._parser.should_keep_alive()
         self._incoming = Exchange(self, scope, keep, self._expects(version))
         self._queue(self._incoming)
 
+    def _wrong(self, version: str, scope: dict[str, Any] | None) -> int:
+        """The status of a head that is refused; else 0."""
+        if self._fed + self._length > HEAD_BYTES and self._head_bytes() > HEAD_BYTES:
+            return 431
+        if version not in VERSIONS:
+            return 505
+        if scope is None or self._hosts > 1 or (version == "1.1" and not self._hosts):
+            return 400
+        return 0 if self._parser.get_method() in METHODS else 501
+
     def on_body(self, body: bytes) -> None:
+        self._is_heard = True
         exchange = self._incoming
         if exchange is not None and not exchange.is_answered:
             self._since = self._loop.time()
@@ -199,6 +221,7 @@ class Connection(asyncio.Protocol):
                 self._pause()
 
     def on_message_complete(self) -> None:
+        self._is_heard = True
         if not self._raw:
             self._complete()
 
@@ -231,15 +254,20 @@ class Connection(asyncio.Protocol):
         """The request as ASGI has it; None where its target is none."""
         try:
             url = httptools.parse_url(self._url)
-            path = url.path.decode("ascii")
-        except (httptools.HttpParserInvalidURLError, UnicodeDecodeError, AttributeError):
+            raw = url.path or b"/"
+            path = raw.decode("ascii")
+        except (httptools.HttpParserInvalidURLError, UnicodeDecodeError):
             return None
+        if url.host is not None:  # which then stands for what Host says
+            host = url.host if url.port is None else b"%b:%d" % (url.host, url.port)
+            others = [each for each in self._headers if each[0] != b"host"]
+            self._headers = [(b"host", host), *others]
         return {
             **self._peer,
             "http_version": version,
             "method": self._parser.get_method().decode("ascii"),
             "path": unquote(path) if "%" in path else path,
-            "raw_path": url.path,
+            "raw_path": raw,
             "query_string": url.query or b"",
             "headers": self._headers,
         }
@@ -262,8 +290,8 @@ class Connection(asyncio.Protocol):
     def ended(self, exchange: Exchange) -> None:
         """The response is written. What is still to come of the request is read and dropped."""
         self._since = self._loop.time()
-        if not exchange.keep:
-            self._transport.close()
+        if not exchange.keep or (self._is_last and not exchange.whole):
+            self._close()
         elif exchange.whole:
             self._next()
         else:
@@ -274,7 +302,7 @@ class Connection(asyncio.Protocol):
         if self._waiting:
             self._begin(self._waiting.popleft())
         elif self._is_last:
-            self._transport.close()
+            self._close()
         if not self._waiting:
             self._resume()
 
@@ -289,6 +317,12 @@ class Connection(asyncio.Protocol):
             return
         self._active.keep = False
         if self._active.is_answered:
+            self._close()
+
+    def _close(self) -> None:
+        """End the connection once what is written has left: TLS would give that a few seconds."""
+        self._is_closing = True
+        if self._drained is None:
             self._transport.close()
 
     # --- what exchanges call --------------------------------------------------------------------
@@ -325,6 +359,9 @@ class Connection(asyncio.Protocol):
 
     def look(self, now: float) -> None:
         """End what has waited for its peer for too long."""
+        unsent = self._transport.get_write_buffer_size()
+        if unsent != self._unsent:  # it takes something
+            self._unsent, self._since = unsent, now
         waited = now - self._since
         active = self._active
         if self._transport.is_closing() or self._drained is not None:
@@ -339,7 +376,7 @@ class Connection(asyncio.Protocol):
     def leave(self) -> None:
         """The server ends: answer what is asked, and no more."""
         if self._active is None or self._active.is_answered:
-            self._transport.close()
+            self._close()
         else:
             self._active.keep = False
 

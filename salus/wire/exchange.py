@@ -11,7 +11,8 @@ from collections.abc import Iterable, Mapping, MutableMapping
 from typing import Any, Protocol
 
 HIGH_WATER = 256 * 1024  # bytes of a body that may wait to be received
-_BODILESS = frozenset({204, 304})
+_NO_CONTENT = 204  # which has no length either
+_BODILESS = frozenset({_NO_CONTENT, 304})
 _LINES = {
     each.value: f"HTTP/1.1 {each.value} {each.phrase}\r\n".encode() for each in http.HTTPStatus
 }
@@ -115,10 +116,9 @@ class Exchange:
 
     async def receive(self) -> MutableMapping[str, Any]:
         """The next piece of the body; at its end, that the peer is gone, once it is."""
-        if self._expects:
-            self._expects = False
-            if not self._pieces and not self.whole:
-                self._wire.write(_CONTINUE)
+        if self._is_awaited():
+            self._wire.write(_CONTINUE)
+        self._expects = False
         while not self._pieces and (self._told or not self.whole):
             if self.gone or self._cut or self.is_answered:
                 return dict(_GONE)
@@ -132,6 +132,11 @@ class Exchange:
         if not self.whole:
             self._wire.taken()
         return {"type": _REQUEST, "body": body, "more_body": not self.whole}
+
+    def _is_awaited(self) -> bool:
+        """Whether the peer waits for a word before it sends the body."""
+        done = self._pieces or self.whole or self._status or self.gone or self._cut
+        return self._expects and not done
 
     async def send(self, message: Mapping[str, Any]) -> None:
         """Part of the response. RuntimeError when there is none to be sent now; ConnectionError
@@ -154,13 +159,16 @@ class Exchange:
     def _start(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
         if self._status:
             raise RuntimeError("a response was started already")
+        self.keep = self.keep and not self._is_awaited()  # who can tell if the body comes now?
         self._status = status
         lines = [_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status, self._wire.date()]
         length: int | None = None
         for name, value in headers:
-            lines.append(b"%b: %b\r\n" % (name, value))
             if name == b"content-length":
                 length = int(value)
+                if status == _NO_CONTENT:
+                    continue
+            lines.append(b"%b: %b\r\n" % (name, value))
         lines += self._framing(length)
         head = b"".join(lines)
         if not head.count(b"\n") == head.count(b"\r") == len(lines):
@@ -205,6 +213,7 @@ class Exchange:
 
     def _end(self) -> None:
         self.is_answered = True
+        self._pieces, self.held = [], 0
         self._wake()
         self._wire.ended(self)
 

@@ -10,6 +10,7 @@ import logging
 import socket
 import ssl
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from email.utils import formatdate
 from typing import Any
 
@@ -21,6 +22,7 @@ Application = Callable[[Any, Any, Any], Awaitable[None]]
 
 BACKLOG = 2048  # connections that may wait to be accepted
 HANDSHAKE_SECONDS = 10.0
+_CANCEL_SECONDS = 1.0  # in which what is given up may end by itself
 _CLOSING_SECONDS = 5.0  # of TLS, which says goodbye
 _TICK_SECONDS = 1.0
 
@@ -55,6 +57,7 @@ class Listener:
         self._loop = asyncio.get_running_loop()
         self._connections: set[Connection] = set()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._left = asyncio.Event()  # somebody has
         self._server: asyncio.Server | None = None
         self._ticking: asyncio.TimerHandle | None = None
         self._tick()
@@ -76,26 +79,38 @@ class Listener:
         return made
 
     async def close(self, seconds: float) -> None:
-        """Accept nothing more, and give what is being answered so many seconds."""
+        """Accept nothing more, and give what is being answered so many seconds to be answered, and
+        to leave."""
         if self._server is not None:
             self._server.close()
         for each in list(self._connections):
             each.leave()
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=seconds)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._ended()
         for task in self._tasks:
             task.cancel()
         if self._tasks:
-            await asyncio.wait(self._tasks, timeout=seconds)
+            await asyncio.wait(self._tasks, timeout=_CANCEL_SECONDS)
         for each in list(self._connections):
             each.abort()
         self._stop()
+
+    async def _ended(self) -> None:
+        """Wait until nobody is connected."""
+        while self._tasks or self._connections:
+            self._left.clear()
+            await self._left.wait()
 
     def begin(self, exchange: Exchange) -> None:
         """Let the application answer."""
         task = self._loop.create_task(self._answer(exchange))
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._left.set()
 
     async def _answer(self, exchange: Exchange) -> None:
         try:
@@ -115,6 +130,7 @@ class Listener:
 
     def closed(self, connection: Connection) -> None:
         self._connections.discard(connection)
+        self._left.set()
 
     def _tick(self) -> None:
         self.date = f"date: {formatdate(usegmt=True)}\r\n".encode()

@@ -62,6 +62,21 @@ def test_a_body_that_trickles_is_given_up_though_it_never_stalls():
     assert time.monotonic() - began < 5
 
 
+@pytest.mark.parametrize("before", [[], [b"{"]])
+def test_a_body_that_ends_before_it_is_complete_is_none(before):
+    """Of which nothing came is no empty body: an empty search would find everything."""
+    pieces = [*before]
+
+    async def receive():
+        if pieces:
+            return {"type": "http.request", "body": pieces.pop(), "more_body": True}
+        return {"type": "http.disconnect"}
+
+    with pytest.raises(FhirError) as refused:
+        asyncio.run(read_body(receive, {}, 1_000, Deadlines(1)))
+    assert (refused.value.status, refused.value.issues[0].code) == (400, "incomplete")
+
+
 def test_a_body_that_comes_as_fast_as_it_must_is_read_whole():
     pieces = [b"x" * SLOWEST] * 3
 

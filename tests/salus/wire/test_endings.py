@@ -6,6 +6,7 @@ https://www.rfc-editor.org/rfc/rfc9112#section-9
 from __future__ import annotations
 
 import asyncio
+import socket
 
 import pytest
 
@@ -13,7 +14,16 @@ from salus.problem import Problem
 from salus.wire import connection
 from salus.wire.exchange import HIGH_WATER
 from salus.wire.listener import bind
-from tests.salus.wire.wires import HOST, answer, bodies, connected, heard, run, said, statuses
+from tests.salus.wire.wires import (
+    HOST,
+    answer,
+    bodies,
+    connected,
+    heard,
+    run,
+    said,
+    statuses,
+)
 
 
 def test_who_hangs_up_is_noticed_by_who_waits_and_by_who_streams():
@@ -145,6 +155,75 @@ def test_who_takes_nothing_of_its_answer_loses_the_connection(monkeypatch):
 
     run(work, stream)
     assert ended == [True]
+
+
+def test_who_takes_its_answer_slowly_gets_it_whole(monkeypatch):
+    monkeypatch.setattr(connection, "STALL_SECONDS", 1.2)
+    size = 3_000_000
+
+    async def application(scope, receive, send):
+        await answer(send, body=b"a" * size)
+
+    async def work(port, _):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1000)
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 50_000)
+        writer.write(b"GET / HTTP/1.1\r\n" + HOST + b"connection: close\r\n\r\n")
+        got = 0
+        while piece := await reader.read(30_000):
+            got += len(piece)
+            await asyncio.sleep(0.03)
+        writer.close()
+        return got
+
+    assert run(work, application) > size
+
+
+def test_an_answer_that_is_leaving_when_the_server_ends_arrives():
+    async def application(scope, receive, send):
+        await answer(send, body=b"a" * 20_000_000)
+
+    async def work(port, listener):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1000)
+        writer.write(b"GET / HTTP/1.1\r\n" + HOST + b"\r\n")
+        await reader.readexactly(1000)
+        closing = asyncio.create_task(listener.close(10))
+        got = 1000
+        while piece := await reader.read(200_000):
+            got += len(piece)
+        await closing
+        writer.close()
+        return got
+
+    assert run(work, application) > 20_000_000
+
+
+def test_a_server_that_ends_waits_no_longer_than_it_says():
+    async def stream(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        while True:
+            await send({"type": "http.response.body", "body": b"a" * 65_536, "more_body": True})
+
+    async def work(port, listener):
+        _, writer = await asyncio.open_connection("127.0.0.1", port, limit=1000)
+        writer.write(b"GET / HTTP/1.1\r\n" + HOST + b"\r\n")
+        await asyncio.sleep(0.1)
+        async with asyncio.timeout(5):
+            await listener.close(0.5)
+        writer.transport.abort()
+        return listener._tasks, listener._connections
+
+    tasks, connections = run(work, stream)
+    assert not tasks
+    assert all(each._transport.is_closing() for each in connections)
+
+
+def test_a_connection_that_was_answered_early_and_sends_no_more_ends():
+    async def refusing(scope, receive, send):
+        await answer(send, 401)
+
+    head = b"POST / HTTP/1.1\r\n" + HOST + b"content-length: 9\r\n\r\nabc"
+    answered = said(head, refusing, half=True)
+    assert (statuses(answered), answered[-8:]) == ([401], b"<closed>")
 
 
 def test_at_the_end_what_was_begun_is_answered_and_nothing_else():

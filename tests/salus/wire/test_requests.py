@@ -93,6 +93,9 @@ BAD = {
     "a bare CR": b"GET / HTTP/1.1\r\n" + HOST + b"x-a: 1\r2\r\n\r\n",
     "a target that is none": b"GET http:// HTTP/1.1\r\n" + HOST + b"\r\n",
     "another protocol": b"GET / HTTP/3.0\r\n" + HOST + b"\r\n",
+    "a coding before chunked": b"POST / HTTP/1.1\r\n"
+    + HOST
+    + b"transfer-encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
     "the preface of HTTP/2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     "a chunk size that is none": b"POST / HTTP/1.1\r\n"
     + HOST
@@ -125,6 +128,49 @@ def test_a_head_has_bounds():
     assert statuses(said(large + fair)) == [200, 200]  # a body is no head
 
 
+def test_versions_and_methods_that_are_not_spoken_are_told():
+    assert statuses(said(b"GET / HTTP/2.0\r\n" + HOST + b"\r\n")) == [505]
+    assert statuses(said(b"GET /\r\n\r\n")) in ([505], [400])
+    assert statuses(said(b"SOURCE / HTTP/1.1\r\n" + HOST + b"\r\n")) == [501]
+
+
+def test_what_stands_behind_a_body_has_bounds_too():
+    """Or trailers would be gathered for as long as they come."""
+    head = b"POST / HTTP/1.1\r\n" + HOST + b"transfer-encoding: chunked\r\n\r\n1\r\na\r\n0\r\n"
+    fair = head + b"x-checksum: 1\r\n\r\n"
+    endless = head + b"x-checksum: " + b"a" * 2_000_000
+
+    assert bodies(said(fair)) == [b"POST /? [host,transfer-encoding] a"]
+    answered = said(endless)
+    assert statuses(answered) == [400]
+    assert answered.endswith(b"<closed>")
+
+
+def test_heads_behind_bodies_in_one_piece_are_fair():
+    post = b"POST / HTTP/1.1\r\n" + HOST + b"content-length: 60000\r\n\r\n" + b"b" * 60_000
+    head = b"GET / HTTP/1.1\r\n" + HOST + b"x-a: " + b"a" * 30_000 + b"\r\n\r\n"
+
+    assert statuses(said((post + head) * 8)) == [200] * 16
+
+
+def test_blanks_around_a_value_are_no_part_of_it():
+    async def application(scope, receive, send):
+        await answer(send, body=b"|".join(value for _, value in scope["headers"]))
+
+    asked = b"GET / HTTP/1.1\r\nhost: \t x \t\r\nx-a:  a b \r\nx-b: \r\n\r\n"
+    assert bodies(said(asked, application)) == [b"x|a b|"]
+
+
+def test_a_whole_target_says_the_host():
+    async def application(scope, receive, send):
+        host = dict(scope["headers"])[b"host"]
+        await answer(send, body=b"%s %s %s" % (host, scope["raw_path"], scope["query_string"]))
+
+    asked = b"GET http://y.example:81/a?b HTTP/1.1\r\n" + HOST + b"\r\n"
+    asked += b"GET http://y.example HTTP/1.1\r\n" + HOST + b"\r\n"
+    assert bodies(said(asked, application)) == [b"y.example:81 /a b", b"y.example / "]
+
+
 def test_who_asks_before_it_sends_its_body_is_told_to():
     async def work(port, _):
         reader, writer = await connected(port)
@@ -141,6 +187,20 @@ def test_who_asks_before_it_sends_its_body_is_told_to():
         b"HTTP/1.1 100 Continue\r\n\r\n",
         b"POST /? [host,content-length,expect] abc",
     )
+
+
+def test_who_is_answered_before_it_sent_its_body_is_told_that_the_connection_ends():
+    """It may send the body still, or never: the next bytes could be either."""
+
+    async def refusing(scope, receive, send):
+        await answer(send, 401)
+        await receive()
+
+    head = b"POST / HTTP/1.1\r\n" + HOST + b"content-length: 3\r\nexpect: 100-continue\r\n\r\n"
+    answered = said(head, refusing)
+    assert statuses(answered) == [401]
+    assert b"connection: close\r\n" in answered
+    assert answered.endswith(b"<closed>")
 
 
 def test_a_wish_to_upgrade_is_passed_over_with_the_body_heard():
@@ -168,6 +228,8 @@ def test_answers_without_a_body_have_none():
     assert bodies(said(asked, application)) == [b"", b""]
     assert b"content-length: 4" in said(asked, application)
     assert b"transfer-encoding" not in said(asked, without_length)
+    no_content = said(b"GET /204 HTTP/1.1\r\n" + HOST + b"\r\n", application)
+    assert b"content-length" not in no_content
 
 
 def test_a_stream_goes_in_chunks_or_to_the_end_of_the_connection():
