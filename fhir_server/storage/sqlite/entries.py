@@ -153,9 +153,9 @@ def change_rows(
     """Let the rows that come be written with those of others; delete what goes."""
     if before is NONE:
         waiting[pk] = after
-        return
-    delete_rows(conn, pk, _less(before, after))
-    waiting[pk] = _less(after, before)
+    elif before != after:
+        delete_rows(conn, pk, _less(before, after))
+        waiting[pk] = _less(after, before)
 
 
 def delete_rows(conn: apsw.Connection, pk: int, rows: Rows) -> None:
