@@ -38,10 +38,13 @@ def context_of(pair: Pair) -> ssl.SSLContext:
 
 
 def load(context: ssl.SSLContext, pair: Pair) -> None:
-    """Let who connects from now on see this certificate. Problem, and nothing changed, unless the
-    key is its own and both can be read."""
+    """Let who connects from now on see this certificate. Problem unless the key is its own and both
+    can be read; nothing is changed then, but where the files change at this very moment."""
     check(pair)
-    context.load_cert_chain(*pair)
+    try:
+        context.load_cert_chain(*pair)
+    except OSError as error:  # of SSL too
+        raise Problem(f"{pair[0]} and {pair[1]} changed while they were read ({error})") from None
 
 
 def check(pair: Pair) -> None:

@@ -24,6 +24,7 @@ METHODS = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OP
 VERSIONS = frozenset({"1.0", "1.1"})
 HEAD_SECONDS = 30.0  # in which a head must have come, so that nobody holds connections for nothing
 IDLE_SECONDS = 75.0  # between two requests
+CROWDED_SECONDS = 5.0  # the same, and for a head, where there are nearly too many connections
 STALL_SECONDS = 60.0  # in which a peer must take, or send, something of what is due
 PIPELINED = 32  # requests that wait for the one before
 # By 2.4, a stream that nobody takes any more is told by an error.
@@ -290,16 +291,19 @@ class Connection(asyncio.Protocol):
     def ended(self, exchange: Exchange) -> None:
         """The response is written. What is still to come of the request is read and dropped."""
         self._since = self._loop.time()
-        if not exchange.keep or (self._is_last and not exchange.whole):
-            self._close()
-        elif exchange.whole:
+        if exchange.whole:
             self._next()
-        else:
+        elif self._is_last or self._refusal or exchange.is_unasked:
+            self._close()
+        else:  # a peer that still sends would not hear what is said to it
             self._resume()
 
     def _next(self) -> None:
+        over = self._active is not None and not self._active.keep
         self._active = None
-        if self._waiting:
+        if over:
+            self._close()
+        elif self._waiting:
             self._begin(self._waiting.popleft())
         elif self._is_last:
             self._close()
@@ -333,6 +337,9 @@ class Connection(asyncio.Protocol):
     def write(self, data: bytes) -> None:
         self._transport.write(data)
 
+    def is_closing(self) -> bool:
+        return self._transport.is_closing()
+
     def is_full(self) -> bool:
         return self._drained is not None
 
@@ -357,7 +364,7 @@ class Connection(asyncio.Protocol):
 
     # --- what the listener calls ----------------------------------------------------------------
 
-    def look(self, now: float) -> None:
+    def look(self, now: float, is_crowded: bool) -> None:
         """End what has waited for its peer for too long."""
         unsent = self._transport.get_write_buffer_size()
         if unsent != self._unsent:  # it takes something
@@ -368,7 +375,8 @@ class Connection(asyncio.Protocol):
             if waited > STALL_SECONDS:
                 self._transport.abort()
         elif active is None:
-            if waited > (HEAD_SECONDS if self._in_head else IDLE_SECONDS):
+            most = HEAD_SECONDS if self._in_head else IDLE_SECONDS
+            if waited > (min(most, CROWDED_SECONDS) if is_crowded else most):
                 self._transport.close()
         elif active.is_answered and waited > STALL_SECONDS:
             self._transport.close()

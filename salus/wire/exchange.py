@@ -30,6 +30,10 @@ class Wire(Protocol):
 
     def write(self, data: bytes) -> None: ...
 
+    def is_closing(self) -> bool:
+        """Whether nothing that is written arrives any more."""
+        ...
+
     def is_full(self) -> bool:
         """Whether the peer takes less than it is sent."""
         ...
@@ -49,7 +53,8 @@ class Wire(Protocol):
 
 class Exchange:
     """`keep`: whether the connection goes on after it; `whole`: whether the whole request is here;
-    `gone`: whether the peer is."""
+    `gone`: whether the peer is; `is_unasked`: whether it was never asked for the body that it
+    offered."""
 
     __slots__ = (
         "_chunked",
@@ -65,6 +70,7 @@ class Exchange:
         "gone",
         "held",
         "is_answered",
+        "is_unasked",
         "keep",
         "scope",
         "whole",
@@ -74,7 +80,7 @@ class Exchange:
         self._wire = wire
         self.scope = scope
         self.keep = keep
-        self.whole = self.gone = self.is_answered = False
+        self.whole = self.gone = self.is_answered = self.is_unasked = False
         self.held = 0  # bytes of the body that wait
         self._pieces: list[bytes] = []
         self._cut = False  # the rest of the request will not come
@@ -149,7 +155,7 @@ class Exchange:
         more = message.get("more_body", False)
         if self._wire.is_full():
             await self._wire.drained()
-        if not self.gone:
+        if not self.gone and not (more and self._wire.is_closing()):
             self._send(message.get("body", b""), more)
         elif more:
             raise ConnectionResetError("the peer is gone")
@@ -159,7 +165,8 @@ class Exchange:
     def _start(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
         if self._status:
             raise RuntimeError("a response was started already")
-        self.keep = self.keep and not self._is_awaited()  # who can tell if the body comes now?
+        self.is_unasked = self._is_awaited()
+        self.keep = self.keep and not self.is_unasked  # who can tell if the body comes now?
         self._status = status
         lines = [_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status, self._wire.date()]
         length: int | None = None

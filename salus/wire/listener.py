@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import resource
 import socket
 import ssl
 from collections.abc import Awaitable, Callable
@@ -25,6 +26,8 @@ HANDSHAKE_SECONDS = 10.0
 _CANCEL_SECONDS = 1.0  # in which what is given up may end by itself
 _CLOSING_SECONDS = 5.0  # of TLS, which says goodbye
 _TICK_SECONDS = 1.0
+_FILES = 65_536  # that a process may have open
+_RESERVED = 256  # of them for others than connections
 
 _log = logging.getLogger("salus.wire")
 
@@ -47,6 +50,19 @@ def bind(host: str, port: int, remedy: str) -> socket.socket:
     return bound
 
 
+def _room() -> int:
+    """How many connections there may be: as many as the process may have files, but for some that
+    the store needs. The limit is raised as far as the system lets us."""
+    low, high = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = _FILES if high == resource.RLIM_INFINITY else min(high, _FILES)
+    if low != resource.RLIM_INFINITY and low < most:
+        with suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, high))
+            low = most
+    files = _FILES if low == resource.RLIM_INFINITY else low
+    return max(files - _RESERVED, files // 2)
+
+
 class Listener:
     """Made by `listen`. `date`: the header that responses carry."""
 
@@ -57,6 +73,8 @@ class Listener:
         self._loop = asyncio.get_running_loop()
         self._connections: set[Connection] = set()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._most = _room()
+        self._is_closing = False
         self._left = asyncio.Event()  # somebody has
         self._server: asyncio.Server | None = None
         self._ticking: asyncio.TimerHandle | None = None
@@ -81,6 +99,7 @@ class Listener:
     async def close(self, seconds: float) -> None:
         """Accept nothing more, and give what is being answered so many seconds to be answered, and
         to leave."""
+        self._is_closing = True
         if self._server is not None:
             self._server.close()
         for each in list(self._connections):
@@ -126,6 +145,9 @@ class Listener:
             exchange.fail()
 
     def opened(self, connection: Connection) -> None:
+        """One more, unless that is one too many, or too late."""
+        if self._is_closing or len(self._connections) >= self._most:
+            connection.abort()
         self._connections.add(connection)
 
     def closed(self, connection: Connection) -> None:
@@ -133,11 +155,11 @@ class Listener:
         self._left.set()
 
     def _tick(self) -> None:
-        self.date = f"date: {formatdate(usegmt=True)}\r\n".encode()
-        now = self._loop.time()
-        for each in list(self._connections):
-            each.look(now)
         self._ticking = self._loop.call_later(_TICK_SECONDS, self._tick)
+        self.date = f"date: {formatdate(usegmt=True)}\r\n".encode()
+        now, is_crowded = self._loop.time(), 4 * len(self._connections) > 3 * self._most
+        for each in list(self._connections):
+            each.look(now, is_crowded)
 
     def _stop(self) -> None:
         if self._ticking is not None:

@@ -11,7 +11,7 @@ import socket
 import pytest
 
 from salus.problem import Problem
-from salus.wire import connection
+from salus.wire import connection, listener
 from salus.wire.exchange import HIGH_WATER
 from salus.wire.listener import bind
 from tests.salus.wire.wires import (
@@ -71,12 +71,12 @@ def test_a_body_that_nobody_wants_is_dropped_and_the_connection_goes_on():
 
 
 def test_no_more_of_a_body_waits_here_than_fits():
-    async def work(port, listener):
+    async def work(port, made):
         _, writer = await connected(port)
         writer.write(b"POST / HTTP/1.1\r\n" + HOST + b"content-length: 50000000\r\n\r\n")
         writer.write(b"a" * 50_000_000)
         await asyncio.sleep(0.5)
-        (held,) = [each._active.held for each in listener._connections]
+        (held,) = [each._active.held for each in made._connections]
         writer.transport.abort()
         return held
 
@@ -182,11 +182,11 @@ def test_an_answer_that_is_leaving_when_the_server_ends_arrives():
     async def application(scope, receive, send):
         await answer(send, body=b"a" * 20_000_000)
 
-    async def work(port, listener):
+    async def work(port, made):
         reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1000)
         writer.write(b"GET / HTTP/1.1\r\n" + HOST + b"\r\n")
         await reader.readexactly(1000)
-        closing = asyncio.create_task(listener.close(10))
+        closing = asyncio.create_task(made.close(10))
         got = 1000
         while piece := await reader.read(200_000):
             got += len(piece)
@@ -203,14 +203,14 @@ def test_a_server_that_ends_waits_no_longer_than_it_says():
         while True:
             await send({"type": "http.response.body", "body": b"a" * 65_536, "more_body": True})
 
-    async def work(port, listener):
+    async def work(port, made):
         _, writer = await asyncio.open_connection("127.0.0.1", port, limit=1000)
         writer.write(b"GET / HTTP/1.1\r\n" + HOST + b"\r\n")
         await asyncio.sleep(0.1)
         async with asyncio.timeout(5):
-            await listener.close(0.5)
+            await made.close(0.5)
         writer.transport.abort()
-        return listener._tasks, listener._connections
+        return made._tasks, made._connections
 
     tasks, connections = run(work, stream)
     assert not tasks
@@ -226,6 +226,38 @@ def test_a_connection_that_was_answered_early_and_sends_no_more_ends():
     assert (statuses(answered), answered[-8:]) == ([401], b"<closed>")
 
 
+def test_who_still_sends_hears_what_is_said_to_it():
+    """Closing at once would reset the connection, and the answer with it."""
+
+    async def refusing(scope, receive, send):
+        await answer(send, 401, b"no")
+
+    head = b"POST / HTTP/1.1\r\n" + HOST + b"connection: close\r\ncontent-length: 9000000\r\n\r\n"
+    answered = said(head + b"a" * 9_000_000, refusing)
+    assert (statuses(answered), answered[-10:]) == ([401], b"no<closed>")
+
+
+def test_there_are_no_more_connections_than_there_is_room_for(monkeypatch):
+    monkeypatch.setattr(listener, "_room", lambda: 4)
+    monkeypatch.setattr(connection, "CROWDED_SECONDS", 0.5)
+
+    async def work(port, _):
+        held = [await connected(port) for _ in range(4)]
+        one_too_many, other = await connected(port)
+        refused = await one_too_many.read()
+        other.close()
+        gone = [await reader.read() for reader, _ in held]  # which were idle
+        for _, writer in held:
+            writer.close()
+        reader, writer = await connected(port)
+        writer.write(b"GET / HTTP/1.1\r\n" + HOST + b"connection: close\r\n\r\n")
+        found = await reader.read()
+        writer.close()
+        return refused, gone, found[:12]
+
+    assert run(work) == (b"", [b""] * 4, b"HTTP/1.1 200")
+
+
 def test_at_the_end_what_was_begun_is_answered_and_nothing_else():
     begun = asyncio.Event()
 
@@ -234,12 +266,12 @@ def test_at_the_end_what_was_begun_is_answered_and_nothing_else():
         await asyncio.sleep(0.2)
         await answer(send, body=b"done")
 
-    async def work(port, listener):
+    async def work(port, made):
         reader, writer = await connected(port)
         idle, other = await connected(port)
         writer.write(b"GET / HTTP/1.1\r\n" + HOST + b"\r\n")
         await begun.wait()
-        await listener.close(5)
+        await made.close(5)
         with pytest.raises(ConnectionError):
             await connected(port)
         found = await reader.read(), await idle.read()
