@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable
 from urllib.parse import parse_qsl
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 from smart_auth.errors import OAuthError
 
@@ -57,6 +57,9 @@ async def body(request: Request, limit: int) -> bytes:
                     raise OAuthError("invalid_request", text, status=413)
     except TimeoutError:
         raise OAuthError("invalid_request", "The body came too slowly", status=408) from None
+    except ClientDisconnect:
+        text = "The body ended before it was complete"
+        raise OAuthError("invalid_request", text, status=400) from None
     return bytes(received)
 
 

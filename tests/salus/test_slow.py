@@ -5,6 +5,7 @@ import socket
 import time
 
 import pytest
+from starlette.requests import Request
 
 from conformance.outcome import FhirError
 from fhir_server.body import SLOWEST, read_body
@@ -99,6 +100,16 @@ def test_a_form_that_does_not_come_is_given_up(monkeypatch):
     with pytest.raises(OAuthError) as refused:
         asyncio.run(forms.body(Stalling(), 100))
     assert (refused.value.status, refused.value.error) == (408, "invalid_request")
+
+
+def test_a_form_that_ends_too_early_is_none():
+    async def receive():
+        return {"type": "http.disconnect"}
+
+    cut = Request({"type": "http", "headers": []}, receive)
+    with pytest.raises(OAuthError) as refused:
+        asyncio.run(forms.body(cut, 100))
+    assert (refused.value.status, refused.value.error) == (400, "invalid_request")
 
 
 def test_what_lasts_too_long_is_cancelled_and_its_task_goes_on():
