@@ -269,8 +269,11 @@ def search(chance: Random, steps: Sequence[Step]) -> Search:
     sort = tuple(_sort(chance) for _ in range(chance.choice((0, 0, 1, 1, 1, 2))))
     type = chance.choice((*TYPES, *TYPES, EVENTS))
     asked = query(chance, [*entries, *_ALWAYS])
-    while any(isinstance(step, Erase | Purge) for step in steps) and _guesses(asked):
+    erases = any(isinstance(step, Erase | Purge) for step in steps)
+    while erases and _guesses(asked):
         asked = query(chance, [*entries, *_ALWAYS])
+    if erases and type == EVENTS:  # whose links to what was erased sort as nobody can tell
+        sort = tuple(each for each in sort if each.shape != "link")
     return type, asked, sort, chance.randint(1, 6)
 
 
