@@ -37,14 +37,82 @@ def test_what_is_read_again_is_answered_without_the_database_until_it_changes(op
     async def story():
         async with open_sqlite() as store:
             await write(store, "a", body=b"1")
-            asked = []
+            store._shared.current.clear()
             await body(store, "a")
-            store._readers._idle[-1].conn.exec_trace = lambda _, sql, __: asked.append(sql) or True
+            asked = traced(store)
             assert await body(store, "a") == b"1"
             assert asked == []
-            await write(store, "a", body=b"2")
-            assert await body(store, "a") == b"2"
+            store._shared.current.clear()
+            assert await body(store, "a") == b"1"
             assert asked[0] == "BEGIN"
+
+    told(story)
+
+
+def traced(store) -> list[str]:
+    """What the connection that reads next is asked from now on."""
+    asked: list[str] = []
+    store._readers._idle[-1].conn.exec_trace = lambda _, sql, __: asked.append(sql) or True
+    return asked
+
+
+def test_what_was_just_written_is_in_memory_and_is_what_the_database_holds(open_sqlite):
+    async def story():
+        async with open_sqlite() as store:
+            await write(store, "a", body=b"1")
+            await get(store, "none")
+            asked = traced(store)
+            await write(store, "a", body=b"2")
+            kept = await get(store, "a")
+            assert asked == []
+            await store.transaction(
+                lambda tx: tx.put(Version("Patient", "a", 3, tx.now, b"", deleted=True), ()),
+                write=True,
+            )
+            gone = await get(store, "a")
+            assert (asked, gone.deleted) == ([], True)
+            store._shared.current.clear()
+            assert (await get(store, "a"), kept.body) == (gone, b"2")
+            assert asked[0] == "BEGIN"
+
+    told(story)
+
+
+def test_of_many_versions_of_one_commit_and_of_large_ones_none_is_kept(open_sqlite):
+    async def story():
+        async with open_sqlite() as store:
+            ids = [f"p{number}" for number in range(current.PAGE + 1)]
+            await write(store, *ids, body=b"1")
+            await write(store, "large", body=b"1" * (current.LARGE + 1))
+            assert store._shared.current.get(("Patient", "p0")) is None
+            assert store._shared.current.get(("Patient", "large")) is None
+            await write(store, *ids[1:], body=b"2")
+            assert store._shared.current.get(("Patient", "p1")).body == b"2"
+
+    told(story)
+
+
+@pytest.mark.parametrize("careful", [0, 5])
+def test_what_a_failed_work_wrote_is_not_kept_by_the_commit_of_the_others(open_sqlite, careful):
+    async def story():
+        async with open_sqlite() as store:
+            await write(store, "a", "b", body=b"1")
+            store._lane._careful = careful
+
+            async def failing(tx):
+                await tx.put(Version("Patient", "a", 2, tx.now, b"wrong"), ())
+                assert (await tx.get("Patient", "a")).body == b"wrong"
+                raise RuntimeError("no")
+
+            first = asyncio.create_task(write(store, "b", body=b"2"))
+            second = asyncio.create_task(store.transaction(failing, write=True))
+            third = asyncio.create_task(write(store, "c", body=b"3"))
+            found = await asyncio.gather(first, second, third, return_exceptions=True)
+            assert [type(each) for each in found] == [type(None), RuntimeError, type(None)]
+            seen = [await get(store, id) for id in "abc"]
+            assert [each.body for each in seen] == [b"1", b"2", b"3"]
+            store._shared.current.clear()
+            assert [await get(store, id) for id in "abc"] == seen
 
     told(story)
 

@@ -108,6 +108,7 @@ def test_a_broken_disk_is_told_to_who_reads(open_sqlite, full_disk, monkeypatch)
             await put(store, "a", code("x"))
             await get(store, "a")
             await put(store, "b", code("x"))  # so that the reader's pages are stale
+            store._shared.current.clear()
             full_disk.broken = True
             with pytest.raises(Unavailable, match="check the disk"):
                 await get(store, "b")

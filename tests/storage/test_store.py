@@ -290,6 +290,7 @@ def test_a_reading_transaction_sees_one_state(with_store):
         await put(store, "a", code("x"))
 
         async def reads(tx):
+            assert await tx.count("Patient", EVERYTHING) == 1  # from here on
             before = await tx.get("Patient", "a")
             await put(store, "a", code("y"))
             await put(store, "b", code("x"))

@@ -1,7 +1,7 @@
 """Current versions in memory, opened and unpacked, for those who read or find one again.
 
-What is kept is what the newest commit left: a version that is being written is dropped and not
-kept again before its commit is over (https://www.sqlite.org/isolation.html).
+What is kept is what the newest commit left: of what is being written the version before is
+dropped, and the new one kept once its commit is over (https://www.sqlite.org/isolation.html).
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Current:
         self._recent_found: dict[int, Held] = {}  # the same by sequence
         self._older_found: dict[int, Held] = {}
         self._held = 0
-        self._being_written: set[Key] = set()
+        self._being_written: dict[Key, Held | None] = {}
         self.moved = 0
 
     def get(self, key: Key) -> Version | None:
@@ -95,30 +95,40 @@ class Current:
             for version, sealed_by in found:
                 self.add(version, sealed_by, seen)
 
-    def written(self, key: Key) -> None:
-        """A version is written that is not committed yet."""
-        self._being_written.add(key)
+    def written(self, key: Key, held: Held | None = None) -> None:
+        """A version is written that is not committed yet; None: what it will be is not known."""
+        self._being_written[key] = held
         for named, found in (
             (self._recent, self._recent_found),
             (self._older, self._older_found),
         ):
-            held = named.pop(key, None)
-            if held is not None:
-                found.pop(held[0].sequence, None)
+            before = named.pop(key, None)
+            if before is not None:
+                found.pop(before[0].sequence, None)
+
+    def undone(self) -> None:
+        """Something that was written may not be committed."""
+        self._being_written = dict.fromkeys(self._being_written)
 
     def committing(self) -> None:
         self.moved += 1
 
-    def settled(self) -> None:
-        """What was written is committed, or undone."""
+    def settled(self, committed: bool = False) -> None:
+        """What was written is committed, or undone. Of many versions, which are loaded rather than
+        worked with, none is kept."""
         self.moved += 1
-        self._being_written.clear()
+        written, self._being_written = self._being_written, {}
+        if committed and len(written) <= PAGE:
+            for key, held in written.items():
+                if held is not None and len(held[0].body) <= LARGE:
+                    self._keep(key, held)
 
     def clear(self) -> None:
         """Something is erased."""
         self.moved += 1
         self._recent, self._older, self._held = {}, {}, 0
         self._recent_found, self._older_found = {}, {}
+        self.undone()
 
     def _keep(self, key: Key, held: Held) -> None:
         if self._held >= MOST:

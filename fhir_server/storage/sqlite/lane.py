@@ -197,6 +197,7 @@ class Lane:
             shared.sequence, shared.event = before
             shared.leaves.undo(leaves)
             del shared.deferred[deferred:]
+            shared.current.undone()
             while len(shared.waiting) > waiting:
                 shared.waiting.popitem()
             if shared.sealing.made != keys:
@@ -340,7 +341,7 @@ class Lane:
             shared.reindexed = False
             shared.names.era += 1
         self._committed = (shared.sequence, shared.event)
-        shared.current.settled()
+        shared.current.settled(committed=True)
         for done in batch:
             if not done.done():
                 done.set_result(None)

@@ -106,8 +106,9 @@ def put(
         pk = names.resources.find(conn, (kind, id)) or 0
         state = (pk,) if pk else None
     shared.sequence += 1
-    shared.current.written((version.type, version.id))
     body, leaf = _sealed(reach, version)
+    stored = _numbered(version, shared.sequence, leaf)
+    shared.current.written((version.type, version.id), (stored, body[:KEY_ID]))
     values = (version.number, shared.sequence, now, int(version.deleted), owner, rows.mix)
     if state is None:
         pk = names.new_resource(version.type, version.id, kind, id)
@@ -117,7 +118,7 @@ def put(
             conn.execute(_ARCHIVE, (pk,))
         conn.execute(_UPDATE, (*values, packed(rows), body, leaf, pk))
     change_rows(conn, shared.waiting, pk, read_rows(conn, pk, keys, mix), rows)
-    return _numbered(version, shared.sequence, leaf)
+    return stored
 
 
 def _sealed(reach: Reach, version: Version) -> tuple[bytes, int]:

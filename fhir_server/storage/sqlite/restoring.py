@@ -17,7 +17,7 @@ from fhir_server.storage.sqlite.codec import unpack_id
 from fhir_server.storage.sqlite.copying import VEILED, Copy, Row, Table, finish, insert, make
 from fhir_server.storage.sqlite.doctor import write_meta
 from fhir_server.storage.sqlite.engine import _load
-from fhir_server.storage.sqlite.entries import mentioned
+from fhir_server.storage.sqlite.entries import mentioned, settle
 from fhir_server.storage.sqlite.folder import Lock
 from fhir_server.storage.sqlite.schema import APPLICATION, FILE, choose_cipher, connect, writing
 from fhir_server.storage.sqlite.state import Reach
@@ -207,6 +207,7 @@ class Restoring:
                     if not found:
                         break
                     after, done = found[-1].sequence, done + len(found)
+                settle(self.conn, reach.shared.waiting)
             reach.shared.names.settle()
             progress(done)
             if not found:

@@ -82,8 +82,11 @@ class SqliteTransaction:
     async def get(self, type: str, id: str, number: int | None = None) -> Version | None:
         if type == EVENTS:
             return events.get(self._whole(), id, number)
-        if number is not None or self._erasing is not None:
+        if number is not None:
             return resources.get(self._at(), type, id, number)
+        if self._erasing is not None:  # what it, or another of its batch, wrote is not in memory
+            known = self._reach.shared.current.get((type, id))
+            return known or resources.get(self._reach, type, id)
         if self._lazy:
             self._look()
             known = self._reach.shared.current.get((type, id))
