@@ -68,10 +68,8 @@ class Connection(asyncio.Protocol):
         self._peer: dict[str, Any] = {}
         self._url, self._headers, self._hosts = b"", list[tuple[bytes, bytes]](), 0
         self._in_head = False  # whether a head has begun
-        self._is_heard, self._fed = (
-            True,
-            0,
-        )  # whether bytes had a meaning yet, and those that had none
+        self._is_heard = True  # whether what is being parsed had a meaning yet
+        self._fed = 0  # bytes before it that had none
         self._length = 0  # of what is being parsed
         self._raw = 0  # bytes of a body that the parser must not see
         self._refusal = 0  # the status by which the connection ends
